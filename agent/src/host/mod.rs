@@ -1,0 +1,236 @@
+//! The one door to the machine. Actions see only this trait; `real` is the machine, `fake` is one in memory.
+//!
+//! Nothing else in the agent runs a program, signals a process or writes a file outside the agent's own state.
+
+pub mod fake;
+pub mod real;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use wavegate_common::id::Timestamp;
+
+/// A program to run: never through a shell; stdin is closed; the environment is the agent's plus `LC_ALL=C` and `env`.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Command {
+    /// Program and arguments.
+    pub argv: Vec<String>,
+    /// Environment variables set for it.
+    pub env: BTreeMap<String, String>,
+    /// After so long it is ended and the call fails.
+    pub timeout: Duration,
+}
+
+impl Command {
+    /// A program with arguments, one minute's time and no extra environment.
+    #[must_use]
+    pub fn new<S: Into<String>>(argv: impl IntoIterator<Item = S>) -> Self {
+        Self {
+            argv: argv.into_iter().map(Into::into).collect(),
+            env: BTreeMap::new(),
+            timeout: Duration::from_secs(60),
+        }
+    }
+
+    /// With an environment variable.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    /// With another time limit.
+    #[must_use]
+    pub const fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+}
+
+/// How a program ended.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Exit {
+    /// Its exit code; 128 + n if signal n ended it.
+    pub code: i32,
+    /// What it printed on stdout, at most [`OUTPUT_LIMIT`] bytes, the middle cut out beyond that.
+    pub stdout: String,
+    /// The same for stderr.
+    pub stderr: String,
+}
+
+/// Bytes of output kept of one program and stream.
+pub const OUTPUT_LIMIT: usize = 1 << 20;
+
+/// A process as `/proc` shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Process {
+    /// Its id.
+    pub pid: u32,
+    /// Start time in clock ticks since boot: with the pid it names the process for good, also after the pid is reused.
+    pub start_ticks: u64,
+    /// When it started.
+    pub started_at: Timestamp,
+    /// Its arguments, the program first.
+    pub cmdline: Vec<String>,
+    /// What `/proc/PID/exe` points at, as the kernel tells it (` (deleted)` and rpm's `;xxxxxxxx` included).
+    pub exe: PathBuf,
+    /// Whether the file it runs is the file that now stands at its path (device and inode).
+    pub exe_is_file_on_disk: bool,
+}
+
+/// Why the machine did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum HostError {
+    /// A file operation failed.
+    #[error("cannot {verb} {}", path.display())]
+    File {
+        /// What was tried, e.g. `read`.
+        verb: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// A program could not be started.
+    #[error("cannot run {program}")]
+    Run {
+        /// The program.
+        program: String,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// A program did not end in time and was ended.
+    #[error("{program} did not end within {seconds} s and was ended")]
+    Timeout {
+        /// The program.
+        program: String,
+        /// The limit.
+        seconds: u64,
+    },
+    /// A transaction's runner ended without leaving its exit code: killed, or the machine lost power.
+    #[error("{program} was interrupted: it ended without an exit code")]
+    Interrupted {
+        /// The program.
+        program: String,
+    },
+    /// A download failed.
+    #[error("cannot fetch {url}: {reason}")]
+    Fetch {
+        /// What was fetched.
+        url: String,
+        /// Why it failed.
+        reason: String,
+    },
+    /// A signal could not be sent.
+    #[error("cannot signal process {pid}")]
+    Signal {
+        /// The process.
+        pid: u32,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+}
+
+/// An answer over HTTP.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpAnswer {
+    /// Status code.
+    pub status: u16,
+    /// Body, at most 64 KiB of it.
+    pub body: String,
+}
+
+/// Receives output while a program runs, in lines without their line end.
+pub type OnLine<'a> = &'a mut dyn FnMut(&str);
+
+/// The machine. Calls block; the runner of a task has a thread of its own.
+pub trait Host: Send + Sync {
+    /// The time.
+    fn now(&self) -> Timestamp;
+
+    /// Waits. A fake advances its clock instead.
+    fn sleep(&self, time: Duration);
+
+    /// Runs a short program that may be ended with the agent (queries, service manager calls).
+    ///
+    /// # Errors
+    /// [`HostError::Run`], [`HostError::Timeout`]. A non-zero exit is not an error here.
+    fn run(&self, command: &Command) -> Result<Exit, HostError>;
+
+    /// Runs a program that must outlive the agent (package transactions), or finds the one that an earlier agent
+    /// started under the same name, still running or already ended, and waits for its end. Its output, from its
+    /// beginning, goes to `on_line` (stdout and stderr as they come).
+    ///
+    /// # Errors
+    /// [`HostError::Run`], [`HostError::Timeout`], [`HostError::Interrupted`]. A non-zero exit is not an error here.
+    fn transact(&self, name: &str, command: &Command, on_line: OnLine<'_>) -> Result<Exit, HostError>;
+
+    /// Whether a transaction of this name was started and its result not yet forgotten.
+    fn transaction_known(&self, name: &str) -> bool;
+
+    /// Forgets the result of an ended transaction, so that its name starts a new one.
+    ///
+    /// # Errors
+    /// [`HostError::File`].
+    fn forget_transaction(&self, name: &str) -> Result<(), HostError>;
+
+    /// A file's content; `None` if there is none.
+    ///
+    /// # Errors
+    /// [`HostError::File`].
+    fn read(&self, path: &Path) -> Result<Option<Vec<u8>>, HostError>;
+
+    /// Replaces a file's content atomically, keeping owner and mode; the content before goes to `backup` if one is
+    /// named. A new file belongs to root with mode 0644, or 0755 if `executable`.
+    ///
+    /// # Errors
+    /// [`HostError::File`]; the file is then as it was.
+    fn replace(&self, path: &Path, content: &[u8], backup: Option<&Path>, executable: bool) -> Result<(), HostError>;
+
+    /// Whether something is at the path (links are followed).
+    fn exists(&self, path: &Path) -> bool;
+
+    /// When the file was last modified; `None` if there is none.
+    fn modified_at(&self, path: &Path) -> Option<Timestamp>;
+
+    /// Names in a directory, sorted; empty if there is none.
+    fn list(&self, directory: &Path) -> Vec<String>;
+
+    /// The file that a program's name stands for, by `PATH` of the agent.
+    fn which(&self, program: &str) -> Option<PathBuf>;
+
+    /// Every process that can be seen.
+    fn processes(&self) -> Vec<Process>;
+
+    /// One process; `None` if there is none.
+    fn process(&self, pid: u32) -> Option<Process>;
+
+    /// Ends a process with SIGKILL or asks it to end with SIGTERM, if it is still the one that was seen (pid and start time): a reused pid is
+    /// not hit. `false` if that process is gone.
+    ///
+    /// # Errors
+    /// [`HostError::Signal`].
+    fn end_process(&self, process: &Process, kill: bool) -> Result<bool, HostError>;
+
+    /// Asks a server on this machine by HTTP GET.
+    ///
+    /// # Errors
+    /// [`HostError::Fetch`] if no answer came; an answer of any status is not an error.
+    fn http_get(&self, url: &str, timeout: Duration) -> Result<HttpAnswer, HostError>;
+
+    /// Fetches `url` (http, https, file) into a file below the agent's own state directory and returns its path and SHA-256 in
+    /// lower-case hexadecimal. What was fetched completely under this digest before is not fetched again.
+    ///
+    /// # Errors
+    /// [`HostError::Fetch`], [`HostError::File`].
+    fn fetch(&self, url: &str, expected_sha256: &str, timeout: Duration) -> Result<Fetched, HostError>;
+}
+
+/// A fetched file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fetched {
+    /// Where it is.
+    pub path: PathBuf,
+    /// SHA-256 of its content, lower-case hexadecimal.
+    pub sha256: String,
+}

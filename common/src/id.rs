@@ -1,0 +1,161 @@
+//! Names and numbers that identify things: nodes, rollouts, plans, steps, generations, moments.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// Why a text is not an identifier.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("'{text}' is not a {what}: {rule}")]
+pub struct BadId {
+    what: &'static str,
+    text: String,
+    rule: &'static str,
+}
+
+fn is_name(text: &str) -> bool {
+    let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.' | '_');
+    (1..=64).contains(&text.len())
+        && text.chars().all(inner)
+        && text.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())
+}
+
+macro_rules! name {
+    ($(#[$doc:meta])* $type:ident, $what:literal) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $type(String);
+
+        impl $type {
+            /// Checks the form: 1 to 64 of `a-z 0-9 - . _`, starting with a letter or digit.
+            ///
+            /// # Errors
+            /// [`BadId`] with the text and the rule it breaks.
+            pub fn new(text: impl Into<String>) -> Result<Self, BadId> {
+                let text = text.into();
+                if is_name(&text) {
+                    return Ok(Self(text));
+                }
+                Err(BadId {
+                    what: $what,
+                    text,
+                    rule: "use 1 to 64 of a-z, 0-9, '-', '.', '_', and start with a letter or digit",
+                })
+            }
+
+            /// The name as text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl TryFrom<String> for $type {
+            type Error = BadId;
+            fn try_from(text: String) -> Result<Self, BadId> {
+                Self::new(text)
+            }
+        }
+
+        impl std::str::FromStr for $type {
+            type Err = BadId;
+            fn from_str(text: &str) -> Result<Self, BadId> {
+                Self::new(text)
+            }
+        }
+
+        impl From<$type> for String {
+            fn from(id: $type) -> String {
+                id.0
+            }
+        }
+
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(&self.0)
+            }
+        }
+    };
+}
+
+name!(
+    /// One machine with one agent and one certificate; by default its host name.
+    NodeId,
+    "node name"
+);
+name!(
+    /// A step of a stage, unique in its stage and platform family.
+    StepId,
+    "step id"
+);
+name!(
+    /// One execution of one plan.
+    RolloutId,
+    "rollout id"
+);
+name!(
+    /// A plan, by the first 12 hexadecimal digits of its SHA-256 digest.
+    PlanId,
+    "plan id"
+);
+name!(
+    /// The fleet that one coordinator and its certificate authority serve.
+    FleetId,
+    "fleet id"
+);
+
+/// The fencing number of the coordinator that gave an order: it grows at every start of the coordinator, and an
+/// agent never obeys a lower one than it has seen.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Generation(pub u64);
+
+impl fmt::Display for Generation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A moment: milliseconds since 1970-01-01T00:00:00Z. The shells read the clock; the core only compares.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Timestamp(pub u64);
+
+impl Timestamp {
+    /// Milliseconds from `earlier` to this moment; 0 if it is not later.
+    #[must_use]
+    pub fn millis_since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+/// Who asked for something: an operator's name as authenticated, or `wavegate` itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Actor(pub String);
+
+impl fmt::Display for Actor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_checked() {
+        assert!(NodeId::new("compute-1.example").is_ok());
+        for bad in ["", "Compute", "-a", "a b", "a/b", &"x".repeat(65)] {
+            let error = NodeId::new(bad).expect_err(bad).to_string();
+            assert!(error.contains("node name") && error.contains(bad), "{error}");
+        }
+    }
+
+    #[test]
+    fn names_are_checked_when_deserialized() {
+        assert!(serde_json::from_str::<StepId>("\"install\"").is_ok());
+        assert!(serde_json::from_str::<StepId>("\"rm -rf\"").is_err());
+    }
+}

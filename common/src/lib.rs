@@ -1,0 +1,16 @@
+//! The pure core of wavegate: what a procedure, a plan, a rollout and a journal are, and how they move.
+//!
+//! No async, files, sockets, processes or clock live here: time and whatever was observed come in as
+//! arguments, and what should happen goes out as values. The agent and the coordinator are the shells around it.
+
+pub mod action;
+pub mod facts;
+pub mod id;
+pub mod ini;
+pub mod journal;
+pub mod order;
+pub mod outcome;
+pub mod plan;
+pub mod platform;
+pub mod procedure;
+pub mod rollout;

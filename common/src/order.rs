@@ -1,0 +1,67 @@
+//! What the coordinator asks of one agent: run a task, or preview its steps.
+
+use crate::action::Action;
+use crate::id::{Generation, NodeId, RolloutId, StepId};
+use crate::platform::Stage;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// Which attempt at which task: the key under which agent and coordinator talk about it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct TaskKey {
+    /// The rollout.
+    pub rollout: RolloutId,
+    /// The stage.
+    pub stage: Stage,
+    /// The node.
+    pub node: NodeId,
+    /// 1 for the first attempt, one more for every retry.
+    pub attempt: u32,
+}
+
+impl fmt::Display for TaskKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {} attempt {}", self.rollout, self.stage, self.node, self.attempt)
+    }
+}
+
+/// What a step is to do on one node, all parameters filled in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "snake_case")]
+pub enum Work {
+    /// Check, apply, verify.
+    Run {
+        /// The action.
+        #[serde(flatten)]
+        action: Action,
+        /// After so many seconds the step has failed.
+        timeout_s: u64,
+    },
+    /// Nothing, for a reason that is shown.
+    Skip {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// A step as it stands in a plan and in an order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedStep {
+    /// Its id.
+    pub id: StepId,
+    /// What it is, for people.
+    pub title: String,
+    /// What is to be done.
+    pub work: Work,
+}
+
+/// The order to run one task. It may be delivered more than once; its key makes that harmless.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskOrder {
+    /// Which attempt at which task.
+    pub key: TaskKey,
+    /// The generation of the coordinator that gave it.
+    pub generation: Generation,
+    /// The steps, in order.
+    pub steps: Vec<PlannedStep>,
+}

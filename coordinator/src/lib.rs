@@ -1,0 +1,1 @@
+//! placeholder, replaced within this session
