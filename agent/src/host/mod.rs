@@ -143,10 +143,24 @@ pub struct HttpAnswer {
 /// Receives output while a program runs, in lines without their line end.
 pub type OnLine<'a> = &'a mut dyn FnMut(&str);
 
+/// What the system says of itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SystemInfo {
+    /// The machine's host name.
+    pub hostname: String,
+    /// Kernel release, as `uname -r` prints it.
+    pub kernel: String,
+    /// Memory of the machine in bytes.
+    pub memory: u64,
+}
+
 /// The machine. Calls block; the runner of a task has a thread of its own.
 pub trait Host: Send + Sync {
     /// The time.
     fn now(&self) -> Timestamp;
+
+    /// Host name, kernel and memory.
+    fn system(&self) -> SystemInfo;
 
     /// Waits. A fake advances its clock instead.
     fn sleep(&self, time: Duration);

@@ -1,0 +1,16 @@
+//! What the actions need to know of the operating system: packages and services, asked in one way whatever the
+//! family. The command lines are made in `debian`, `redhat` and `systemd`; nothing here runs without a `Host`.
+
+pub mod debian;
+pub mod os_release;
+pub mod redhat;
+pub mod systemd;
+
+use wavegate_common::platform::Platform;
+
+/// The conventions of one node's operating system.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Os {
+    /// What the node runs on.
+    pub platform: Platform,
+}
