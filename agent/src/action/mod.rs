@@ -1,6 +1,19 @@
 //! Actions on a machine: check, apply, verify, one file an action. What an action is, is `wavegate_common::action`.
 
-use crate::host::Host;
+mod etcd_install_archive;
+mod http_check;
+mod ini_set;
+mod package_install;
+mod pip_uninstall;
+mod process_check;
+mod process_kill_stale;
+mod python_install_archive;
+mod service_check;
+mod service_disable;
+mod service_restart;
+mod version_check;
+
+use crate::host::{Exit, Host};
 use crate::os::Os;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -57,4 +70,68 @@ pub struct Applied {
     pub changes: Vec<Change>,
     /// Evidence that it took, in a line.
     pub evidence: String,
+}
+
+/// Observes: is the node already so, and if not, what would change? Changes nothing. An action that only gathers
+/// evidence gathers it here, and the node is already so if it holds.
+///
+/// # Errors
+/// [`StepError`] if the step could not be applied as things are, or if evidence is missing.
+pub fn check(action: &Action, cx: &mut Context<'_>) -> Result<Check, StepError> {
+    let holds = |evidence| Check::AlreadySo { evidence };
+    match action {
+        Action::PackageInstall(action) => package_install::check(action, cx),
+        Action::EtcdInstallArchive(action) => etcd_install_archive::check(action, cx),
+        Action::PipUninstall(action) => pip_uninstall::check(action, cx),
+        Action::PythonInstallArchive(action) => python_install_archive::check(action, cx),
+        Action::ServiceRestart(action) => service_restart::check(action, cx),
+        Action::ServiceDisable(action) => service_disable::check(action, cx),
+        Action::ProcessKillStale(action) => process_kill_stale::check(action, cx),
+        Action::IniSet(action) => ini_set::check(action, cx),
+        Action::ServiceCheck(action) => service_check::verify(action, cx).map(holds),
+        Action::ProcessCheck(action) => process_check::verify(action, cx).map(holds),
+        Action::VersionCheck(action) => version_check::verify(action, cx).map(holds),
+        Action::HttpCheck(action) => http_check::verify(action, cx).map(holds),
+    }
+}
+
+/// Makes it so and verifies that it took. Looks at the machine first: what an earlier attempt did is not done again.
+///
+/// # Errors
+/// [`StepError`] if it failed, or if what was done did not take.
+pub fn apply(action: &Action, cx: &mut Context<'_>) -> Result<Applied, StepError> {
+    let holds = |evidence| Applied { changes: Vec::new(), evidence };
+    match action {
+        Action::PackageInstall(action) => package_install::apply(action, cx),
+        Action::EtcdInstallArchive(action) => etcd_install_archive::apply(action, cx),
+        Action::PipUninstall(action) => pip_uninstall::apply(action, cx),
+        Action::PythonInstallArchive(action) => python_install_archive::apply(action, cx),
+        Action::ServiceRestart(action) => service_restart::apply(action, cx),
+        Action::ServiceDisable(action) => service_disable::apply(action, cx),
+        Action::ProcessKillStale(action) => process_kill_stale::apply(action, cx),
+        Action::IniSet(action) => ini_set::apply(action, cx),
+        Action::ServiceCheck(action) => service_check::verify(action, cx).map(holds),
+        Action::ProcessCheck(action) => process_check::verify(action, cx).map(holds),
+        Action::VersionCheck(action) => version_check::verify(action, cx).map(holds),
+        Action::HttpCheck(action) => http_check::verify(action, cx).map(holds),
+    }
+}
+
+/// Lines of a program's output that go into a step's error.
+const ERROR_LINES: usize = 20;
+
+/// A step's error out of an error and its sources.
+#[must_use]
+pub fn failed(error: &dyn std::error::Error, next: impl Into<String>) -> StepError {
+    let chain = std::iter::successors(Some(error), |error| error.source());
+    let what = chain.map(ToString::to_string).collect::<Vec<_>>().join(": ");
+    StepError { what, output: Vec::new(), next: next.into() }
+}
+
+/// A step's error out of a program that ended badly, with the last lines of its output.
+#[must_use]
+pub fn exit_failed(what: impl Into<String>, exit: &Exit, next: impl Into<String>) -> StepError {
+    let lines: Vec<&str> = exit.stdout.lines().chain(exit.stderr.lines()).collect();
+    let last = &lines[lines.len().saturating_sub(ERROR_LINES)..];
+    StepError { what: what.into(), output: last.iter().map(|line| (*line).to_owned()).collect(), next: next.into() }
 }
