@@ -22,11 +22,11 @@ macro_rules! words {
         }
 
         impl std::str::FromStr for $type {
-            type Err = UnknownWord;
-            fn from_str(text: &str) -> Result<Self, UnknownWord> {
+            type Err = $crate::platform::UnknownWord;
+            fn from_str(text: &str) -> Result<Self, $crate::platform::UnknownWord> {
                 match text {
                     $($word => Ok(Self::$variant),)+
-                    _ => Err(UnknownWord { what: $what, text: text.to_owned(), known: &[$($word),+] }),
+                    _ => Err($crate::platform::UnknownWord { what: $what, text: text.to_owned(), known: &[$($word),+] }),
                 }
             }
         }

@@ -1,0 +1,294 @@
+//! The agent's journal as a value: its records, and what they add up to. Files are the agent's business.
+
+mod resume;
+
+pub use resume::{Next, Refusal, Verdict};
+
+use crate::id::{Generation, StepId, Timestamp};
+use crate::order::{TaskKey, TaskOrder};
+use crate::outcome::Outcome;
+use crate::platform::Stage;
+use crate::rollout::{EndedStep, TaskResult};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, VecDeque};
+
+/// Ended tasks that a journal remembers, so that an old order that comes late is known as such.
+pub const REMEMBERED_TASKS: usize = 32;
+
+/// One record of the journal. Each is on disk before what it says is acted upon or told to anybody.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "record", rename_all = "snake_case")]
+pub enum Record {
+    /// A coordinator of this generation was seen; orders of lower ones are not obeyed.
+    Generation {
+        /// The generation.
+        generation: Generation,
+    },
+    /// The order was taken.
+    Accepted {
+        /// The order, whole.
+        order: TaskOrder,
+        /// When.
+        at: Timestamp,
+    },
+    /// A step is about to be looked at and worked on.
+    StepStarted {
+        /// The task.
+        key: TaskKey,
+        /// The step.
+        step: StepId,
+        /// When.
+        at: Timestamp,
+    },
+    /// A step ended.
+    StepEnded {
+        /// The task.
+        key: TaskKey,
+        /// The step.
+        step: StepId,
+        /// When.
+        at: Timestamp,
+        /// What came of it.
+        outcome: Outcome,
+    },
+    /// The task ended.
+    TaskEnded {
+        /// The task.
+        key: TaskKey,
+        /// How.
+        result: TaskResult,
+        /// When.
+        at: Timestamp,
+    },
+    /// The coordinator has the end of the task in its log.
+    Acknowledged {
+        /// The task.
+        key: TaskKey,
+    },
+    /// First record of a rewritten journal: what the records before it added up to.
+    Compacted {
+        /// See [`Journal::changed_at`].
+        changed_at: Vec<ChangedAt>,
+        /// See [`Journal::ended`].
+        ended: Vec<TaskInJournal>,
+    },
+}
+
+/// When a step last changed the node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChangedAt {
+    /// The step's stage.
+    pub stage: Stage,
+    /// The step.
+    pub step: StepId,
+    /// When it ended.
+    pub at: Timestamp,
+}
+
+/// A task as the journal knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskInJournal {
+    /// The order.
+    pub order: TaskOrder,
+    /// Steps that ended, in order.
+    pub steps: Vec<EndedStep>,
+    /// The step that was started and has not ended.
+    pub started: Option<StepId>,
+    /// How the task ended, if it has.
+    pub result: Option<TaskResult>,
+    /// Whether the coordinator has the end.
+    pub acknowledged: bool,
+}
+
+/// Why a record does not fit the ones before it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadRecord {
+    /// It is about a task that is not the current one.
+    #[error("record about task {found}, but the current task is {current}")]
+    OtherTask {
+        /// The current task, or `none`.
+        current: String,
+        /// The one that the record is about.
+        found: TaskKey,
+    },
+    /// A task was accepted before the one before it ended.
+    #[error("task {found} accepted while {current} has not ended")]
+    Busy {
+        /// The task that has not ended.
+        current: TaskKey,
+        /// The one accepted.
+        found: TaskKey,
+    },
+    /// A step out of order.
+    #[error("step {found} of task {key}, expected {expected}")]
+    OtherStep {
+        /// The task.
+        key: TaskKey,
+        /// The step that was to come, or `none`.
+        expected: String,
+        /// The one that came.
+        found: StepId,
+    },
+}
+
+/// What a journal adds up to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Journal {
+    generation: Generation,
+    current: Option<TaskInJournal>,
+    ended: VecDeque<TaskInJournal>,
+    changed_at: BTreeMap<(Stage, StepId), Timestamp>,
+}
+
+impl Journal {
+    /// The highest generation seen.
+    #[must_use]
+    pub const fn generation(&self) -> Generation {
+        self.generation
+    }
+
+    /// The task that was accepted last, ended or not.
+    #[must_use]
+    pub const fn current(&self) -> Option<&TaskInJournal> {
+        self.current.as_ref()
+    }
+
+    /// Earlier tasks, the oldest first, at most [`REMEMBERED_TASKS`].
+    #[must_use]
+    pub const fn ended(&self) -> &VecDeque<TaskInJournal> {
+        &self.ended
+    }
+
+    /// When a step of a stage last changed this node, in whatever rollout.
+    #[must_use]
+    pub fn changed_at(&self, stage: Stage, step: &StepId) -> Option<Timestamp> {
+        self.changed_at.get(&(stage, step.clone())).copied()
+    }
+
+    /// A task of this journal by its key.
+    #[must_use]
+    pub fn task(&self, key: &TaskKey) -> Option<&TaskInJournal> {
+        self.current.iter().chain(self.ended.iter()).find(|task| task.order.key == *key)
+    }
+
+    /// Adds one record.
+    ///
+    /// # Errors
+    /// [`BadRecord`] if it does not fit; the journal is then as it was.
+    pub fn apply(&mut self, record: &Record) -> Result<(), BadRecord> {
+        match record {
+            Record::Generation { generation } => self.generation = self.generation.max(*generation),
+            Record::Accepted { order, .. } => self.accept(order)?,
+            Record::StepStarted { key, step, .. } => {
+                let task = self.current_task(key)?;
+                task.expect(step)?;
+                task.started = Some(step.clone());
+            }
+            Record::StepEnded { key, step, at, outcome } => {
+                let task = self.current_task(key)?;
+                task.expect(step)?;
+                task.started = None;
+                task.steps.push(EndedStep { step: step.clone(), ended_at: *at, outcome: outcome.clone() });
+                if outcome.changed() {
+                    self.changed_at.insert((key.stage, step.clone()), *at);
+                }
+            }
+            Record::TaskEnded { key, result, .. } => self.current_task(key)?.result = Some(*result),
+            Record::Acknowledged { key } => {
+                let all = self.current.iter_mut().chain(self.ended.iter_mut());
+                for task in all.filter(|task| task.order.key == *key) {
+                    task.acknowledged = true;
+                }
+            }
+            Record::Compacted { changed_at, ended } => {
+                self.changed_at = changed_at.iter().map(|c| ((c.stage, c.step.clone()), c.at)).collect();
+                self.ended = ended.iter().cloned().collect();
+            }
+        }
+        Ok(())
+    }
+
+    /// The shortest records that add up to this journal.
+    #[must_use]
+    pub fn compacted(&self) -> Vec<Record> {
+        let changed_at = self.changed_at.iter();
+        let changed_at = changed_at.map(|((stage, step), at)| ChangedAt { stage: *stage, step: step.clone(), at: *at });
+        let mut ended: Vec<TaskInJournal> = self.ended.iter().cloned().collect();
+        let mut records = vec![Record::Generation { generation: self.generation }];
+        let mut open = Vec::new();
+        match &self.current {
+            Some(task) if task.result.is_some() => ended.push(task.clone()),
+            Some(task) => open = task.records(),
+            None => {}
+        }
+        records.push(Record::Compacted { changed_at: changed_at.collect(), ended });
+        records.extend(open);
+        records
+    }
+
+    fn accept(&mut self, order: &TaskOrder) -> Result<(), BadRecord> {
+        if let Some(task) = &self.current
+            && task.result.is_none()
+        {
+            return Err(BadRecord::Busy { current: task.order.key.clone(), found: order.key.clone() });
+        }
+        if let Some(task) = self.current.take() {
+            self.ended.push_back(task);
+            while self.ended.len() > REMEMBERED_TASKS {
+                self.ended.pop_front();
+            }
+        }
+        self.generation = self.generation.max(order.generation);
+        self.current = Some(TaskInJournal {
+            order: order.clone(),
+            steps: Vec::new(),
+            started: None,
+            result: None,
+            acknowledged: false,
+        });
+        Ok(())
+    }
+
+    fn current_task(&mut self, key: &TaskKey) -> Result<&mut TaskInJournal, BadRecord> {
+        let current = self.current.as_ref().map(|task| &task.order.key);
+        if current != Some(key) {
+            let current = current.map_or_else(|| "none".to_owned(), ToString::to_string);
+            return Err(BadRecord::OtherTask { current, found: key.clone() });
+        }
+        self.current.as_mut().ok_or_else(|| unreachable!("its key was just seen"))
+    }
+}
+
+impl TaskInJournal {
+    /// The step that has not ended; `None` after the last or a failed one.
+    #[must_use]
+    pub fn next_step(&self) -> Option<usize> {
+        let failed = self.steps.last().is_some_and(|step| matches!(step.outcome, Outcome::Failed { .. }));
+        (!failed && self.steps.len() < self.order.steps.len()).then_some(self.steps.len())
+    }
+
+    fn expect(&self, step: &StepId) -> Result<(), BadRecord> {
+        let expected = self.next_step().map(|index| &self.order.steps[index].id);
+        if expected == Some(step) && self.result.is_none() {
+            return Ok(());
+        }
+        Err(BadRecord::OtherStep {
+            key: self.order.key.clone(),
+            expected: expected.map_or_else(|| "none".to_owned(), ToString::to_string),
+            found: step.clone(),
+        })
+    }
+
+    fn records(&self) -> Vec<Record> {
+        let (key, at) = (&self.order.key, Timestamp::default());
+        let mut records = vec![Record::Accepted { order: self.order.clone(), at }];
+        for ended in &self.steps {
+            let (step, at, outcome) = (ended.step.clone(), ended.ended_at, ended.outcome.clone());
+            records.push(Record::StepEnded { key: key.clone(), step, at, outcome });
+        }
+        if let Some(step) = &self.started {
+            records.push(Record::StepStarted { key: key.clone(), step: step.clone(), at });
+        }
+        records
+    }
+}

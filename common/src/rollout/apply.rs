@@ -1,0 +1,315 @@
+//! `apply`: the only way a rollout's state changes, live and in replay. An event that must not be is a typed error.
+
+use super::decide::Hold;
+use super::{EndedStep, Entry, Event, Rollout, Status, Task, TaskRef, TaskResult, TaskState};
+use crate::id::{NodeId, StepId, Timestamp};
+use crate::platform::Stage;
+
+/// Why an event can't be applied. The rollout is then as it was.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum IllegalEvent {
+    /// The log has a gap or a repetition.
+    #[error("event {found} follows event {last}; the log must have no gap")]
+    OutOfSequence {
+        /// The last event applied.
+        last: u64,
+        /// The one that came.
+        found: u64,
+    },
+    /// The rollout's status does not allow it.
+    #[error("rollout is {status}")]
+    NotWhile {
+        /// Its status.
+        status: Status,
+    },
+    /// The plan has no such task.
+    #[error("the plan has no task of stage {stage} on node {node}")]
+    NoSuchTask {
+        /// The stage.
+        stage: Stage,
+        /// The node.
+        node: NodeId,
+    },
+    /// The task's state does not allow it.
+    #[error("{node} is {state} in stage {stage}")]
+    TaskIs {
+        /// The stage.
+        stage: Stage,
+        /// The node.
+        node: NodeId,
+        /// Its state.
+        state: TaskState,
+    },
+    /// It is about another attempt than the current one.
+    #[error("attempt {found} of {node} in stage {stage} is not its current attempt {current}")]
+    OtherAttempt {
+        /// The stage.
+        stage: Stage,
+        /// The node.
+        node: NodeId,
+        /// The current attempt.
+        current: u32,
+        /// The one the event is about.
+        found: u32,
+    },
+    /// It is not the next step of the task.
+    #[error("step {found} of {node} in stage {stage} ended, expected {expected}")]
+    OtherStep {
+        /// The stage.
+        stage: Stage,
+        /// The node.
+        node: NodeId,
+        /// The next step, or `none` after the last one.
+        expected: String,
+        /// The one that ended.
+        found: StepId,
+    },
+    /// A task ended otherwise than its steps.
+    #[error("{node} reports stage {stage} as {result:?}, its steps say otherwise")]
+    ResultContradictsSteps {
+        /// The stage.
+        stage: Stage,
+        /// The node.
+        node: NodeId,
+        /// What it reported.
+        result: TaskResult,
+    },
+    /// The barrier, the limits or the order of waves do not allow the start.
+    #[error("{node} may not start stage {stage}: {hold}")]
+    Held {
+        /// The stage.
+        stage: Stage,
+        /// The node.
+        node: NodeId,
+        /// What holds it.
+        hold: Hold,
+    },
+    /// More nodes have failed than are allowed to; going on would halt again at once.
+    #[error("{failed} nodes failed in stage {stage}, {allowed} allowed")]
+    OverThreshold {
+        /// The stage.
+        stage: Stage,
+        /// Failed nodes.
+        failed: u32,
+        /// Allowed ones.
+        allowed: u32,
+    },
+    /// The wave is not the one that waits.
+    #[error("wave {} of stage {stage} is not the one that waits", wave + 1)]
+    NotTheWave {
+        /// The stage.
+        stage: Stage,
+        /// The wave, from 0.
+        wave: usize,
+    },
+}
+
+impl Rollout {
+    /// Applies one entry of the log.
+    ///
+    /// # Errors
+    /// [`IllegalEvent`]; the rollout is then as it was.
+    pub fn apply(&mut self, entry: &Entry) -> Result<(), IllegalEvent> {
+        if entry.seq != self.last_seq + 1 {
+            return Err(IllegalEvent::OutOfSequence { last: self.last_seq, found: entry.seq });
+        }
+        self.apply_event(&entry.event, entry.at)?;
+        self.last_seq = entry.seq;
+        Ok(())
+    }
+
+    fn apply_event(&mut self, event: &Event, at: Timestamp) -> Result<(), IllegalEvent> {
+        match event {
+            Event::Started { mode, .. } => {
+                self.require(&[Status::Ready])?;
+                self.mode = *mode;
+                self.started_at = Some(at);
+                self.become_status(Status::Running, at);
+            }
+            Event::TaskStarted { task } => self.start(task, at)?,
+            Event::TaskAccepted { task } => {
+                self.task_in(task, &[TaskState::Preparing])?.become_state(TaskState::Applying, at);
+            }
+            Event::StepEnded { task, step, ended_at, outcome } => {
+                let expected = self.next_step(task)?;
+                if expected.as_ref() != Some(step) {
+                    let expected = expected.map_or_else(|| "none".to_owned(), String::from);
+                    let (stage, node) = (task.stage, task.node.clone());
+                    return Err(IllegalEvent::OtherStep { stage, node, expected, found: step.clone() });
+                }
+                let ended = EndedStep { step: step.clone(), ended_at: *ended_at, outcome: outcome.clone() };
+                self.task_in(task, &[TaskState::Applying])?.steps.push(ended);
+            }
+            Event::TaskEnded { task, result } => self.end(task, *result, at)?,
+            Event::TaskLost { task } => {
+                self.task_in(task, &[TaskState::Preparing, TaskState::Applying])?.become_state(TaskState::Unknown, at);
+            }
+            Event::TaskReturned { task } => {
+                self.task_in(task, &[TaskState::Unknown])?.become_state(TaskState::Applying, at);
+            }
+            Event::TaskRetried { task, .. } => {
+                self.require(&[Status::Running, Status::Paused])?;
+                self.task_in(task, &[TaskState::Failed])?.become_state(TaskState::Scheduled, at);
+            }
+            Event::WaveReleased { stage, wave, .. } => {
+                self.require(&[Status::Running, Status::Paused])?;
+                if self.wave_to_release() != Some((*stage, *wave)) {
+                    return Err(IllegalEvent::NotTheWave { stage: *stage, wave: *wave });
+                }
+                self.released.insert((*stage, *wave));
+            }
+            Event::Paused { reason } => {
+                self.require(&[Status::Running])?;
+                self.pause = Some(reason.clone());
+                self.become_status(Status::Paused, at);
+            }
+            Event::Resumed { .. } => self.resume(at)?,
+            Event::StopRequested { .. } => {
+                self.require(&[Status::Running, Status::Paused])?;
+                self.become_status(Status::Stopping, at);
+            }
+            Event::Stopped => self.stop(at)?,
+            Event::Finished => {
+                self.require(&[Status::Running])?;
+                if let Some(stage) = self.current_stage() {
+                    let (stage, node) = (stage.stage, self.first_unfinished(stage.stage));
+                    let state = self.task(stage, &node).map_or(TaskState::Scheduled, |task| task.state);
+                    return Err(IllegalEvent::TaskIs { stage, node, state });
+                }
+                self.become_status(Status::Finished, at);
+            }
+        }
+        Ok(())
+    }
+
+    fn start(&mut self, task: &TaskRef, at: Timestamp) -> Result<(), IllegalEvent> {
+        let current = self.task(task.stage, &task.node).ok_or_else(|| no_such(task))?;
+        if task.attempt != current.attempt + 1 {
+            return Err(IllegalEvent::OtherAttempt {
+                stage: task.stage,
+                node: task.node.clone(),
+                current: current.attempt,
+                found: task.attempt,
+            });
+        }
+        self.may_start(task.stage, &task.node).map_err(|hold| IllegalEvent::Held {
+            stage: task.stage,
+            node: task.node.clone(),
+            hold,
+        })?;
+        let task = self.tasks.entry(task.stage).or_default().entry(task.node.clone()).and_modify(|t| {
+            t.attempt = task.attempt;
+            t.steps.clear();
+            t.started_at = Some(at);
+        });
+        task.and_modify(|t| t.become_state(TaskState::Preparing, at));
+        Ok(())
+    }
+
+    fn end(&mut self, task: &TaskRef, result: TaskResult, at: Timestamp) -> Result<(), IllegalEvent> {
+        let remaining = self.next_step(task)?;
+        let current = self.task_in(task, &[TaskState::Applying])?;
+        let failed =
+            current.steps.last().is_some_and(|s| matches!(s.outcome, crate::outcome::Outcome::Failed { .. }));
+        let agrees = match result {
+            TaskResult::Finished => remaining.is_none() && !failed,
+            TaskResult::Failed => failed,
+        };
+        if !agrees {
+            let (stage, node) = (task.stage, task.node.clone());
+            return Err(IllegalEvent::ResultContradictsSteps { stage, node, result });
+        }
+        let state = match result {
+            TaskResult::Finished => TaskState::Finished,
+            TaskResult::Failed => TaskState::Failed,
+        };
+        current.become_state(state, at);
+        Ok(())
+    }
+
+    fn resume(&mut self, at: Timestamp) -> Result<(), IllegalEvent> {
+        self.require(&[Status::Paused])?;
+        for stage in &self.plan.body.stages {
+            let failed = self.counts(stage.stage).failed;
+            let allowed = stage.limits.errors_allowed;
+            if failed > allowed {
+                return Err(IllegalEvent::OverThreshold { stage: stage.stage, failed, allowed });
+            }
+        }
+        self.pause = None;
+        self.become_status(Status::Running, at);
+        Ok(())
+    }
+
+    fn stop(&mut self, at: Timestamp) -> Result<(), IllegalEvent> {
+        self.require(&[Status::Stopping])?;
+        for (stage, tasks) in &self.tasks {
+            if let Some((node, task)) = tasks.iter().find(|(_, task)| task.in_flight()) {
+                return Err(IllegalEvent::TaskIs { stage: *stage, node: node.clone(), state: task.state });
+            }
+        }
+        for task in self.tasks.values_mut().flat_map(|tasks| tasks.values_mut()) {
+            if task.state == TaskState::Scheduled {
+                task.become_state(TaskState::Canceled, at);
+            }
+        }
+        self.pause = None;
+        self.become_status(Status::Stopped, at);
+        Ok(())
+    }
+
+    fn require(&self, allowed: &[Status]) -> Result<(), IllegalEvent> {
+        if allowed.contains(&self.status) {
+            return Ok(());
+        }
+        Err(IllegalEvent::NotWhile { status: self.status })
+    }
+
+    /// The task an event is about, if it is its current attempt and in one of the states.
+    fn task_in(&mut self, about: &TaskRef, states: &[TaskState]) -> Result<&mut Task, IllegalEvent> {
+        let task = self.tasks.get_mut(&about.stage).and_then(|tasks| tasks.get_mut(&about.node));
+        let task = task.ok_or_else(|| no_such(about))?;
+        let (stage, node) = (about.stage, about.node.clone());
+        if task.attempt != about.attempt {
+            return Err(IllegalEvent::OtherAttempt { stage, node, current: task.attempt, found: about.attempt });
+        }
+        if !states.contains(&task.state) {
+            return Err(IllegalEvent::TaskIs { stage, node, state: task.state });
+        }
+        Ok(task)
+    }
+
+    /// The step of a task that has not ended; `None` after the last one or a failed one.
+    fn next_step(&self, about: &TaskRef) -> Result<Option<StepId>, IllegalEvent> {
+        let task = self.task(about.stage, &about.node).ok_or_else(|| no_such(about))?;
+        if task.steps.last().is_some_and(|s| matches!(s.outcome, crate::outcome::Outcome::Failed { .. })) {
+            return Ok(None);
+        }
+        let steps = self.plan.stage(about.stage).and_then(|stage| stage.tasks.get(&about.node));
+        Ok(steps.and_then(|steps| steps.get(task.steps.len())).map(|step| step.id.clone()))
+    }
+
+    fn first_unfinished(&self, stage: Stage) -> NodeId {
+        let open = self.tasks(stage).find(|(_, task)| task.state != TaskState::Finished);
+        open.map_or_else(|| unreachable!("the stage is current: it has an unfinished task"), |(node, _)| node.clone())
+    }
+
+    fn become_status(&mut self, status: Status, at: Timestamp) {
+        self.status = status;
+        self.status_since = at;
+        if !matches!(status, Status::Paused) {
+            self.pause = None;
+        }
+    }
+}
+
+impl Task {
+    fn become_state(&mut self, state: TaskState, at: Timestamp) {
+        self.state = state;
+        self.since = at;
+    }
+}
+
+fn no_such(about: &TaskRef) -> IllegalEvent {
+    IllegalEvent::NoSuchTask { stage: about.stage, node: about.node.clone() }
+}
