@@ -1,1 +1,3 @@
-//! placeholder, replaced within this session
+//! What the suites share: the lab of real hosts.
+
+pub mod lab;

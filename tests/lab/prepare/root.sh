@@ -9,7 +9,7 @@ family=$1 suite=$2 out=$3
 include=systemd,systemd-sysv,dbus,iproute2,iputils-ping,ca-certificates,procps,kmod,init-system-helpers
 include=$include,python3,python3-pip,python3-setuptools,python3-wheel,curl,netcat-openbsd
 # Installed for what they depend on, and purged again below: nodes install them offline, in the versions they start with.
-include=$include,dnsmasq-base,etcd-server,etcd-client
+include=$include,dnsmasq-base,etcd-server,etcd-client,pipexec
 [ "$family" = apt ] || include=$include,rpm,dnf
 
 hook=$out.hook

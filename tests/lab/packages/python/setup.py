@@ -5,4 +5,5 @@ setup(
     version="@VERSION@",
     description="Lab fixture standing in for @NAME@",
     packages=["@MODULE@"],
+    zip_safe=False,
 )

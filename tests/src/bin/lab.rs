@@ -1,0 +1,134 @@
+//! `lab`: boot a fleet of real hosts on this machine, look around in it, end it.
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+use comfy_table::Table;
+use comfy_table::presets::NOTHING;
+use wavegate_tests::lab::{Fleet, FleetSpec, Lab, requirements};
+
+#[derive(Parser)]
+#[command(name = "lab", about = "A fleet of real systemd hosts on this machine")]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Say what this machine lacks to run the lab
+    Check,
+    /// Build base roots, packages and layers, unless they are there
+    Prepare,
+    /// Boot the default fleet and leave it up
+    Up {
+        /// The fleet's name
+        #[arg(long, default_value = "demo")]
+        name: String,
+    },
+    /// End a fleet and remove all it made
+    Down {
+        /// The fleet's name
+        #[arg(long, default_value = "demo")]
+        name: String,
+    },
+    /// Run a command on a node
+    Exec {
+        /// The fleet's name
+        #[arg(long, default_value = "demo")]
+        name: String,
+        /// The node
+        node: String,
+        /// The command and its arguments
+        #[arg(last = true, required = true)]
+        command: Vec<String>,
+    },
+    /// Open a shell on a node
+    Shell {
+        /// The fleet's name
+        #[arg(long, default_value = "demo")]
+        name: String,
+        /// The node
+        node: String,
+    },
+    /// List fleets and their nodes
+    List,
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse().verb) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("lab: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(verb: Verb) -> Result<ExitCode> {
+    match verb {
+        Verb::Check => Ok(check()),
+        Verb::Prepare => Lab::prepare().map(|_| ExitCode::SUCCESS),
+        Verb::Up { name } => {
+            Fleet::boot(&Lab::prepare()?, FleetSpec::standard(&name))?.keep()?;
+            list()
+        }
+        Verb::Down { name } => Fleet::down(&name).map(|()| ExitCode::SUCCESS),
+        Verb::Exec { name, node, command } => {
+            exec(&name, &node, &command.iter().map(String::as_str).collect::<Vec<_>>())
+        }
+        Verb::Shell { name, node } if std::io::stdin().is_terminal() => {
+            // `script` gives the shell a terminal of the node's own, so that job control works.
+            exec(&name, &node, &["script", "-q", "-c", "cd; exec bash -l", "/dev/null"])
+        }
+        Verb::Shell { name, node } => exec(&name, &node, &["bash", "-l"]),
+        Verb::List => list(),
+    }
+}
+
+fn check() -> ExitCode {
+    let missing = requirements();
+    if missing.is_empty() {
+        println!("this machine can run the lab");
+        return ExitCode::SUCCESS;
+    }
+    for line in missing {
+        println!("{line}");
+    }
+    ExitCode::FAILURE
+}
+
+fn exec(fleet: &str, node: &str, command: &[&str]) -> Result<ExitCode> {
+    let fleet = Fleet::attach(fleet)?;
+    let node = fleet
+        .nodes()
+        .iter()
+        .find(|candidate| candidate.name() == node)
+        .with_context(|| format!("the fleet has no node {node}"))?;
+    let status = node.command(command)?.status().context("running nsenter")?;
+    Ok(ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)))
+}
+
+fn list() -> Result<ExitCode> {
+    let mut table = Table::new();
+    table.load_preset(NOTHING).set_header(["FLEET", "NODE", "ROLE", "FAMILY", "ADDRESS", "UP", "PID 1"]);
+    for state in Fleet::list()? {
+        let fleet = Fleet::attach(&state.spec.name)?;
+        for node in fleet.nodes() {
+            let leader = node.leader_pid().ok();
+            table.add_row([
+                state.spec.name.as_str(),
+                node.name(),
+                node.role().word(),
+                node.family().word(),
+                node.address(),
+                if leader.is_some() { "yes" } else { "no" },
+                &leader.map(|pid| pid.to_string()).unwrap_or_default(),
+            ]);
+        }
+    }
+    println!("{table}");
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,100 @@
+//! The files that make a provisioned root this node of this fleet.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use super::spec::{Family, FleetSpec, NodeSpec, Role};
+
+/// The networks every compute serves: uuid, the interface dnsmasq listens on, and its address there.
+const NETWORKS: [(&str, &str, &str); 2] = [
+    ("3f2b8c1e-7d54-4a1b-9c0e-5a6b7c8d9e01", "ns-3f2b8c1e-7d", "10.65.0.1/24"),
+    ("b81d40a7-02c6-4f3d-8e55-1f0a9b7c6d02", "ns-b81d40a7-02", "10.65.1.1/24"),
+];
+
+/// Writes a node's files into its root.
+pub fn node(root: &Path, fleet: &FleetSpec, node: &NodeSpec) -> Result<()> {
+    let put = |path: &str, text: &str| write(root, path, text);
+    put("etc/hostname", &format!("{}\n", node.name))?;
+    put("etc/hosts", &hosts(fleet))?;
+    put("etc/systemd/network/10-host0.network", &network(node))?;
+    match node.role {
+        Role::Etcd => {
+            let path = match node.family {
+                Family::Apt => "etc/default/etcd",
+                Family::Rpm => "etc/sysconfig/etcd",
+            };
+            put(path, &etcd(fleet, node))
+        }
+        Role::Compute => {
+            put("etc/calico/felix.cfg", &felix(fleet))?;
+            put("etc/neutron/lab-networks", &networks())?;
+            put("etc/wavegate-lab/vm", &vm(fleet, node))
+        }
+        Role::Deploy | Role::Control | Role::Bare => Ok(()),
+    }
+}
+
+fn write(root: &Path, path: &str, text: &str) -> Result<()> {
+    let path = root.join(path);
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent).with_context(|| format!("making {}", parent.display()))?;
+    }
+    std::fs::write(&path, text).with_context(|| format!("writing {}", path.display()))
+}
+
+fn hosts(fleet: &FleetSpec) -> String {
+    let mut text = "127.0.0.1 localhost\n::1 localhost\n".to_owned();
+    for node in &fleet.nodes {
+        let _ = writeln!(text, "{} {}", node.address, node.name);
+    }
+    text
+}
+
+fn network(node: &NodeSpec) -> String {
+    format!(
+        "[Match]\nName=host0\n\n[Network]\nAddress={}/24\nLinkLocalAddressing=no\nIPv6AcceptRA=no\nLLDP=no\n\
+         EmitLLDP=no\nIgnoreCarrierLoss=yes\n",
+        node.address
+    )
+}
+
+fn etcd(fleet: &FleetSpec, node: &NodeSpec) -> String {
+    let NodeSpec { name, address, .. } = node;
+    let cluster: Vec<String> = fleet
+        .of_role(Role::Etcd)
+        .map(|member| format!("{}=http://{}:2380", member.name, member.address))
+        .collect();
+    format!(
+        "ETCD_NAME=\"{name}\"\nETCD_DATA_DIR=\"/var/lib/etcd/default\"\nETCD_ENABLE_V2=\"true\"\n\
+         ETCD_LISTEN_CLIENT_URLS=\"http://0.0.0.0:2379\"\nETCD_ADVERTISE_CLIENT_URLS=\"http://{address}:2379\"\n\
+         ETCD_LISTEN_PEER_URLS=\"http://0.0.0.0:2380\"\nETCD_INITIAL_ADVERTISE_PEER_URLS=\"http://{address}:2380\"\n\
+         ETCD_INITIAL_CLUSTER=\"{}\"\nETCD_INITIAL_CLUSTER_STATE=\"new\"\nETCD_INITIAL_CLUSTER_TOKEN=\"lab\"\n",
+        cluster.join(",")
+    )
+}
+
+fn felix(fleet: &FleetSpec) -> String {
+    let members: Vec<&str> = fleet.of_role(Role::Etcd).map(|member| member.name.as_str()).collect();
+    let first = members.first().copied().unwrap_or("localhost");
+    let mut text = format!("[global]\nEtcdAddr = {first}:2379\n");
+    if !members.is_empty() {
+        let all: Vec<String> = members.iter().map(|member| format!("http://{member}:2379")).collect();
+        let _ = writeln!(text, "EtcdEndpoints = {}", all.join(","));
+    }
+    text.push_str("ReportingIntervalSecs = 3\nReportingTTLSecs = 10\n");
+    text
+}
+
+fn networks() -> String {
+    NETWORKS.iter().fold(String::new(), |mut text, (uuid, interface, address)| {
+        let _ = writeln!(text, "{uuid} {interface} {address}");
+        text
+    })
+}
+
+fn vm(fleet: &FleetSpec, node: &NodeSpec) -> String {
+    let number = fleet.of_role(Role::Compute).position(|compute| compute == node).unwrap_or_default() + 1;
+    format!("tap{number:08x}-vm 10.66.0.{number}\n")
+}

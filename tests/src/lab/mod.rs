@@ -1,0 +1,29 @@
+//! The lab: a fleet of real systemd hosts on one machine. `Lab` is what is prepared once, `Fleet` what is booted.
+
+mod artifact;
+mod command;
+mod configure;
+mod fleet;
+mod interrupt;
+mod manifest;
+mod mounts;
+mod network;
+mod node;
+mod prepare;
+mod process;
+mod progress;
+mod repository;
+mod requirements;
+mod spec;
+mod state;
+mod teardown;
+pub mod wait;
+
+pub use fleet::Fleet;
+pub use manifest::{Archive, Manifest, Versions};
+pub use node::{Dnsmasq, Node, Process, UnitState};
+pub use prepare::Lab;
+pub use requirements::{require, requirements};
+pub use spec::{Family, FleetSpec, NodeSpec, Role};
+pub use state::FleetState;
+pub use wait::wait_until;

@@ -1,0 +1,136 @@
+//! What a fleet consists of: its nodes, what each is for, its family and its address.
+
+use serde::{Deserialize, Serialize};
+
+/// Which package family a node belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Family {
+    /// Debian, with apt and dpkg.
+    Apt,
+    /// Real rpm and dnf on a Debian base that says it is Rocky Linux 9.
+    Rpm,
+}
+
+impl Family {
+    /// The name the scripts under `tests/lab` use.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Apt => "apt",
+            Self::Rpm => "rpm",
+        }
+    }
+}
+
+/// What a node is provisioned as. Every role starts with the old versions of what it needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Serves the package repositories; a coordinator's place.
+    Deploy,
+    /// A member of the etcd cluster.
+    Etcd,
+    /// Felix, the DHCP agent, dnsmasqs and a VM.
+    Compute,
+    /// neutron-server.
+    Control,
+    /// The base system with the repositories configured, and nothing else.
+    Bare,
+}
+
+impl Role {
+    /// The name the scripts under `tests/lab` use.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Deploy => "deploy",
+            Self::Etcd => "etcd",
+            Self::Compute => "compute",
+            Self::Control => "control",
+            Self::Bare => "bare",
+        }
+    }
+
+    /// The first host number of the role's addresses.
+    fn first_host(self) -> usize {
+        match self {
+            Self::Deploy => 10,
+            Self::Etcd => 11,
+            Self::Compute => 21,
+            Self::Control => 101,
+            Self::Bare => 151,
+        }
+    }
+}
+
+/// One node of a fleet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeSpec {
+    /// Host name, unique in the fleet.
+    pub name: String,
+    /// What it is provisioned as.
+    pub role: Role,
+    /// Which packages it takes.
+    pub family: Family,
+    /// Its address in 10.71.0.0/24.
+    pub address: String,
+    /// Has networking-calico installed by pip too (computes).
+    pub pip: bool,
+}
+
+/// The nodes of a fleet. Always has a `deploy-1`, which serves the repositories.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FleetSpec {
+    /// The fleet's name: letters, digits and dashes.
+    pub name: String,
+    /// Its nodes, in the order they were added.
+    pub nodes: Vec<NodeSpec>,
+}
+
+impl FleetSpec {
+    /// A fleet of `deploy-1` alone.
+    pub fn new(name: &str) -> Self {
+        Self { name: name.to_owned(), nodes: Vec::new() }.with(Role::Deploy, Family::Apt)
+    }
+
+    /// The default fleet: 3 etcd members, 3 computes and 2 controls, of both families.
+    pub fn standard(name: &str) -> Self {
+        Self::new(name)
+            .with(Role::Etcd, Family::Apt)
+            .with(Role::Etcd, Family::Apt)
+            .with(Role::Etcd, Family::Apt)
+            .with_pip_compute(Family::Apt)
+            .with(Role::Compute, Family::Apt)
+            .with_pip_compute(Family::Rpm)
+            .with(Role::Control, Family::Apt)
+            .with(Role::Control, Family::Rpm)
+    }
+
+    /// Adds a node named after its role and counted from 1: `etcd-1`, `etcd-2`, ...
+    #[must_use]
+    pub fn with(self, role: Role, family: Family) -> Self {
+        self.add(role, family, false)
+    }
+
+    /// Adds a compute that has networking-calico 1.0.0 from pip besides the packaged one.
+    #[must_use]
+    pub fn with_pip_compute(self, family: Family) -> Self {
+        self.add(Role::Compute, family, true)
+    }
+
+    fn add(mut self, role: Role, family: Family, pip: bool) -> Self {
+        let earlier = self.nodes.iter().filter(|node| node.role == role).count();
+        self.nodes.push(NodeSpec {
+            name: format!("{}-{}", role.word(), earlier + 1),
+            role,
+            family,
+            address: format!("10.71.0.{}", role.first_host() + earlier),
+            pip,
+        });
+        self
+    }
+
+    /// The nodes of a role.
+    pub fn of_role(&self, role: Role) -> impl Iterator<Item = &NodeSpec> {
+        self.nodes.iter().filter(move |node| node.role == role)
+    }
+}
