@@ -1,1 +1,16 @@
-//! placeholder, replaced within this session
+//! The wire of wavegate: generated messages and services, conversions at the edge, identities, TLS.
+//!
+//! Wire types stop at `convert`: neither the core nor the agent's and coordinator's logic sees them.
+
+pub mod convert;
+pub mod identity;
+pub mod tls;
+
+/// Generated messages and services of package `wavegate.v1`.
+#[allow(missing_docs, clippy::all, clippy::pedantic)]
+pub mod v1 {
+    tonic::include_proto!("wavegate.v1");
+}
+
+/// The encoded file descriptors, for gRPC reflection.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

@@ -1,0 +1,118 @@
+//! The edge: wire messages to the core's types and back. Nothing past here sees a wire type.
+
+use crate::v1;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use wavegate_common::id::{BadId, NodeId, RolloutId};
+use wavegate_common::order::TaskKey;
+use wavegate_common::platform::{Stage, UnknownWord};
+use wavegate_common::rollout::TaskResult;
+
+/// Why a message is not understood.
+#[derive(Debug, thiserror::Error)]
+pub enum BadMessage {
+    /// A field that must be there is not.
+    #[error("the message has no {0}")]
+    Missing(&'static str),
+    /// A name that is none.
+    #[error(transparent)]
+    Name(#[from] BadId),
+    /// A word that is not in its set.
+    #[error(transparent)]
+    Word(#[from] UnknownWord),
+    /// A document of another schema.
+    #[error("a document of schema {expected} was expected, {found} came")]
+    Schema {
+        /// What was expected.
+        expected: &'static str,
+        /// What came.
+        found: String,
+    },
+    /// A document that can't be read or written.
+    #[error("the {schema} document is not valid")]
+    Document {
+        /// Its schema.
+        schema: &'static str,
+        /// The reason.
+        source: serde_json::Error,
+    },
+}
+
+impl From<BadMessage> for tonic::Status {
+    fn from(bad: BadMessage) -> Self {
+        let mut text = bad.to_string();
+        let mut source = std::error::Error::source(&bad);
+        while let Some(cause) = source {
+            text = format!("{text}: {cause}");
+            source = cause.source();
+        }
+        Self::invalid_argument(text)
+    }
+}
+
+/// A document of the core for the wire.
+///
+/// # Errors
+/// [`BadMessage::Document`] if it can't be written as JSON.
+pub fn document<T: Serialize + ?Sized>(schema: &'static str, value: &T) -> Result<v1::Document, BadMessage> {
+    let json = serde_json::to_vec(value).map_err(|source| BadMessage::Document { schema, source })?;
+    Ok(v1::Document { schema: schema.to_owned(), json })
+}
+
+/// A document off the wire.
+///
+/// # Errors
+/// [`BadMessage::Missing`], [`BadMessage::Schema`], [`BadMessage::Document`].
+pub fn read_document<T: DeserializeOwned>(schema: &'static str, doc: Option<&v1::Document>) -> Result<T, BadMessage> {
+    let doc = doc.ok_or(BadMessage::Missing(schema))?;
+    if doc.schema != schema {
+        return Err(BadMessage::Schema { expected: schema, found: doc.schema.clone() });
+    }
+    serde_json::from_slice(&doc.json).map_err(|source| BadMessage::Document { schema, source })
+}
+
+impl From<&TaskKey> for v1::TaskKey {
+    fn from(key: &TaskKey) -> Self {
+        Self {
+            rollout: key.rollout.to_string(),
+            stage: key.stage.to_string(),
+            node: key.node.to_string(),
+            attempt: key.attempt,
+        }
+    }
+}
+
+impl TryFrom<v1::TaskKey> for TaskKey {
+    type Error = BadMessage;
+    fn try_from(key: v1::TaskKey) -> Result<Self, BadMessage> {
+        Ok(Self {
+            rollout: RolloutId::new(key.rollout)?,
+            stage: key.stage.parse::<Stage>()?,
+            node: NodeId::new(key.node)?,
+            attempt: key.attempt,
+        })
+    }
+}
+
+/// A task's result for the wire; `None` while it is open.
+#[must_use]
+pub const fn result_to_wire(result: Option<TaskResult>) -> v1::TaskResult {
+    match result {
+        None => v1::TaskResult::Open,
+        Some(TaskResult::Finished) => v1::TaskResult::Finished,
+        Some(TaskResult::Failed) => v1::TaskResult::Failed,
+    }
+}
+
+/// A task's result off the wire.
+///
+/// # Errors
+/// [`BadMessage::Missing`] if none was given.
+pub const fn result_from_wire(result: v1::TaskResult) -> Result<Option<TaskResult>, BadMessage> {
+    match result {
+        v1::TaskResult::Unspecified => Err(BadMessage::Missing("task result")),
+        v1::TaskResult::Open => Ok(None),
+        v1::TaskResult::Finished => Ok(Some(TaskResult::Finished)),
+        v1::TaskResult::Failed => Ok(Some(TaskResult::Failed)),
+    }
+}
