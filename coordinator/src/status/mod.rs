@@ -1,0 +1,3 @@
+//! What operators are shown of a rollout and of the fleet.
+
+pub mod view;

@@ -1,0 +1,205 @@
+//! The documents behind `status`, `watch` and `nodes`: what the tables show and what `--output json` prints.
+
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use wavegate_common::facts::{Component, DhcpAgent};
+use wavegate_common::id::{Generation, NodeId, PlanId, RolloutId, StepId, Timestamp};
+use wavegate_common::outcome::{Outcome, StepError};
+use wavegate_common::plan::{Limits, StagePlan};
+use wavegate_common::platform::{Platform, Release, Role, Stage};
+use wavegate_common::rollout::{
+    Counts, EndedStep, Link, Mode, Observed, PauseReason, Rollout, StageState, Status, Task, TaskState, WaitingOn,
+};
+
+/// A rollout as operators see it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RolloutStatus {
+    /// Its id.
+    pub rollout: RolloutId,
+    /// Its plan.
+    pub plan: PlanId,
+    /// The plan's procedure.
+    pub procedure: String,
+    /// Where it is.
+    pub status: Status,
+    /// Since when.
+    pub since: Timestamp,
+    /// Why it is paused, if it is.
+    pub pause: Option<PauseReason>,
+    /// Who lets its waves begin.
+    pub mode: Mode,
+    /// When it was started.
+    pub started_at: Option<Timestamp>,
+    /// When this was seen.
+    pub now: Timestamp,
+    /// The coordinator's generation.
+    pub generation: Generation,
+    /// Place of the last event in the log.
+    pub last_seq: u64,
+    /// Its stages, in order.
+    pub stages: Vec<StageStatus>,
+    /// What it waits for; empty when it has ended.
+    pub waiting: Vec<WaitingOn>,
+}
+
+/// A stage as operators see it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StageStatus {
+    /// Which.
+    pub stage: Stage,
+    /// Where it is.
+    pub state: StageState,
+    /// Its limits.
+    pub limits: Limits,
+    /// How many nodes are where.
+    pub counts: Counts,
+    /// When its first task was given out.
+    pub began: Option<Timestamp>,
+    /// When its last task finished, once all have.
+    pub ended: Option<Timestamp>,
+    /// Number of waves.
+    pub waves: usize,
+    /// The wave being worked on, from 0.
+    pub wave: Option<usize>,
+    /// Its nodes, in the order of the waves.
+    pub tasks: Vec<TaskStatus>,
+}
+
+/// A node in a stage as operators see it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskStatus {
+    /// The node.
+    pub node: NodeId,
+    /// Its wave, from 0.
+    pub wave: usize,
+    /// Where its task is.
+    pub state: TaskState,
+    /// The attempt; 0 before the first.
+    pub attempt: u32,
+    /// Since when it is in this state.
+    pub since: Timestamp,
+    /// When the attempt was given out.
+    pub started_at: Option<Timestamp>,
+    /// Whether its agent is connected.
+    pub link: Link,
+    /// The step being worked on, as the agent last said.
+    pub step: Option<StepId>,
+    /// Steps of the task.
+    pub steps_total: usize,
+    /// Steps that ended in this attempt, in order.
+    pub steps: Vec<EndedStep>,
+    /// Whether any step changed the node.
+    pub changed: bool,
+    /// The step that failed and why, if one did.
+    pub error: Option<FailedStep>,
+}
+
+/// The step that ended a task.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailedStep {
+    /// The step.
+    pub step: StepId,
+    /// What happened and what to do next.
+    #[serde(flatten)]
+    pub error: StepError,
+}
+
+/// A node of the fleet as operators see it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeStatus {
+    /// The node.
+    pub node: NodeId,
+    /// Whether its agent is connected.
+    pub link: Link,
+    /// What it is for; empty if the agent found nothing that Calico's procedure is about.
+    pub roles: BTreeSet<Role>,
+    /// What it runs on; `None` if its agent has enrolled but never connected.
+    pub platform: Option<Platform>,
+    /// Installed versions.
+    pub versions: BTreeMap<Component, String>,
+    /// OpenStack release.
+    pub release: Option<Release>,
+    /// Which DHCP agent is active.
+    pub dhcp_agent: Option<DhcpAgent>,
+    /// The agent's version.
+    pub agent_version: Option<String>,
+    /// When its facts were observed.
+    pub observed_at: Option<Timestamp>,
+    /// When it enrolled.
+    pub enrolled_at: Timestamp,
+}
+
+/// A rollout as operators see it now. `steps` is what agents last said they work on.
+#[must_use]
+pub fn rollout_status(
+    rollout: &Rollout,
+    observed: Observed<'_>,
+    generation: Generation,
+    steps: &BTreeMap<NodeId, StepId>,
+) -> RolloutStatus {
+    let (status, since) = rollout.status();
+    let plan = rollout.plan();
+    RolloutStatus {
+        rollout: rollout.id().clone(),
+        plan: plan.id.clone(),
+        procedure: plan.body.procedure.clone(),
+        status,
+        since,
+        pause: rollout.pause().cloned(),
+        mode: rollout.mode(),
+        started_at: rollout.started_at(),
+        now: observed.now,
+        generation,
+        last_seq: rollout.last_seq(),
+        stages: plan.body.stages.iter().map(|stage| stage_status(rollout, stage, observed, steps)).collect(),
+        waiting: rollout.waiting(observed),
+    }
+}
+
+fn stage_status(
+    rollout: &Rollout,
+    stage: &StagePlan,
+    observed: Observed<'_>,
+    steps: &BTreeMap<NodeId, StepId>,
+) -> StageStatus {
+    let (began, ended) = rollout.stage_times(stage.stage);
+    let nodes = stage.waves.iter().enumerate().flat_map(|(wave, nodes)| nodes.iter().map(move |node| (wave, node)));
+    let tasks = nodes.filter_map(|(wave, node)| {
+        let task = rollout.task(stage.stage, node)?;
+        let step = if task.in_flight() { steps.get(node).cloned() } else { None };
+        let total = stage.tasks.get(node).map_or(0, Vec::len);
+        Some(task_status(node, wave, task, observed.link(node), step, total))
+    });
+    StageStatus {
+        stage: stage.stage,
+        state: rollout.stage_state(stage),
+        limits: stage.limits,
+        counts: rollout.counts(stage.stage),
+        began,
+        ended,
+        waves: stage.waves.len(),
+        wave: rollout.current_wave(stage),
+        tasks: tasks.collect(),
+    }
+}
+
+fn task_status(node: &NodeId, wave: usize, task: &Task, link: Link, step: Option<StepId>, total: usize) -> TaskStatus {
+    let error = task.steps.last().and_then(|ended| match &ended.outcome {
+        Outcome::Failed { error } => Some(FailedStep { step: ended.step.clone(), error: error.clone() }),
+        Outcome::Changed { .. } | Outcome::AlreadySo { .. } | Outcome::Skipped { .. } => None,
+    });
+    TaskStatus {
+        node: node.clone(),
+        wave,
+        state: task.state,
+        attempt: task.attempt,
+        since: task.since,
+        started_at: task.started_at,
+        link,
+        step,
+        steps_total: total,
+        steps: task.steps.clone(),
+        changed: task.changed(),
+        error,
+    }
+}
