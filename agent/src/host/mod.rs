@@ -173,14 +173,18 @@ pub trait Host: Send + Sync {
 
     /// Runs a program that must outlive the agent (package transactions), or finds the one that an earlier agent
     /// started under the same name, still running or already ended, and waits for its end. Its output, from its
-    /// beginning, goes to `on_line` (stdout and stderr as they come).
+    /// beginning, goes to `on_line` (stdout and stderr as they come). `note` is kept beside a transaction that is
+    /// started here, for whoever finds it again.
     ///
     /// # Errors
     /// [`HostError::Run`], [`HostError::Timeout`], [`HostError::Interrupted`]. A non-zero exit is not an error here.
-    fn transact(&self, name: &str, command: &Command, on_line: OnLine<'_>) -> Result<Exit, HostError>;
+    fn transact(&self, name: &str, command: &Command, note: &str, on_line: OnLine<'_>) -> Result<Exit, HostError>;
 
     /// Whether a transaction of this name was started and its result not yet forgotten.
     fn transaction_known(&self, name: &str) -> bool;
+
+    /// The note that was given when the transaction was started; `None` if it is not known.
+    fn transaction_note(&self, name: &str) -> Option<String>;
 
     /// Forgets the result of an ended transaction, so that its name starts a new one.
     ///

@@ -3,6 +3,7 @@
 
 pub mod debian;
 pub mod os_release;
+pub mod packages;
 pub mod redhat;
 pub mod systemd;
 

@@ -1,0 +1,148 @@
+//! What `systemctl` and `journalctl` do to a fake machine, and how its services live: systemd with
+//! `KillMode=process`, so that what a service started outlives it and is adopted by its next process.
+
+use super::{FakeMachine, FakeService};
+use crate::host::{Command, Exit};
+use std::path::Path;
+
+/// Runs `systemctl` or `journalctl`; `None` for any other program.
+pub(super) fn run(machine: &mut FakeMachine, command: &Command) -> Option<Exit> {
+    let words: Vec<&str> = command.argv.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["systemctl", "daemon-reload"] => Some(Exit::default()),
+        ["systemctl", "show", .., unit] => Some(printed(&show(machine, name(unit)))),
+        ["systemctl", verb, .., unit] => Some(systemctl(machine, verb, name(unit))),
+        ["journalctl", "-u", unit, ..] => {
+            Some(printed(&format!("{}: exited, status=1/FAILURE\n", name(unit))))
+        }
+        _ => None,
+    }
+}
+
+/// Starts a service that is down; `false` if that fails.
+pub(super) fn start(machine: &mut FakeMachine, unit: &str) -> bool {
+    let Some(service) = machine.services.get(unit) else { return false };
+    if service.active {
+        return true;
+    }
+    let program = service.argv.first().map_or("", String::as_str);
+    if service.masked || service.broken || machine.which(program).is_none() {
+        return false;
+    }
+    let argv = service.argv.clone();
+    let pid = machine.spawn(&argv);
+    if let Some(service) = machine.services.get_mut(unit) {
+        (service.active, service.main_pid) = (true, Some(pid));
+    }
+    keep_children(machine, unit);
+    true
+}
+
+/// Stops a service: its main process ends, its children live on.
+pub(super) fn stop(machine: &mut FakeMachine, unit: &str) {
+    if let Some(pid) = machine.services.get(unit).and_then(|service| service.main_pid) {
+        ended(machine, pid);
+    }
+}
+
+/// Stops a service and starts it again; `false` if the start fails.
+pub(super) fn restart(machine: &mut FakeMachine, unit: &str) -> bool {
+    stop(machine, unit);
+    start(machine, unit)
+}
+
+/// A process is gone, and with it the service whose main process it was.
+pub(super) fn ended(machine: &mut FakeMachine, pid: u32) {
+    machine.processes.remove(&pid);
+    for service in machine.services.values_mut().filter(|service| service.main_pid == Some(pid)) {
+        (service.active, service.main_pid) = (false, None);
+    }
+}
+
+/// Time passes: services start the children that are missing.
+pub(super) fn tick(machine: &mut FakeMachine) {
+    let active = machine.services.iter().filter(|(_, service)| service.active);
+    let units: Vec<String> = active.map(|(unit, _)| unit.clone()).collect();
+    units.iter().for_each(|unit| keep_children(machine, unit));
+}
+
+/// As Neutron's ProcessMonitor does: what the pid file names is adopted if it lives, whatever file it runs.
+fn keep_children(machine: &mut FakeMachine, unit: &str) {
+    let children = machine.services.get(unit).map(|service| service.children.clone()).unwrap_or_default();
+    for child in children {
+        if live_pid(machine, &child.pid_file).is_none() {
+            let pid = machine.spawn(&child.argv);
+            machine.put_file(child.pid_file, format!("{pid}\n"));
+        }
+    }
+}
+
+fn live_pid(machine: &FakeMachine, pid_file: &Path) -> Option<u32> {
+    let text = String::from_utf8(machine.files.get(pid_file)?.content.clone()).ok()?;
+    let pid = text.trim().parse().ok()?;
+    machine.processes.contains_key(&pid).then_some(pid)
+}
+
+fn name(unit: &str) -> &str {
+    unit.strip_suffix(".service").unwrap_or(unit)
+}
+
+fn printed(text: &str) -> Exit {
+    Exit { code: 0, stdout: text.to_owned(), stderr: String::new() }
+}
+
+fn refused(code: i32, text: String) -> Exit {
+    Exit { code, stdout: String::new(), stderr: text }
+}
+
+fn show(machine: &FakeMachine, unit: &str) -> String {
+    let absent = FakeService::default();
+    let service = machine.services.get(unit);
+    let known = service.is_some();
+    let service = service.unwrap_or(&absent);
+    let (load, file) = match (known, service.masked, service.enabled) {
+        (false, _, _) => ("not-found", ""),
+        (true, true, _) => ("masked", "masked"),
+        (true, false, true) => ("loaded", "enabled"),
+        (true, false, false) => ("loaded", "disabled"),
+    };
+    let (active, sub) = if service.active { ("active", "running") } else { ("inactive", "dead") };
+    let process = service.main_pid.and_then(|pid| machine.processes.get(&pid));
+    let started = process.map_or(0, |process| process.start_ticks * 10_000);
+    format!(
+        "LoadState={load}\nActiveState={active}\nSubState={sub}\nUnitFileState={file}\nMainPID={}\n\
+         ExecMainStartTimestampMonotonic={started}\nResult=success\n",
+        service.main_pid.unwrap_or(0),
+    )
+}
+
+fn systemctl(machine: &mut FakeMachine, verb: &str, unit: &str) -> Exit {
+    let Some(service) = machine.services.get_mut(unit) else {
+        return refused(5, format!("Failed to {verb} {unit}.service: Unit {unit}.service not found.\n"));
+    };
+    if service.masked && matches!(verb, "start" | "restart" | "enable") {
+        return refused(1, format!("Failed to {verb} {unit}.service: Unit {unit}.service is masked.\n"));
+    }
+    let started = match verb {
+        "enable" | "disable" => {
+            service.enabled = verb == "enable";
+            true
+        }
+        "mask" | "unmask" => {
+            service.masked = verb == "mask";
+            true
+        }
+        "is-active" if !service.active => return refused(3, "inactive\n".to_owned()),
+        "start" => start(machine, unit),
+        "restart" => restart(machine, unit),
+        "stop" => {
+            stop(machine, unit);
+            true
+        }
+        _ => true,
+    };
+    if started {
+        return Exit::default();
+    }
+    refused(1, format!("Job for {unit}.service failed because the control process exited with error code.\n"))
+}
