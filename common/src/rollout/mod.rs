@@ -5,10 +5,12 @@
 mod apply;
 mod decide;
 mod event;
+mod report;
 mod waiting;
 
 pub use apply::IllegalEvent;
 pub use decide::{Hold, Link, Observed};
+pub use report::{Contradiction, Report, Reported};
 pub use event::{Entry, Event, Mode, PauseReason, TaskRef, TaskResult};
 pub use waiting::{Subject, WaitingOn};
 

@@ -51,7 +51,16 @@ impl Rollout {
             return Vec::new();
         }
         let mut reasons: Vec<WaitingOn> = self.waiting_on_status().into_iter().collect();
-        let Some(current) = self.current_stage() else { return reasons };
+        let Some(current) = self.current_stage() else {
+            reasons.push(WaitingOn {
+                subject: Subject::Rollout,
+                why: "every node of every stage is finished; the end is being recorded".to_owned(),
+                since: self.status_since,
+                nodes: Vec::new(),
+                unblock: by_itself(),
+            });
+            return reasons;
+        };
         let wave = self.current_wave(current);
         for (index, nodes) in current.waves.iter().enumerate() {
             for node in nodes {
@@ -74,7 +83,7 @@ impl Rollout {
                 why: format!("stage {}: the next nodes are being given their orders", current.stage),
                 since: self.status_since,
                 nodes: next,
-                unblock: "nothing to do: it goes on by itself".to_owned(),
+                unblock: by_itself(),
             });
         }
         let later = self.plan.body.stages.iter().filter(|s| s.stage > current.stage && !s.tasks.is_empty());
@@ -195,6 +204,10 @@ const fn verb(state: TaskState) -> &'static str {
         TaskState::Preparing => "being given its order for",
         _ => "applying",
     }
+}
+
+fn by_itself() -> String {
+    "nothing to do: it goes on by itself".to_owned()
 }
 
 fn bring_back(node: &NodeId) -> String {
