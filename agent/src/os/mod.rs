@@ -5,6 +5,7 @@ pub mod debian;
 pub mod os_release;
 pub mod packages;
 pub mod redhat;
+pub mod service;
 pub mod systemd;
 
 use wavegate_common::platform::Platform;

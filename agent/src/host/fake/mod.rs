@@ -44,6 +44,8 @@ pub struct FakeService {
     pub masked: bool,
     /// Whether starting it fails.
     pub broken: bool,
+    /// Whether its process dies soon after every start, upon which systemd starts another (`Restart=`).
+    pub flaps: bool,
     /// Its main process, while it is active.
     pub main_pid: Option<u32>,
     /// What it runs, the program first. For a script the interpreter comes first, as in `/proc/PID/cmdline`.

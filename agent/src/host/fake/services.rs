@@ -59,11 +59,16 @@ pub(super) fn ended(machine: &mut FakeMachine, pid: u32) {
     }
 }
 
-/// Time passes: services start the children that are missing.
+/// Time passes: services start the children that are missing, and those that flap have died and been started again.
 pub(super) fn tick(machine: &mut FakeMachine) {
     let active = machine.services.iter().filter(|(_, service)| service.active);
-    let units: Vec<String> = active.map(|(unit, _)| unit.clone()).collect();
-    units.iter().for_each(|unit| keep_children(machine, unit));
+    let units: Vec<(String, bool)> = active.map(|(unit, service)| (unit.clone(), service.flaps)).collect();
+    for (unit, flaps) in units {
+        if flaps {
+            restart(machine, &unit);
+        }
+        keep_children(machine, &unit);
+    }
 }
 
 /// As Neutron's ProcessMonitor does: what the pid file names is adopted if it lives, whatever file it runs.

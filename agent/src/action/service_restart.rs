@@ -1,0 +1,194 @@
+//! `service.restart`: a service whose process is newer than everything it is made of.
+//!
+//! Two clocks meet here. rpm tells the second of an installation, `/proc` the tick of a start. A process that started
+//! in the second in which a package was installed counts as new: installation times are taken before the package's
+//! scripts run, so it is the one that these started. A process that started in the second in which a step ended counts
+//! as old: it may have started just before. `apply` waits for the next second, so that a second look finds it new.
+
+use super::systemctl::{attempt, control, with_journal};
+use super::{Applied, Check, Context};
+use crate::host::Process;
+use crate::os::systemd::{self, UnitState};
+use std::time::Duration;
+use wavegate_common::action::ServiceRestart;
+use wavegate_common::id::Timestamp;
+use wavegate_common::outcome::{Change, StepError};
+
+/// A service has come up when it has run so long as the same process. Felix waits 2 s before it gives up on a bad
+/// configuration (`configRetry` in its daemon.go), so a shorter look would miss that.
+pub const SETTLING: Duration = Duration::from_secs(3);
+
+/// Moments further ahead than this come from a clock that was set back, not from a clock's grain.
+const AHEAD_MS: u64 = 5_000;
+
+/// Looks whether the running process is newer than the packages and steps it must be newer than.
+///
+/// # Errors
+/// [`StepError`] if the service is not there and nothing will bring it, or is masked.
+pub fn check(action: &ServiceRestart, cx: &mut Context<'_>) -> Result<Check, StepError> {
+    let unit = &action.unit;
+    let state = cx.os.service(cx.host, unit)?;
+    let foreseen = foreseen(action, cx);
+    if !state.installed() && foreseen.is_none() && cx.forecast.steps.is_empty() {
+        return Err(absent(unit));
+    }
+    refuse_masked(unit, &state)?;
+    let would = |what| Check::WouldChange { changes: vec![Change::Service { unit: unit.clone(), what }] };
+    if !state.installed() {
+        return Ok(would("started, once earlier steps have brought it".to_owned()));
+    }
+    if let Some(why) = foreseen {
+        return Ok(would(format!("restarted: {why}")));
+    }
+    match look(action, cx, &state)? {
+        Look::Old(why) => Ok(would(format!("restarted: {why}"))),
+        Look::New(_) if action.enable && !state.starts_at_boot() => Ok(would("made to come up at boot".to_owned())),
+        Look::New(process) => Ok(Check::AlreadySo { evidence: evidence(cx, &process) }),
+    }
+}
+
+/// Restarts the service and watches it settle.
+///
+/// # Errors
+/// [`StepError`] if it does not come up, does not stay up, or is still older than it must be.
+pub fn apply(action: &ServiceRestart, cx: &mut Context<'_>) -> Result<Applied, StepError> {
+    let unit = &action.unit;
+    control(cx, unit, &systemd::daemon_reload())?;
+    let state = cx.os.service(cx.host, unit)?;
+    if !state.installed() {
+        return Err(absent(unit));
+    }
+    refuse_masked(unit, &state)?;
+    let mut changes = Vec::new();
+    if action.enable && !state.starts_at_boot() {
+        control(cx, unit, &systemd::enable(unit))?;
+        changes.push(Change::Service { unit: unit.clone(), what: "made to come up at boot".to_owned() });
+    }
+    if let Look::New(process) = look(action, cx, &state)? {
+        return Ok(Applied { changes, evidence: evidence(cx, &process) });
+    }
+    wait_for_a_newer_second(action, cx)?;
+    attempt(cx, &systemd::reset_failed(unit))?;
+    control(cx, unit, &systemd::restart(unit))?;
+    let process = settled(action, cx)?;
+    let what = match state.main_pid {
+        Some(before) => format!("restarted, process {before} -> {}", process.pid),
+        None => format!("started, process {}", process.pid),
+    };
+    let evidence = format!("{what}, {}", evidence(cx, &process));
+    changes.push(Change::Service { unit: unit.clone(), what });
+    Ok(Applied { changes, evidence })
+}
+
+/// What a look at a running service finds: its process, or why it must be restarted.
+enum Look {
+    New(Process),
+    Old(String),
+}
+
+fn look(action: &ServiceRestart, cx: &Context<'_>, state: &UnitState) -> Result<Look, StepError> {
+    if !state.is_active() {
+        return Ok(Look::Old(format!("it is {}", state.words())));
+    }
+    let Some(process) = state.main_pid.and_then(|pid| cx.host.process(pid)) else {
+        return Ok(Look::Old("it has no main process".to_owned()));
+    };
+    if !process.exe_is_file_on_disk {
+        let why = format!("process {} runs {}, which is not the file on disk", process.pid, process.exe.display());
+        return Ok(Look::Old(why));
+    }
+    let started = second(process.started_at);
+    for package in &action.newer_than_packages {
+        if cx.os.installed_at(cx.host, package)?.is_some_and(|installed| started < second(installed)) {
+            return Ok(Look::Old(format!("process {} is older than the installed {package}", process.pid)));
+        }
+    }
+    for step in &action.newer_than_steps {
+        if (cx.changed_at)(step).is_some_and(|changed| started <= second(changed)) {
+            return Ok(Look::Old(format!("process {} is older than what step '{step}' changed", process.pid)));
+        }
+    }
+    Ok(Look::New(process))
+}
+
+/// Why it will have to be restarted, once the earlier steps of a preview are done.
+fn foreseen(action: &ServiceRestart, cx: &Context<'_>) -> Option<String> {
+    let packages = action.newer_than_packages.iter().filter(|name| cx.forecast.packages.contains(*name));
+    let packages: Vec<&str> = packages.map(String::as_str).collect();
+    if !packages.is_empty() {
+        return Some(format!("{} will have changed", packages.join(", ")));
+    }
+    let step = action.newer_than_steps.iter().find(|step| cx.forecast.steps.contains(*step))?;
+    Some(format!("step '{step}' will have changed the node"))
+}
+
+fn wait_for_a_newer_second(action: &ServiceRestart, cx: &Context<'_>) -> Result<(), StepError> {
+    let mut newest = action.newer_than_steps.iter().filter_map(|step| (cx.changed_at)(step)).max();
+    for package in &action.newer_than_packages {
+        newest = newest.max(cx.os.installed_at(cx.host, package)?);
+    }
+    let Some(newest) = newest else { return Ok(()) };
+    let now = cx.host.now();
+    if newest.millis_since(now) > AHEAD_MS {
+        let ahead = newest.millis_since(now) / 1000;
+        return Err(StepError {
+            what: format!("the node's clock was set back: what {} depends on changed in {ahead} s from now", action.unit),
+            output: Vec::new(),
+            next: "set the node's clock ('timedatectl' shows it), then retry".to_owned(),
+        });
+    }
+    if second(newest) >= second(now) {
+        let millis = (second(newest) + 1) * 1000 - now.0;
+        cx.host.sleep(Duration::from_millis(millis));
+    }
+    Ok(())
+}
+
+/// Watches a service that was just started: it must be the same process at the end of the settling time as at its
+/// beginning, and newer than all that it must be newer than.
+fn settled(action: &ServiceRestart, cx: &Context<'_>) -> Result<Process, StepError> {
+    let unit = &action.unit;
+    let error = |what: String| with_journal(cx, unit, StepError { what, output: Vec::new(), next: String::new() });
+    let first = cx.os.service(cx.host, unit)?;
+    cx.host.sleep(SETTLING);
+    let state = cx.os.service(cx.host, unit)?;
+    let seconds = SETTLING.as_secs();
+    if !state.is_active() {
+        return Err(error(format!("{unit} did not stay up for {seconds} s: it is {}", state.words())));
+    }
+    if state.main_pid != first.main_pid || state.restarts != first.restarts {
+        return Err(error(format!("{unit} died within {seconds} s and was started again by systemd")));
+    }
+    match look(action, cx, &state)? {
+        Look::New(process) => Ok(process),
+        Look::Old(why) => Err(error(format!("{unit} was restarted and is still not current: {why}"))),
+    }
+}
+
+fn refuse_masked(unit: &str, state: &UnitState) -> Result<(), StepError> {
+    if !state.masked() {
+        return Ok(());
+    }
+    Err(StepError {
+        what: format!("{unit} is masked: somebody decided that it must not run on this node"),
+        output: Vec::new(),
+        next: format!("if it is to run here, 'systemctl unmask {unit}' on the node and retry"),
+    })
+}
+
+fn absent(unit: &str) -> StepError {
+    StepError {
+        what: format!("there is no service {unit} on this node"),
+        output: Vec::new(),
+        next: format!("install the package that brings {unit}, or take the node out of the stage, then plan again"),
+    }
+}
+
+fn evidence(cx: &Context<'_>, process: &Process) -> String {
+    let seconds = cx.host.now().millis_since(process.started_at) / 1000;
+    format!("process {} has run for {seconds} s from the file on disk", process.pid)
+}
+
+const fn second(moment: Timestamp) -> u64 {
+    moment.0 / 1000
+}
