@@ -1,0 +1,64 @@
+# Wavegate. `make demo` shows it at work, `make test` runs every test; both install what they need from the system.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+CARGO ?= cargo
+CARGO_DENY_VERSION := 0.20.2
+TOOLS := $(CURDIR)/target/tools
+export WAVEGATE_LAB_DIR ?= $(CURDIR)/target/lab
+export PATH := $(TOOLS)/bin:$(PATH)
+
+.PHONY: help
+help: ## Say what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: lab-host build ## Upgrade a real fleet of hosts through etcd, compute and control (KEEP=1 leaves it up)
+	target/debug/lab demo $(if $(KEEP),--keep)
+
+.PHONY: demo-down
+demo-down: ## Remove the fleet that `make demo KEEP=1` left
+	target/debug/lab down --name demo
+
+.PHONY: build
+build: ## Build everything
+	$(CARGO) build --workspace --bins
+
+.PHONY: test
+test: lab-host build ## Run every test: unit, property, in-process fleets, and real hosts
+	$(CARGO) test --workspace --exclude wavegate-tests
+	$(CARGO) test --package wavegate-tests -- --test-threads=1
+
+.PHONY: test-quick
+test-quick: ## Run the tests that need neither root nor hosts
+	$(CARGO) test --workspace --exclude wavegate-tests
+	$(CARGO) test --package wavegate-tests --test fleet
+
+.PHONY: check
+check: format lint audit test ## The one gate: format, lint, dependency audit, tests
+
+.PHONY: format
+format: ## Check the format
+	$(CARGO) fmt --all --check
+
+.PHONY: lint
+lint: ## Check with clippy, warnings denied
+	$(CARGO) clippy --workspace --all-targets -- --deny warnings
+
+.PHONY: audit
+audit: ## Check licences, sources and banned crates of the dependencies
+	@if [[ "$$(cargo-deny --version 2>/dev/null)" != "cargo-deny $(CARGO_DENY_VERSION)" ]]; then \
+		$(CARGO) install --locked cargo-deny --version $(CARGO_DENY_VERSION) --root $(TOOLS); \
+	fi
+	cargo-deny --locked check bans licenses sources
+
+.PHONY: lab-host
+lab-host: ## Install what real hosts need from this machine (as root; Debian or Ubuntu)
+	tests/lab/host.sh
+
+.PHONY: clean
+clean: ## Remove what was built, and the lab
+	@if [[ -x target/debug/lab ]]; then target/debug/lab down --all; fi
+	$(CARGO) clean
