@@ -4,7 +4,7 @@
 
 mod compile;
 
-pub use compile::{CompileError, Options, compile};
+pub use compile::{CompileError, LimitOverride, Options, compile};
 
 use crate::id::{Actor, NodeId, PlanId, StepId, Timestamp};
 use crate::order::PlannedStep;

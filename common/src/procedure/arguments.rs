@@ -120,7 +120,8 @@ fn read_template(
     text: &str,
     is_item: bool,
 ) -> Option<Template> {
-    let template = Template::parse(text).map_err(|wrong| report.add(at, format!("{}: {wrong}", place.what))).ok()?;
+    let template =
+        Template::parse(text).map_err(|wrong| report.add(at, format!("{}: {wrong}", place.what))).ok()?;
     let alone = template.sole_parameter().is_some();
     let mut fits = true;
     for name in template.parameters() {
@@ -165,7 +166,8 @@ pub(super) fn read_conditions(
         if let Some(kind) = parameters.refer(report, &text.span(), name).map(|parameter| parameter.kind)
             && kind != wanted
         {
-            let message = format!("parameter '{name}' is of type {kind}; this condition needs one of type {wanted}");
+            let message =
+                format!("parameter '{name}' is of type {kind}; this condition needs one of type {wanted}");
             report.add(&text.span(), message);
         }
         read.push(condition);

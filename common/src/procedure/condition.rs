@@ -89,11 +89,15 @@ impl Condition {
             Self::On(_) => unless(set == Value::Flag(true), &|| format!("parameter {name} is off")),
             Self::Off(_) => unless(set == Value::Flag(false), &|| format!("parameter {name} is on")),
             Self::From(_, release) => match release_of(&set, found) {
-                Some(has) => unless(has >= *release, &|| format!("OpenStack release {has} is before {release}")),
+                Some(has) => {
+                    unless(has >= *release, &|| format!("OpenStack release {has} is before {release}"))
+                }
                 None => Verdict::UnknownRelease(name.to_owned()),
             },
             Self::Before(_, release) => match release_of(&set, found) {
-                Some(has) => unless(has < *release, &|| format!("OpenStack release {has} is not before {release}")),
+                Some(has) => {
+                    unless(has < *release, &|| format!("OpenStack release {has} is not before {release}"))
+                }
                 None => Verdict::UnknownRelease(name.to_owned()),
             },
         }
@@ -121,9 +125,15 @@ mod tests {
     #[test]
     fn flags() {
         assert_eq!(judge("${x}", Some(Value::Flag(true)), None), Verdict::Met);
-        assert_eq!(judge("${x}", Some(Value::Flag(false)), None), Verdict::Unmet("parameter x is off".into()));
+        assert_eq!(
+            judge("${x}", Some(Value::Flag(false)), None),
+            Verdict::Unmet("parameter x is off".into())
+        );
         assert_eq!(judge("not ${x}", Some(Value::Flag(false)), None), Verdict::Met);
-        assert_eq!(judge("not  ${x}", Some(Value::Flag(true)), None), Verdict::Unmet("parameter x is on".into()));
+        assert_eq!(
+            judge("not  ${x}", Some(Value::Flag(true)), None),
+            Verdict::Unmet("parameter x is on".into())
+        );
         assert_eq!(judge("${x}", None, None), Verdict::Missing("x".into()));
     }
 

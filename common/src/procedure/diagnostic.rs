@@ -65,7 +65,10 @@ impl<'t> Report<'t> {
             let (line, column) = position(self.text, offset);
             format!("{}:{line}:{column}", self.file)
         };
-        self.found.iter().map(|(at, message)| Diagnostic { place: place(*at), message: message.clone() }).collect()
+        self.found
+            .iter()
+            .map(|(at, message)| Diagnostic { place: place(*at), message: message.clone() })
+            .collect()
     }
 }
 

@@ -61,7 +61,10 @@ impl<'n, 't> Fields<'n, 't> {
     pub(super) fn texts(&self, report: &mut Report<'_>, key: &str) -> Vec<Spanned<&'n str>> {
         let Some(node) = self.optional(key) else { return Vec::new() };
         let Some(items) = node.get_ref().as_array() else {
-            report.add(&node.span(), format!("'{key}' is {}; it must be a list of strings", kind(node.get_ref())));
+            report.add(
+                &node.span(),
+                format!("'{key}' is {}; it must be a list of strings", kind(node.get_ref())),
+            );
             return Vec::new();
         };
         items.iter().filter_map(|item| string(report, key, item)).collect()
@@ -104,7 +107,11 @@ impl<'n, 't> Fields<'n, 't> {
     }
 
     /// A table; one that is not there is `None`.
-    pub(super) fn table(&self, report: &mut Report<'_>, key: &str) -> Option<(Range<usize>, &'n DeTable<'t>)> {
+    pub(super) fn table(
+        &self,
+        report: &mut Report<'_>,
+        key: &str,
+    ) -> Option<(Range<usize>, &'n DeTable<'t>)> {
         let node = self.optional(key)?;
         let Some(table) = node.get_ref().as_table() else {
             report.add(&node.span(), format!("'{key}' is {}; it must be a table", kind(node.get_ref())));

@@ -15,6 +15,7 @@ mod site;
 mod template;
 mod value;
 
+pub(crate) use condition::release_of;
 pub use condition::{Condition, Verdict};
 pub use diagnostic::{Diagnostic, Diagnostics};
 pub use schema::{ACTIONS, ActionSchema, ArgumentSchema, Kind};
@@ -132,13 +133,16 @@ impl Step {
                 Err(wrong) => errors.extend(wrong),
             }
         }
-        let timeout_s = self.time_limit(longest, value).map_err(|wrong| errors.extend(wrong)).unwrap_or_default();
+        let timeout_s =
+            self.time_limit(longest, value).map_err(|wrong| errors.extend(wrong)).unwrap_or_default();
         if !errors.is_empty() {
             errors.dedup();
             return Err(errors);
         }
         let action = serde_json::from_value(arguments.into()).map_err(|error| {
-            vec![BuildError::Wrong { what: format!("{} cannot be made of its arguments: {error}", self.action.name) }]
+            vec![BuildError::Wrong {
+                what: format!("{} cannot be made of its arguments: {error}", self.action.name),
+            }]
         })?;
         Ok((action, timeout_s))
     }
@@ -165,7 +169,9 @@ impl Step {
                 "timeout_s {limit} ends the step before {} {longest} is over; make timeout_s greater",
                 schema::WITHIN
             )),
-            other => wrong(format!("timeout_s {other} leaves no time; it must be a number of seconds, 1 or more")),
+            other => {
+                wrong(format!("timeout_s {other} leaves no time; it must be a number of seconds, 1 or more"))
+            }
         }
     }
 }

@@ -36,12 +36,20 @@ impl Parameters {
             parameter.as_ref().filter(|parameter| parameter.kind == Type::Release).map(|_| (name, at))
         });
         for (name, at) in releases.skip(1) {
-            report.add(at, format!("'{name}' is a second parameter of type release; keep one, a node has one release"));
+            report.add(
+                at,
+                format!("'{name}' is a second parameter of type release; keep one, a node has one release"),
+            );
         }
     }
 
     /// Notes that a parameter is used, and gives it if its definition is right.
-    pub(super) fn refer(&mut self, report: &mut Report<'_>, at: &Range<usize>, name: &str) -> Option<&Parameter> {
+    pub(super) fn refer(
+        &mut self,
+        report: &mut Report<'_>,
+        at: &Range<usize>,
+        name: &str,
+    ) -> Option<&Parameter> {
         let Some((_, parameter)) = self.defined.get(name) else {
             let hint = suggestion(name, self.defined.keys().map(String::as_str));
             report.add(at, format!("unknown parameter '{name}'{hint}"));

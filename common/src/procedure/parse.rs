@@ -32,7 +32,8 @@ impl Procedure {
             report.add(&error.span().unwrap_or(0..0), format!("this is not TOML: {}", error.message()));
         }
         // What follows a syntax error was guessed by the parser; complaints about it would mislead.
-        let procedure = if errors.is_empty() { Reader::read(&mut report, root.get_ref(), text) } else { None };
+        let procedure =
+            if errors.is_empty() { Reader::read(&mut report, root.get_ref(), text) } else { None };
         match procedure {
             Some(procedure) if report.is_clean() => Ok(procedure),
             _ => Err(Diagnostics(report.into_diagnostics())),
@@ -54,7 +55,8 @@ struct Reader<'r, 'p> {
 
 impl Reader<'_, '_> {
     fn read(report: &mut Report<'_>, root: &DeTable<'_>, text: &str) -> Option<Procedure> {
-        let document = Fields::open(report, "a procedure", 0..0, root, &["procedure", "parameters", "stages"]);
+        let document =
+            Fields::open(report, "a procedure", 0..0, root, &["procedure", "parameters", "stages"]);
         let parameters = document.table(report, "parameters");
         let parameters = Parameters::read(report, parameters.map(|(_, table)| table));
         document.required(report, "procedure");
@@ -64,14 +66,23 @@ impl Reader<'_, '_> {
         let mut reader = Reader { report, parameters, platforms: BTreeSet::new() };
         let words = head.as_ref().map(|head| {
             reader.platforms = reader.procedure_platforms(head);
-            ["name", "version", "title"].map(|key| head.text(reader.report, key).map(|text| text.into_inner().to_owned()))
+            ["name", "version", "title"]
+                .map(|key| head.text(reader.report, key).map(|text| text.into_inner().to_owned()))
         });
         let stages = reader.stages(&document);
         let Reader { report, parameters, platforms } = reader;
         let parameters = parameters.finish(report);
         let [name, version, title] = words?;
         let digest = Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect();
-        Some(Procedure { name: name?, version: version?, title: title?, platforms, parameters, stages, digest })
+        Some(Procedure {
+            name: name?,
+            version: version?,
+            title: title?,
+            platforms,
+            parameters,
+            stages,
+            digest,
+        })
     }
 
     fn procedure_platforms(&mut self, head: &Fields<'_, '_>) -> BTreeSet<OsFamily> {
@@ -79,7 +90,8 @@ impl Reader<'_, '_> {
         let platforms = head.texts(self.report, "platforms");
         let read = self.words("platform", &platforms, OsFamily::ALL, |family| family.as_str());
         if let (true, Some(node)) = (platforms.is_empty(), head.optional("platforms")) {
-            self.report.add(&node.span(), "a procedure for no platform does nothing; name at least one platform");
+            self.report
+                .add(&node.span(), "a procedure for no platform does nothing; name at least one platform");
         }
         read.into_iter().collect()
     }
@@ -96,7 +108,10 @@ impl Reader<'_, '_> {
         for word in words {
             match all.iter().find(|known| name(**known) == *word.get_ref()) {
                 Some(known) if read.contains(known) => {
-                    self.report.add(&word.span(), format!("{what} '{}' is there twice; once is enough", word.get_ref()));
+                    self.report.add(
+                        &word.span(),
+                        format!("{what} '{}' is there twice; once is enough", word.get_ref()),
+                    );
                 }
                 Some(known) => read.push(*known),
                 None => {
@@ -122,9 +137,11 @@ impl Reader<'_, '_> {
 
     fn stage_name(&mut self, fields: &Fields<'_, '_>, seen: &mut Vec<Stage>) -> Option<Stage> {
         let word = fields.text(self.report, "stage")?;
-        let stage = *self.words("stage", std::slice::from_ref(&word), Stage::ALL, |stage| stage.as_str()).first()?;
+        let stage =
+            *self.words("stage", std::slice::from_ref(&word), Stage::ALL, |stage| stage.as_str()).first()?;
         if seen.contains(&stage) {
-            self.report.add(&word.span(), format!("stage '{stage}' is there twice; write its steps in one stage"));
+            self.report
+                .add(&word.span(), format!("stage '{stage}' is there twice; write its steps in one stage"));
         } else if let Some(later) = seen.iter().find(|earlier| **earlier > stage) {
             let order = Stage::ALL.iter().map(|stage| stage.as_str()).collect::<Vec<_>>().join(", ");
             let message = format!("stage '{stage}' stands after stage '{later}'; the order is {order}");
@@ -139,7 +156,8 @@ impl Reader<'_, '_> {
         let roles = fields.texts(self.report, "roles");
         if roles.is_empty() {
             let known = Role::ALL.iter().map(|role| role.as_str()).collect::<Vec<_>>().join(", ");
-            self.report.add(&fields.at, format!("{what} has no roles; name in 'roles' who takes part: {known}"));
+            self.report
+                .add(&fields.at, format!("{what} has no roles; name in 'roles' who takes part: {known}"));
         }
         let roles = self.words("role", &roles, Role::ALL, |role| role.as_str());
         let limits = self.limits(fields);
@@ -181,8 +199,11 @@ impl Reader<'_, '_> {
         let mut steps = Vec::new();
         for (at, table) in tables {
             let fields = Fields::open(self.report, "a step", at, table, STEP_FIELDS);
+            let errors_before = self.report.len();
             let platforms = self.step_platforms(&fields);
-            covered.extend(platforms.iter().copied());
+            // A platform that is written wrong would bring a second complaint, that it has no step.
+            let meant = if self.report.len() > errors_before { &self.platforms } else { &platforms };
+            covered.extend(meant.iter().copied());
             steps.extend(self.step(&fields, platforms, &mut earlier));
         }
         for family in self.platforms.difference(&covered) {
@@ -200,11 +221,13 @@ impl Reader<'_, '_> {
         let platforms = self.words("platform", &texts, OsFamily::ALL, |family| family.as_str());
         let listed = node.get_ref().as_array().is_some_and(|items| items.is_empty());
         if listed {
-            let message = "this step is for no platform; name one, or leave 'platforms' out for all of the procedure's";
+            let message =
+                "this step is for no platform; name one, or leave 'platforms' out for all of the procedure's";
             self.report.add(&node.span(), message);
         }
         for family in platforms.iter().filter(|family| !self.platforms.contains(family)) {
-            let message = format!("platform '{family}' is not one of the procedure's; add it to [procedure] platforms");
+            let message =
+                format!("platform '{family}' is not one of the procedure's; add it to [procedure] platforms");
             self.report.add(&node.span(), message);
         }
         platforms.into_iter().collect()
@@ -259,9 +282,12 @@ impl Reader<'_, '_> {
         earlier: &[Earlier],
     ) -> Option<StepId> {
         let text = fields.text(self.report, "id")?;
-        let id = StepId::new(*text.get_ref()).map_err(|error| self.report.add(&text.span(), error.to_string())).ok()?;
+        let id = StepId::new(*text.get_ref())
+            .map_err(|error| self.report.add(&text.span(), error.to_string()))
+            .ok()?;
         if earlier.iter().any(|other| other.id == id && !other.platforms.is_disjoint(platforms)) {
-            let message = format!("step id '{id}' is there twice on a platform of this stage; give one another id");
+            let message =
+                format!("step id '{id}' is there twice on a platform of this stage; give one another id");
             self.report.add(&text.span(), message);
         }
         Some(id)
@@ -287,9 +313,13 @@ impl Reader<'_, '_> {
                 earlier.iter().any(|other| other.id.as_str() == name && other.platforms.contains(family))
             };
             let Some(family) = platforms.iter().find(|family| !stands(family)) else { continue };
-            let known = earlier.iter().filter(|other| other.platforms.contains(family)).map(|other| other.id.as_str());
+            let known = earlier
+                .iter()
+                .filter(|other| other.platforms.contains(family))
+                .map(|other| other.id.as_str());
             let hint = suggestion(name, known);
-            let message = format!("step '{name}' does not stand before this one on platform '{family}'{hint}");
+            let message =
+                format!("step '{name}' does not stand before this one on platform '{family}'{hint}");
             self.report.add(&item.span(), message);
         }
     }

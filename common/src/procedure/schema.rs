@@ -21,7 +21,7 @@ pub enum Kind {
 }
 
 /// One argument of an action.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct ArgumentSchema {
     /// Its name.
     pub name: &'static str,
@@ -32,7 +32,7 @@ pub struct ArgumentSchema {
 }
 
 /// One action.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct ActionSchema {
     /// Its name, `object.verb`.
     pub name: &'static str,
@@ -119,7 +119,11 @@ pub const ACTIONS: &[ActionSchema] = &[
         &[needs("file", PATH), needs("section", TEXT), needs("key", TEXT), needs("value", TEXT)],
     ),
     action("service.check", 120, &[may("active", TEXTS), may("inactive", TEXTS)]),
-    action("process.check", 300, &[needs("program", TEXT), needs("pid_files", PATH), needs("within_s", NUMBER)]),
+    action(
+        "process.check",
+        300,
+        &[needs("program", TEXT), needs("pid_files", PATH), needs("within_s", NUMBER)],
+    ),
     action("version.check", 60, &[needs("component", Kind::Component), needs("package", TEXT)]),
     action("http.check", 300, &[needs("url", URL), may("contains", TEXT), needs("within_s", NUMBER)]),
 ];
@@ -235,7 +239,10 @@ mod tests {
         }
     }
 
-    fn build(schema: &ActionSchema, with: impl Fn(&ArgumentSchema) -> bool) -> Result<Action, serde_json::Error> {
+    fn build(
+        schema: &ActionSchema,
+        with: impl Fn(&ArgumentSchema) -> bool,
+    ) -> Result<Action, serde_json::Error> {
         let mut map = Map::from_iter([("action".to_owned(), json!(schema.name))]);
         for argument in schema.arguments.iter().filter(|argument| with(argument)) {
             map.insert(argument.name.to_owned(), json!(example(argument.kind)));
@@ -260,7 +267,8 @@ mod tests {
 
     #[test]
     fn every_action_of_the_types_is_in_the_schema() {
-        let unknown = serde_json::from_value::<Action>(json!({"action": "?"})).expect_err("unknown").to_string();
+        let unknown =
+            serde_json::from_value::<Action>(json!({"action": "?"})).expect_err("unknown").to_string();
         let known: Vec<&str> = unknown.split('`').skip(3).step_by(2).collect();
         assert_eq!(known, ACTIONS.iter().map(|action| action.name).collect::<Vec<_>>());
     }

@@ -74,7 +74,8 @@ impl Procedure {
                 Some(parameter) => {
                     let what = format!("parameter '{name}'");
                     values.extend(
-                        read_value(&mut report, node, parameter.kind, &what).map(|value| (name.to_owned(), value)),
+                        read_value(&mut report, node, parameter.kind, &what)
+                            .map(|value| (name.to_owned(), value)),
                     );
                 }
             }

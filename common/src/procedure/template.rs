@@ -31,7 +31,9 @@ impl Template {
             }
             plain.push_str(before);
             let Some((name, after)) = from.split_once('}') else {
-                return Err(format!("'${{' in '{text}' has no '}}'; write '${{name}}', or '$${{' for a plain '${{'"));
+                return Err(format!(
+                    "'${{' in '{text}' has no '}}'; write '${{name}}', or '$${{' for a plain '${{'"
+                ));
             };
             if !plain.is_empty() {
                 parts.push(Part::Text(std::mem::take(&mut plain)));
@@ -120,10 +122,11 @@ impl Argument {
             Self::Number(number) => Value::Number(*number),
             Self::Text(template) => template.render(value, &mut missing),
             Self::List(templates) => {
-                let items = templates.iter().flat_map(|template| match template.render(value, &mut missing) {
-                    Value::List(items) => items,
-                    scalar => vec![scalar.to_string()],
-                });
+                let items =
+                    templates.iter().flat_map(|template| match template.render(value, &mut missing) {
+                        Value::List(items) => items,
+                        scalar => vec![scalar.to_string()],
+                    });
                 Value::List(items.collect())
             }
         };
@@ -154,7 +157,11 @@ mod tests {
         assert_eq!(render("http://x:${port}/"), Ok(Value::Text("http://x:2379/".into())));
         assert_eq!(render("${list}"), Ok(Value::List(vec!["a".into(), "b".into()])));
         assert_eq!(render("<${host}>"), Ok(Value::Text("<${port}>".into())), "a value is not a template");
-        assert_eq!(render("$state_path/lock"), Ok(Value::Text("$state_path/lock".into())), "oslo's own dollar");
+        assert_eq!(
+            render("$state_path/lock"),
+            Ok(Value::Text("$state_path/lock".into())),
+            "oslo's own dollar"
+        );
         assert_eq!(render("$${port}$"), Ok(Value::Text("${port}$".into())));
         assert_eq!(render(""), Ok(Value::Text(String::new())));
         assert_eq!(render("${x}-${y}"), Err(vec!["x".into(), "y".into()]));

@@ -128,7 +128,8 @@ impl Type {
 
     fn begins(self, text: &str, prefixes: &[&str]) -> Result<(), String> {
         one_line(text)?;
-        let found = prefixes.iter().any(|prefix| text.strip_prefix(prefix).is_some_and(|rest| !rest.is_empty()));
+        let found =
+            prefixes.iter().any(|prefix| text.strip_prefix(prefix).is_some_and(|rest| !rest.is_empty()));
         let wrong = || format!("'{text}' is not right; it must be {}", self.shape());
         (found && !text.contains(' ')).then_some(()).ok_or_else(wrong)
     }
@@ -235,7 +236,8 @@ mod tests {
 
     #[test]
     fn values_are_plain_in_documents() {
-        let values = [Value::Flag(true), Value::Number(3), Value::Text("x".into()), Value::List(vec!["y".into()])];
+        let values =
+            [Value::Flag(true), Value::Number(3), Value::Text("x".into()), Value::List(vec!["y".into()])];
         let json = serde_json::to_string(&values).expect("json");
         assert_eq!(json, r#"[true,3,"x",["y"]]"#);
         assert_eq!(serde_json::from_str::<Vec<Value>>(&json).expect("values"), values);

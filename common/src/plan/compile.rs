@@ -1,0 +1,297 @@
+//! Making a plan of a procedure and the facts of a fleet. A pure function: the same arguments make the same plan.
+
+use super::{FORMAT, Limits, PlanBody, PlannedNode, Problem, StagePlan};
+use crate::facts::Facts;
+use crate::id::{Actor, NodeId, Timestamp};
+use crate::order::{PlannedStep, Work};
+use crate::outcome::StepError;
+use crate::platform::{Role, Stage};
+use crate::procedure::{
+    BuildError, Condition, Procedure, StageSteps, Step, Type, Value, Values, Verdict, refuse_zero, release_of,
+};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What the operator asks for beyond the procedure.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Limits in place of the procedure's, by stage.
+    pub limits: BTreeMap<Stage, LimitOverride>,
+}
+
+/// Limits in place of the procedure's; `None` leaves the procedure's.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LimitOverride {
+    /// See [`Limits::canary`].
+    pub canary: Option<u32>,
+    /// See [`Limits::max_unavailable`].
+    pub max_unavailable: Option<u32>,
+    /// See [`Limits::errors_allowed`].
+    pub errors_allowed: Option<u32>,
+}
+
+/// Why there is no plan. What is wrong with single nodes is a [`Problem`] of the plan instead.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CompileError {
+    /// The fleet is empty.
+    #[error("the fleet has no nodes; start agents on the machines and enrol them, then plan again")]
+    NoNodes,
+    /// Nobody has anything to do.
+    #[error(
+        "none of the {nodes} nodes has a role that procedure {procedure} works on ({roles}); look at `wavegate nodes`, \
+         add roles in the agents' configuration where they were not found, then plan again"
+    )]
+    NothingToDo {
+        /// Nodes of the fleet.
+        nodes: usize,
+        /// The procedure.
+        procedure: String,
+        /// The roles of its stages.
+        roles: String,
+    },
+    /// A limit that the operator asked for.
+    #[error("stage {stage}: {what}")]
+    Limit {
+        /// The stage.
+        stage: Stage,
+        /// What is wrong; what would be right.
+        what: String,
+    },
+}
+
+/// Compiles a plan. Previews stay empty: the agents make them.
+///
+/// # Errors
+/// [`CompileError`] if there is nothing to plan or the limits can't be.
+pub fn compile(
+    procedure: &Procedure,
+    values: &Values,
+    fleet: &BTreeMap<NodeId, Facts>,
+    options: &Options,
+    created_at: Timestamp,
+    created_by: Actor,
+) -> Result<PlanBody, CompileError> {
+    check_fleet(procedure, fleet)?;
+    let mut compiler = Compiler { procedure, values, fleet, problems: Vec::new() };
+    let limits = limits_of(procedure, options)?;
+    let stages =
+        procedure.stages.iter().zip(limits).map(|(stage, limits)| compiler.stage(stage, limits)).collect();
+    let nodes = fleet.iter().map(|(node, facts)| (node.clone(), compiler.node(facts))).collect();
+    let parameters =
+        procedure.parameters.keys().filter_map(|name| Some((name.clone(), compiler.value(name)?)));
+    Ok(PlanBody {
+        format: FORMAT,
+        procedure: procedure.name.clone(),
+        procedure_version: procedure.version.clone(),
+        procedure_digest: procedure.digest.clone(),
+        parameters: parameters.collect(),
+        created_at,
+        created_by,
+        nodes,
+        stages,
+        previews: BTreeMap::new(),
+        problems: compiler.problems,
+    })
+}
+
+fn check_fleet(procedure: &Procedure, fleet: &BTreeMap<NodeId, Facts>) -> Result<(), CompileError> {
+    if fleet.is_empty() {
+        return Err(CompileError::NoNodes);
+    }
+    let roles: BTreeSet<Role> =
+        procedure.stages.iter().flat_map(|stage| stage.roles.iter().copied()).collect();
+    if fleet.values().any(|facts| !facts.roles.is_disjoint(&roles)) {
+        return Ok(());
+    }
+    let roles = roles.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    Err(CompileError::NothingToDo { nodes: fleet.len(), procedure: procedure.name.clone(), roles })
+}
+
+fn limits_of(procedure: &Procedure, options: &Options) -> Result<Vec<Limits>, CompileError> {
+    if let Some(stage) =
+        options.limits.keys().find(|stage| procedure.stages.iter().all(|own| own.stage != **stage))
+    {
+        let what = format!("procedure {} has no such stage; leave its limits out", procedure.name);
+        return Err(CompileError::Limit { stage: *stage, what });
+    }
+    let mut all = Vec::new();
+    for own in &procedure.stages {
+        let asked = options.limits.get(&own.stage).copied().unwrap_or_default();
+        let limits = Limits {
+            canary: asked.canary.unwrap_or(own.limits.canary),
+            max_unavailable: asked.max_unavailable.unwrap_or(own.limits.max_unavailable),
+            errors_allowed: asked.errors_allowed.unwrap_or(own.limits.errors_allowed),
+        };
+        let refused = refuse_zero("canary", limits.canary)
+            .or_else(|| refuse_zero("max_unavailable", limits.max_unavailable));
+        if let Some(what) = refused {
+            return Err(CompileError::Limit { stage: own.stage, what });
+        }
+        all.push(limits);
+    }
+    Ok(all)
+}
+
+struct Compiler<'a> {
+    procedure: &'a Procedure,
+    values: &'a Values,
+    fleet: &'a BTreeMap<NodeId, Facts>,
+    problems: Vec<Problem>,
+}
+
+impl Compiler<'_> {
+    fn value(&self, name: &str) -> Option<Value> {
+        self.procedure.value(name, self.values)
+    }
+
+    /// The node as the plan sees it: its release is the one that conditions are decided with.
+    fn node(&self, facts: &Facts) -> PlannedNode {
+        let parameter =
+            self.procedure.parameters.iter().find(|(_, parameter)| parameter.kind == Type::Release);
+        let release = match parameter.and_then(|(name, _)| self.value(name)) {
+            Some(value) => release_of(&value, facts.release),
+            None => facts.release,
+        };
+        PlannedNode {
+            roles: facts.roles.clone(),
+            platform: facts.platform.clone(),
+            release,
+            observed_at: facts.observed_at,
+        }
+    }
+
+    fn stage(&mut self, stage: &StageSteps, limits: Limits) -> StagePlan {
+        let nodes = nodes_of(stage, self.fleet);
+        let waves = waves(stage.stage, &nodes, limits);
+        let tasks = nodes.iter().map(|(_, facts)| (facts.node.clone(), self.task(stage, facts))).collect();
+        StagePlan { stage: stage.stage, limits, waves, tasks }
+    }
+
+    fn task(&mut self, stage: &StageSteps, facts: &Facts) -> Vec<PlannedStep> {
+        let family = facts.platform.family;
+        let steps: Vec<&Step> = stage.steps.iter().filter(|step| step.platforms.contains(&family)).collect();
+        if steps.is_empty() {
+            let what = format!(
+                "procedure {} has no steps for {family} in stage {}, and {} has a role for it",
+                self.procedure.name, stage.stage, facts.node
+            );
+            let next = format!("use a procedure with steps for {family}, or take the role off the node");
+            self.problem(facts, stage.stage, None, what, next);
+        }
+        steps.into_iter().map(|step| self.step(stage, step, facts)).collect()
+    }
+
+    fn step(&mut self, stage: &StageSteps, step: &Step, facts: &Facts) -> PlannedStep {
+        let work = match self.judge(stage, step, facts) {
+            Some(reason) => Work::Skip { reason },
+            None => self.work(stage, step, facts),
+        };
+        PlannedStep { id: step.id.clone(), title: step.title.clone(), work }
+    }
+
+    /// Why the step is left out, if it is. A condition that surely does not hold goes before one that nobody can tell.
+    fn judge(&mut self, stage: &StageSteps, step: &Step, facts: &Facts) -> Option<String> {
+        let conditions = stage.when.iter().chain(&step.when);
+        let judge = |condition: &Condition| condition.judge(&|name| self.value(name), facts.release);
+        let verdicts: Vec<Verdict> = conditions.map(judge).collect();
+        if let Some(reason) = verdicts.iter().find_map(|verdict| match verdict {
+            Verdict::Unmet(reason) => Some(reason.clone()),
+            Verdict::Met | Verdict::UnknownRelease(_) | Verdict::Missing(_) => None,
+        }) {
+            return Some(reason);
+        }
+        verdicts.into_iter().find_map(|verdict| match verdict {
+            Verdict::Met | Verdict::Unmet(_) => None,
+            Verdict::UnknownRelease(parameter) => {
+                self.unknown_release(stage.stage, facts, &parameter);
+                Some("the OpenStack release of the node is unknown".to_owned())
+            }
+            Verdict::Missing(parameter) => Some(self.missing(stage.stage, step, facts, &parameter)),
+        })
+    }
+
+    fn work(&mut self, stage: &StageSteps, step: &Step, facts: &Facts) -> Work {
+        let built = step.build(&|name| self.value(name));
+        let errors = match built {
+            Ok((action, timeout_s)) => return Work::Run { action, timeout_s },
+            Err(errors) => errors,
+        };
+        let reasons = errors.into_iter().map(|error| match error {
+            BuildError::Missing { parameter } => self.missing(stage.stage, step, facts, &parameter),
+            BuildError::Wrong { what } => {
+                let next = "set the parameters that it uses to values that fit, and plan again".to_owned();
+                self.problem(facts, stage.stage, Some(step), what.clone(), next);
+                what
+            }
+        });
+        Work::Skip { reason: reasons.collect::<Vec<_>>().join("; ") }
+    }
+
+    /// One problem a node and stage, however many of its steps it keeps from being decided.
+    fn unknown_release(&mut self, stage: Stage, facts: &Facts, parameter: &str) {
+        let what = format!(
+            "the OpenStack release of {} is unknown, and steps of stage {stage} depend on it: its agent found no \
+             Neutron whose version tells it",
+            facts.node
+        );
+        let known =
+            |problem: &Problem| problem.node.as_ref() == Some(&facts.node) && problem.error.what == what;
+        if !self.problems.iter().any(known) {
+            let next = format!("name it, e.g. --set {parameter}=mitaka, and plan again");
+            self.problem(facts, stage, None, what, next);
+        }
+    }
+
+    fn missing(&mut self, stage: Stage, step: &Step, facts: &Facts, parameter: &str) -> String {
+        let reason = format!("parameter {parameter} has no value");
+        let what = format!("{}, stage {stage}, step {}: {reason}", facts.node, step.id);
+        let help = self.procedure.parameters.get(parameter).map_or("", |parameter| parameter.help.as_str());
+        let next = format!("set it: --set {parameter}=... ({help})");
+        self.problem(facts, stage, Some(step), what, next);
+        reason
+    }
+
+    fn problem(&mut self, facts: &Facts, stage: Stage, step: Option<&Step>, what: String, next: String) {
+        self.problems.push(Problem {
+            node: Some(facts.node.clone()),
+            stage: Some(stage),
+            step: step.map(|step| step.id.clone()),
+            error: StepError { what, output: Vec::new(), next },
+        });
+    }
+}
+
+/// The nodes that take part in a stage, each with the role it does so in, in the order of work: roles, then names.
+fn nodes_of<'f>(stage: &StageSteps, fleet: &'f BTreeMap<NodeId, Facts>) -> Vec<(Role, &'f Facts)> {
+    let mut nodes: Vec<(usize, &NodeId, Role, &Facts)> = fleet
+        .iter()
+        .filter_map(|(node, facts)| {
+            let (order, role) =
+                stage.roles.iter().enumerate().find(|(_, role)| facts.roles.contains(role))?;
+            Some((order, node, *role, facts))
+        })
+        .collect();
+    nodes.sort_by_key(|(order, node, ..)| (*order, *node));
+    nodes.into_iter().map(|(_, _, role, facts)| (role, facts)).collect()
+}
+
+/// The canary, then batches of `max_unavailable`. An etcd member is a wave of its own whatever the limits are: two
+/// members that are down at once may be the quorum.
+fn waves(stage: Stage, nodes: &[(Role, &Facts)], limits: Limits) -> Vec<Vec<NodeId>> {
+    let mut waves: Vec<Vec<NodeId>> = Vec::new();
+    let mut room = 0;
+    for (role, facts) in nodes {
+        let alone = stage == Stage::Etcd && *role == Role::EtcdMember;
+        if room == 0 || alone {
+            room = if waves.is_empty() { limits.canary } else { limits.max_unavailable };
+            waves.push(Vec::new());
+        }
+        if let Some(wave) = waves.last_mut() {
+            wave.push(facts.node.clone());
+        }
+        room = if alone { 0 } else { room - 1 };
+    }
+    waves
+}
+
+#[cfg(test)]
+mod tests;
