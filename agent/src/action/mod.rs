@@ -4,6 +4,7 @@ mod etcd_install_archive;
 mod http_check;
 mod ini_set;
 mod package_install;
+pub(crate) mod pid_files;
 mod pip_uninstall;
 mod process_check;
 mod process_kill_stale;
@@ -11,6 +12,7 @@ mod python_install_archive;
 mod service_check;
 mod service_disable;
 mod service_restart;
+mod systemctl;
 mod version_check;
 
 use crate::host::{Exit, Host};
