@@ -78,6 +78,8 @@ pub struct FakeProcess {
     pub exe: PathBuf,
     /// The inode of that file when it started.
     pub inode: u64,
+    /// Whether it goes on when it is asked to end (SIGTERM).
+    pub stubborn: bool,
 }
 
 /// An answer of a server on the machine.
@@ -195,6 +197,7 @@ impl FakeMachine {
             cmdline: argv.to_vec(),
             inode: self.files.get(&exe).map_or(0, |file| file.inode),
             exe,
+            stubborn: false,
         };
         self.processes.insert(pid, process);
         pid
@@ -409,8 +412,9 @@ impl Host for FakeHost {
             let mut machine = self.machine();
             machine.history.push(line.clone());
             let same = |seen: &&FakeProcess| seen.start_ticks == process.start_ticks;
-            let found = machine.processes.get(&process.pid).filter(same).is_some();
-            if found {
+            let found = machine.processes.get(&process.pid).filter(same);
+            let (found, ends) = (found.is_some(), found.is_some_and(|seen| kill || !seen.stubborn));
+            if ends {
                 services::ended(&mut machine, process.pid);
             }
             found
