@@ -5,6 +5,7 @@
 pub mod convert;
 pub mod identity;
 pub mod tls;
+pub mod token;
 
 /// Generated messages and services of package `wavegate.v1`.
 #[allow(missing_docs, clippy::all, clippy::pedantic)]
