@@ -1,3 +1,5 @@
-//! What the suites share: the lab of real hosts.
+//! What the suites share: the lab of real hosts, wavegate on it, and the demo.
 
+pub mod demo;
+pub mod deploy;
 pub mod lab;

@@ -113,7 +113,7 @@ fn exec(fleet: &str, node: &str, command: &[&str]) -> Result<ExitCode> {
 
 fn list() -> Result<ExitCode> {
     let mut table = Table::new();
-    table.load_preset(NOTHING).set_header(["FLEET", "NODE", "ROLE", "FAMILY", "ADDRESS", "UP", "PID 1"]);
+    table.load_style(NOTHING).set_header(["FLEET", "NODE", "ROLE", "FAMILY", "ADDRESS", "UP", "PID 1"]);
     for state in Fleet::list()? {
         let fleet = Fleet::attach(&state.spec.name)?;
         for node in fleet.nodes() {

@@ -65,7 +65,12 @@ impl Artifact {
     }
 
     /// The artifact for these inputs, built by `build` into a directory beside its place unless it is there.
-    pub fn get(cache: &Path, name: &str, inputs: Inputs, build: impl FnOnce(&Path) -> Result<()>) -> Result<Self> {
+    pub fn get(
+        cache: &Path,
+        name: &str,
+        inputs: Inputs,
+        build: impl FnOnce(&Path) -> Result<()>,
+    ) -> Result<Self> {
         let path = cache.join(format!("{name}-{}", inputs.key()));
         if path.exists() {
             return Ok(Self { path });

@@ -20,7 +20,12 @@ pub fn output(command: &mut Command) -> Result<Output> {
 pub fn run(command: &mut Command) -> Result<String> {
     let output = output(command)?;
     if !output.status.success() {
-        bail!("`{}`: {}: {}", line(command), output.status, String::from_utf8_lossy(&output.stderr).trim_end());
+        bail!(
+            "`{}`: {}: {}",
+            line(command),
+            output.status,
+            String::from_utf8_lossy(&output.stderr).trim_end()
+        );
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

@@ -18,7 +18,7 @@ pub fn node(root: &Path, fleet: &FleetSpec, node: &NodeSpec) -> Result<()> {
     let put = |path: &str, text: &str| write(root, path, text);
     put("etc/hostname", &format!("{}\n", node.name))?;
     put("etc/hosts", &hosts(fleet))?;
-    put("etc/systemd/network/10-host0.network", &network(node))?;
+    put("etc/systemd/network/10-host0.network", &network(fleet, node))?;
     match node.role {
         Role::Etcd => {
             let path = match node.family {
@@ -52,12 +52,18 @@ fn hosts(fleet: &FleetSpec) -> String {
     text
 }
 
-fn network(node: &NodeSpec) -> String {
-    format!(
+/// Its address, and a route to every VM by way of the VM's host, as BIRD would make them.
+fn network(fleet: &FleetSpec, node: &NodeSpec) -> String {
+    let mut text = format!(
         "[Match]\nName=host0\n\n[Network]\nAddress={}/24\nLinkLocalAddressing=no\nIPv6AcceptRA=no\nLLDP=no\n\
          EmitLLDP=no\nIgnoreCarrierLoss=yes\n",
         node.address
-    )
+    );
+    for compute in fleet.of_role(Role::Compute).filter(|compute| *compute != node) {
+        let (vm, host) = (vm_address(fleet, compute), &compute.address);
+        let _ = write!(text, "\n[Route]\nDestination={vm}/32\nGateway={host}\n");
+    }
+    text
 }
 
 fn etcd(fleet: &FleetSpec, node: &NodeSpec) -> String {
@@ -95,6 +101,14 @@ fn networks() -> String {
 }
 
 fn vm(fleet: &FleetSpec, node: &NodeSpec) -> String {
-    let number = fleet.of_role(Role::Compute).position(|compute| compute == node).unwrap_or_default() + 1;
-    format!("tap{number:08x}-vm 10.66.0.{number}\n")
+    format!("tap{:08x}-vm {}\n", vm_number(fleet, node), vm_address(fleet, node))
+}
+
+fn vm_number(fleet: &FleetSpec, node: &NodeSpec) -> usize {
+    fleet.of_role(Role::Compute).position(|compute| compute == node).unwrap_or_default() + 1
+}
+
+/// The address of the VM on a compute.
+pub fn vm_address(fleet: &FleetSpec, node: &NodeSpec) -> String {
+    format!("10.66.0.{}", vm_number(fleet, node))
 }

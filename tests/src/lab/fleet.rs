@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use super::command::run;
 use super::manifest::Manifest;
 use super::node::Node;
-use super::prepare::{Lab, directory};
+use super::prepare::{Lab, directory, lock};
 use super::process::ProcessId;
 use super::progress::say;
 use super::requirements::cgroup_roots;
@@ -40,11 +40,13 @@ impl Fleet {
     pub fn boot(lab: &Lab, spec: FleetSpec) -> Result<Self> {
         let started = std::time::Instant::now();
         let dir = fleet_dir(&lab.dir, &spec.name)?;
+        let lock = lock(&lab.dir)?;
         clear(&dir, &spec.name)?;
         std::fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
         interrupt::register(&dir);
         let state = record(&dir, &lab.dir, &spec);
         state.write(&dir)?;
+        drop(lock);
         let fleet = Self::with_state(dir, state, lab.manifest.clone());
         fleet.build(lab, &spec)?;
         for node in &fleet.nodes {
@@ -53,7 +55,12 @@ impl Fleet {
         for node in &fleet.nodes {
             node.wait_running(BOOT)?;
         }
-        say(&format!("{}: {} nodes up in {:.1} s", spec.name, spec.nodes.len(), started.elapsed().as_secs_f64()));
+        say(&format!(
+            "{}: {} nodes up in {:.1} s",
+            spec.name,
+            spec.nodes.len(),
+            started.elapsed().as_secs_f64()
+        ));
         Ok(fleet)
     }
 
@@ -126,7 +133,10 @@ impl Fleet {
     }
 
     fn record(&self) -> Result<FleetState> {
-        self.state.lock().map(|state| state.clone()).map_err(|_| anyhow::anyhow!("the fleet's record is poisoned"))
+        self.state
+            .lock()
+            .map(|state| state.clone())
+            .map_err(|_| anyhow::anyhow!("the fleet's record is poisoned"))
     }
 
     /// Its name.
@@ -159,6 +169,17 @@ impl Fleet {
     /// All nodes, in the order of the spec.
     pub fn nodes(&self) -> &[Node] {
         &self.nodes
+    }
+
+    /// The address of the VM on a compute, which every node has a route to.
+    ///
+    /// # Errors
+    ///
+    /// When the fleet has no such node.
+    pub fn vm_address(&self, compute: &str) -> Result<String> {
+        let spec = self.record()?.spec;
+        let node = spec.nodes.iter().find(|node| node.name == compute);
+        Ok(configure::vm_address(&spec, node.with_context(|| format!("the fleet has no node {compute}"))?))
     }
 
     /// A command of this machine that runs in the fleet's network, where nodes are reached by address.
@@ -195,6 +216,13 @@ impl Fleet {
 impl Drop for Fleet {
     fn drop(&mut self) {
         if self.kept {
+            return;
+        }
+        if std::env::var_os("WAVEGATE_LAB_KEEP").is_some() {
+            match self.keep() {
+                Ok(()) => say(&format!("kept up: {}", self.dir.display())),
+                Err(error) => say(&format!("keeping {}: {error:#}", self.dir.display())),
+            }
             return;
         }
         interrupt::forget(&self.dir);

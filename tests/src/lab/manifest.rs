@@ -52,7 +52,8 @@ impl Manifest {
     /// Puts together `versions.env` and the `manifest.env` of built packages.
     pub(super) fn read(packages: &Path) -> Result<Self> {
         let built = packages.join("manifest.env");
-        let built = std::fs::read_to_string(&built).with_context(|| format!("reading {}", built.display()))?;
+        let built =
+            std::fs::read_to_string(&built).with_context(|| format!("reading {}", built.display()))?;
         let all: BTreeMap<&str, &str> = FIXTURE_VERSIONS
             .lines()
             .chain(built.lines())

@@ -23,6 +23,7 @@ pub use fleet::Fleet;
 pub use manifest::{Archive, Manifest, Versions};
 pub use node::{Dnsmasq, Node, Process, UnitState};
 pub use prepare::Lab;
+pub use process::ProcessId;
 pub use requirements::{require, requirements};
 pub use spec::{Family, FleetSpec, NodeSpec, Role};
 pub use state::FleetState;

@@ -71,6 +71,16 @@ impl Node {
         Ok(self.record()?.cgroups.iter().map(|fleet| fleet.join(self.name())).collect())
     }
 
+    /// The cgroups commands run in: below those systemd-nspawn gave the node, so that they are the node's own.
+    fn exec_cgroups(&self) -> Result<Vec<PathBuf>> {
+        let groups: Vec<PathBuf> =
+            self.cgroups()?.into_iter().map(|cgroup| cgroup.join("payload/lab-exec")).collect();
+        for group in &groups {
+            std::fs::create_dir_all(group).with_context(|| format!("making {}", group.display()))?;
+        }
+        Ok(groups)
+    }
+
     /// The systemd-nspawn process that holds it, while it runs. Read from disk when another process switched it on.
     fn nspawn(&self) -> Result<Option<ProcessId>> {
         let own = self.record()?.nspawn.get(self.name()).copied();
@@ -118,7 +128,8 @@ impl Node {
         let process = i32::try_from(child.id()).ok().and_then(ProcessId::of);
         // Somebody has to collect its exit status, or it stays as a zombie.
         std::thread::spawn(move || child.wait());
-        let process = process.with_context(|| format!("{} ended at once: {}", self.name(), self.console()))?;
+        let process =
+            process.with_context(|| format!("{} ended at once: {}", self.name(), self.console()))?;
         let mut record = self.record()?;
         record.nspawn.insert(self.name().to_owned(), process);
         record.write(&self.fleet)
@@ -130,7 +141,9 @@ impl Node {
         command.args(["-c", &enter_cgroups(&self.cgroups()?), "sh"]);
         command.arg("nsenter").arg(format!("--net={}", network::path(&self.netns).display()));
         command.args(["systemd-nspawn", "-q", "--register=no", "--keep-unit", "--resolv-conf=off"]);
-        command.args(["--timezone=off", "--link-journal=no", "-M", self.name(), "-D"]).arg(self.dir().join("root"));
+        command
+            .args(["--timezone=off", "--link-journal=no", "-M", self.name(), "-D"])
+            .arg(self.dir().join("root"));
         command.arg(format!("--network-bridge={}", network::BRIDGE));
         if self.role() == Role::Deploy {
             command.arg(format!("--bind-ro={}:/srv/lab", self.fleet.join("repo").display()));
@@ -139,7 +152,10 @@ impl Node {
         // The clean environment of a host, and out of reach of the Ctrl-C meant for us.
         command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
-        command.stdin(Stdio::null()).stdout(console.try_clone().context("sharing the console's log")?).stderr(console);
+        command
+            .stdin(Stdio::null())
+            .stdout(console.try_clone().context("sharing the console's log")?)
+            .stderr(console);
         Ok(command)
     }
 
@@ -164,7 +180,11 @@ impl Node {
         })
         .with_context(|| self.console())?;
         if state == "degraded" {
-            bail!("{}: failed units: {}", self.name(), self.run(&["systemctl", "--failed", "--plain", "--no-legend"])?);
+            bail!(
+                "{}: failed units: {}",
+                self.name(),
+                self.run(&["systemctl", "--failed", "--plain", "--no-legend"])?
+            );
         }
         Ok(())
     }
@@ -191,21 +211,22 @@ impl Node {
         })
     }
 
-    /// Restarts it the clean way and waits until it is running again.
+    /// Restarts it the clean way and waits until it is running again. A node that reboots by itself ends instead: with
+    /// `--keep-unit`, systemd-nspawn leaves the second half to whoever started it.
     ///
     /// # Errors
     ///
-    /// When it does not come back.
+    /// When it does not end or does not come back.
     pub fn reboot(&self) -> Result<()> {
-        let before = self.leader()?;
+        let nspawn = self.nspawn()?.with_context(|| format!("{} is off", self.name()))?;
         // The connection to systemd may end before it answers.
         let _ = self.output(&["systemctl", "reboot"]);
-        wait_until(&format!("{} to boot again", self.name()), POWER * 2, || {
-            Ok((self.leader()? != before).then_some(()))
+        wait_until(&format!("{} to shut down", self.name()), POWER * 2, || {
+            Ok((!nspawn.is_alive()).then_some(()))
         })?;
+        self.power_on()?;
         self.wait_running(POWER * 2)
     }
-
 }
 
 /// A shell script that puts itself into the cgroups and becomes its arguments.

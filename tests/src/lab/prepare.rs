@@ -5,6 +5,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
+use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow, bail};
 
@@ -60,7 +61,27 @@ pub fn sources() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("lab")
 }
 
+/// Waits for the lab's lock; held until the file is dropped.
+pub fn lock(dir: &Path) -> Result<File> {
+    let lock = File::create(dir.join("lock")).context("opening the lab's lock")?;
+    lock.lock().context("waiting for the lab's lock")?;
+    Ok(lock)
+}
+
 impl Lab {
+    /// `prepare` for a suite: none, saying so, when `WAVEGATE_NO_LAB=1` asks for the suite to be skipped.
+    ///
+    /// # Errors
+    ///
+    /// Like `prepare`: a machine that cannot run a lab fails the suite unless it was told to skip it.
+    pub fn for_suite() -> Result<Option<Self>> {
+        if std::env::var("WAVEGATE_NO_LAB").is_ok_and(|value| value == "1") {
+            eprintln!("SKIPPED: WAVEGATE_NO_LAB=1, so no host was booted and nothing was tested");
+            return Ok(None);
+        }
+        Self::prepare().map(Some)
+    }
+
     /// Builds what is missing and ends what killed runs left behind. Waits while another process prepares.
     ///
     /// # Errors
@@ -68,14 +89,15 @@ impl Lab {
     /// When this machine cannot run a lab, naming all that is missing, or when a build fails, with its output.
     pub fn prepare() -> Result<Self> {
         require()?;
+        let started = Instant::now();
         let dir = directory()?;
-        let lock = File::create(dir.join("lock")).context("opening the lab's lock")?;
-        lock.lock().context("waiting for the lab's lock")?;
+        let _lock = lock(&dir)?;
         teardown::abandoned(&dir)?;
         let cache = dir.join("cache");
         artifact::sweep(&cache)?;
         let lab = Self::build(dir, &cache)?;
         lab.prune(&cache)?;
+        say(&format!("prepared in {:.1} s: {}", started.elapsed().as_secs_f64(), lab.dir.display()));
         Ok(lab)
     }
 
@@ -83,7 +105,9 @@ impl Lab {
         let suite = std::env::var("WAVEGATE_LAB_SUITE").unwrap_or_else(|_| "bookworm".to_owned());
         let families = [Family::Apt, Family::Rpm];
         let roots: BTreeMap<Family, Artifact> =
-            in_parallel(&families, |family| Ok((*family, root(cache, *family, &suite)?)))?.into_iter().collect();
+            in_parallel(&families, |family| Ok((*family, root(cache, *family, &suite)?)))?
+                .into_iter()
+                .collect();
         let base = |family| roots.get(&family).context("no base root");
         let packages = packages(cache, &debian(cache, &suite, base(Family::Apt)?)?)?;
         let layers: BTreeMap<(Family, Role), Artifact> = in_parallel(&LAYERS, |(family, role)| {
@@ -189,12 +213,4 @@ fn in_parallel<I: Sync, R: Send>(items: &[I], work: impl Fn(&I) -> Result<R> + S
         anyhow::Ok(())
     })?;
     done.into_inner().map_err(|_| poisoned())
-}
-
-/// Prepares, saying how long it took.
-pub fn prepare_and_say() -> Result<Lab> {
-    let started = std::time::Instant::now();
-    let lab = Lab::prepare()?;
-    say(&format!("prepared in {:.1} s: {}", started.elapsed().as_secs_f64(), lab.dir.display()));
-    Ok(lab)
 }

@@ -54,7 +54,11 @@ impl ProcessId {
     /// The host pid of the first process of the pid namespace this one made.
     pub fn leader(self) -> Option<Self> {
         let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", self.pid)).ok()?;
-        children.split_whitespace().filter_map(|pid| pid.parse().ok()).find(|pid| is_init(*pid)).and_then(Self::of)
+        children
+            .split_whitespace()
+            .filter_map(|pid| pid.parse().ok())
+            .find(|pid| is_init(*pid))
+            .and_then(Self::of)
     }
 }
 

@@ -83,7 +83,9 @@ fn is_on_path(program: &str) -> bool {
 /// Tries the namespaces a node is made of.
 fn cannot_boot() -> Option<String> {
     let mut attempt = Command::new("unshare");
-    attempt.args(["--mount", "--pid", "--net", "--uts", "--ipc", "--fork", "mount", "-t", "tmpfs", "lab", "/mnt"]);
+    attempt.args([
+        "--mount", "--pid", "--net", "--uts", "--ipc", "--fork", "mount", "-t", "tmpfs", "lab", "/mnt",
+    ]);
     match output(&mut attempt) {
         Ok(output) if output.status.success() => None,
         Ok(output) => Some(format!(

@@ -59,10 +59,11 @@ SCRIPT
 
 python_package() { # python_package MODULE PROJECT VERSION
     site=$tree/usr/lib/python3/dist-packages
-    mkdir -p "$site/$1" "$site/$2-$3.egg-info"
+    info=$site/$(echo "$2" | tr - _)-$3.egg-info
+    mkdir -p "$site/$1" "$info"
     printf '"""Lab fixture standing in for %s."""\n\n__version__ = "%s"\n' "$2" "$3" > "$site/$1/__init__.py"
-    printf 'Metadata-Version: 1.0\nName: %s\nVersion: %s\n' "$2" "$3" > "$site/$2-$3.egg-info/PKG-INFO"
-    printf '%s\n' "$1" > "$site/$2-$3.egg-info/top_level.txt"
+    printf 'Metadata-Version: 1.0\nName: %s\nVersion: %s\n' "$2" "$3" > "$info/PKG-INFO"
+    printf '%s\n' "$1" > "$info/top_level.txt"
 }
 
 case $package in

@@ -15,9 +15,10 @@ impl Node {
     ///
     /// When the node is off.
     pub fn command(&self, arguments: &[&str]) -> Result<Command> {
+        let leader = self.leader_pid()?.to_string();
         let mut command = Command::new("sh");
-        command.args(["-c", &enter_cgroups(&self.cgroups()?), "sh"]);
-        command.args(["nsenter", "-t", &self.leader_pid()?.to_string(), "-a", "--"]);
+        command.args(["-c", &enter_cgroups(&self.exec_cgroups()?), "sh"]);
+        command.args(["nsenter", "-t", &leader, "-a", "--"]);
         command.args(["env", "-i", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]);
         command.args(["HOME=/root", "LC_ALL=C", "USER=root", "LOGNAME=root"]);
         if let Ok(term) = std::env::var("TERM") {
@@ -38,7 +39,8 @@ impl Node {
         if output.status.success() {
             return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
         }
-        let said = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).trim_end().to_owned());
+        let said =
+            [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).trim_end().to_owned());
         Err(anyhow::anyhow!("{}: {}", output.status, said.join("\n")).context(what()))
     }
 

@@ -9,8 +9,7 @@ use anyhow::{Context, Result, bail};
 use super::Node;
 
 /// Writes its input beside `$1` with mode `$2`, then renames it.
-const REPLACE: &str =
-    r#"set -e; mkdir -p "$(dirname "$1")"; umask 077; cat > "$1.lab-new"; chmod "$2" "$1.lab-new"; mv "$1.lab-new" "$1""#;
+const REPLACE: &str = r#"set -e; mkdir -p "$(dirname "$1")"; umask 077; cat > "$1.lab-new"; chmod "$2" "$1.lab-new"; mv "$1.lab-new" "$1""#;
 
 impl Node {
     /// The content of a text file.

@@ -1,0 +1,25 @@
+//! The parameters of the lab's site: what differs from the shipped procedure's defaults here.
+
+use crate::lab::Manifest;
+
+/// Where the coordinator's host has them.
+pub const SITE_FILE: &str = "/etc/wavegate/site.toml";
+
+/// The parameters as the file's text.
+pub fn parameters(manifest: &Manifest) -> String {
+    format!(
+        r#"# What differs at this site from the procedure's defaults.
+
+# Debian has etcd in two packages.
+etcd_packages = ["etcd-server", "etcd-client"]
+
+# The site's mirror of python-etcd, for the Red Hat nodes.
+python_etcd_archive_url = "{url}"
+python_etcd_archive_sha256 = "{sha256}"
+python_etcd_version = "{version}"
+"#,
+        url = manifest.python_etcd_archive.url,
+        sha256 = manifest.python_etcd_archive.sha256,
+        version = manifest.python_etcd.new,
+    )
+}

@@ -1,0 +1,304 @@
+//! The main job on real hosts: a whole upgrade, a second one, a reboot; crashes of both sides; a node that is off; a
+//! broken package.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+use wavegate_tests::demo::{self, Snapshot};
+use wavegate_tests::deploy::{SITE_FILE, SOON, UPGRADE, Wavegate, journal};
+use wavegate_tests::lab::{Family, Fleet, FleetSpec, Lab, Node, Role, require, wait_until};
+
+const STAGES: [&str; 3] = ["etcd", "compute", "control"];
+
+/// A fleet, unless the environment says that there is no lab here.
+fn boot(spec: FleetSpec) -> Result<Option<Fleet>> {
+    if std::env::var_os("WAVEGATE_NO_LAB").is_some() {
+        println!("skipped: WAVEGATE_NO_LAB is set");
+        return Ok(None);
+    }
+    require()?;
+    Fleet::boot(&Lab::prepare()?, spec).map(Some)
+}
+
+fn small(name: &str) -> FleetSpec {
+    FleetSpec::new(name)
+        .with(Role::Etcd, Family::Apt)
+        .with(Role::Compute, Family::Apt)
+        .with(Role::Compute, Family::Apt)
+        .with(Role::Compute, Family::Rpm)
+        .with(Role::Control, Family::Apt)
+}
+
+#[test]
+fn an_upgrade_keeps_the_barrier_and_a_second_one_changes_nothing() -> Result<()> {
+    let Some(fleet) = boot(FleetSpec::standard("upgrade"))? else { return Ok(()) };
+    let wavegate = Wavegate::install(&fleet)?;
+    let before = Snapshot::of_all(&wavegate)?;
+    wavegate.cli(&["upgrade", "--yes", "--parameters", SITE_FILE])?;
+    let after = Snapshot::of_all(&wavegate)?;
+    demo::must_be_upgraded(&wavegate, &before, &after)?;
+    barrier_in_the_event_log(&wavegate.events()?)?;
+    barrier_in_the_hosts_journals(&wavegate)?;
+    lock_path_is_set(&after)?;
+    pip_left_nothing(&fleet)?;
+
+    let output = wavegate.cli(&["upgrade", "--yes", "--parameters", SITE_FILE])?;
+    for node in wavegate.managed() {
+        ensure!(output.contains(node.name()), "the second upgrade does not name {}:\n{output}", node.name());
+    }
+    ensure!(
+        output.contains("Nothing was changed"),
+        "the second upgrade does not say that nothing changed:\n{output}"
+    );
+    for task in tasks(&wavegate.status()?) {
+        ensure!(task["changed"] == false, "the second upgrade changed a node: {task}");
+    }
+    let again = Snapshot::of_all(&wavegate)?;
+    for (node, snapshot) in &after {
+        ensure!(
+            same_processes(snapshot, &again[node]),
+            "{node} is not as it was: {snapshot:?} -> {:?}",
+            again[node]
+        );
+    }
+
+    let compute = fleet.node("compute-1");
+    compute.reboot()?;
+    ensure!(compute.unit("neutron-dhcp-agent")?.active != "active", "the old DHCP agent came up at boot");
+    wait_until("the Calico DHCP agent to be up after the reboot", SOON, || {
+        Ok((compute.unit("calico-dhcp-agent")?.active == "active").then_some(()))
+    })?;
+    fleet.tear_down()
+}
+
+fn tasks(status: &Value) -> Vec<Value> {
+    let stages = status["stages"].as_array().cloned().unwrap_or_default();
+    stages.iter().flat_map(|stage| stage["tasks"].as_array().cloned().unwrap_or_default()).collect()
+}
+
+fn same_processes(old: &Snapshot, new: &Snapshot) -> bool {
+    let dnsmasqs = |s: &Snapshot| s.dnsmasqs.iter().map(|d| (d.pid, d.starttime)).collect::<Vec<_>>();
+    old.service == new.service && old.packages == new.packages && dnsmasqs(old) == dnsmasqs(new)
+}
+
+/// By the coordinator: no task of a stage was given out before the last task of the stage before had finished.
+fn barrier_in_the_event_log(events: &[Value]) -> Result<()> {
+    let seq_of = |name: &str, stage: &str| -> Vec<u64> {
+        let of_stage = events.iter().filter(|event| event["event"] == name && event["stage"] == stage);
+        of_stage.filter_map(|event| event["seq"].as_u64()).collect()
+    };
+    for pair in STAGES.windows(2) {
+        let last_end = seq_of("task_ended", pair[0]).into_iter().max().context("no task ended")?;
+        let first_start = seq_of("task_started", pair[1]).into_iter().min().context("no task started")?;
+        ensure!(
+            last_end < first_start,
+            "{} began at event {first_start}, {} ended at {last_end}",
+            pair[1],
+            pair[0]
+        );
+    }
+    for name in ["task_started", "task_ended"] {
+        let counts: Vec<usize> = STAGES.iter().map(|stage| seq_of(name, stage).len()).collect();
+        ensure!(counts == [3, 3, 2], "{name} of etcd, compute, control: {counts:?}");
+    }
+    Ok(())
+}
+
+/// By the hosts: no step of a stage was begun on any host before the last task of the stage before had ended on every one.
+fn barrier_in_the_hosts_journals(wavegate: &Wavegate<'_>) -> Result<()> {
+    let mut first_step: BTreeMap<String, u64> = BTreeMap::new();
+    let mut last_end: BTreeMap<String, u64> = BTreeMap::new();
+    for node in wavegate.managed() {
+        for (stage, at) in journal::moments(node, "step_started")? {
+            first_step.entry(stage).and_modify(|first| *first = at.min(*first)).or_insert(at);
+        }
+        for (stage, at) in journal::moments(node, "task_ended")? {
+            last_end.entry(stage).and_modify(|last| *last = at.max(*last)).or_insert(at);
+        }
+    }
+    for pair in STAGES.windows(2) {
+        let ended = last_end.get(pair[0]).with_context(|| format!("no host ended stage {}", pair[0]))?;
+        let began = first_step.get(pair[1]).with_context(|| format!("no host began stage {}", pair[1]))?;
+        ensure!(ended <= began, "a host began {} at {began}, another ended {} at {ended}", pair[1], pair[0]);
+    }
+    Ok(())
+}
+
+fn lock_path_is_set(after: &BTreeMap<String, Snapshot>) -> Result<()> {
+    let lock_path = after["compute-3"].lock_path.as_deref();
+    ensure!(lock_path == Some("lock_path = $state_path/lock"), "compute-3 has {lock_path:?}");
+    Ok(())
+}
+
+fn pip_left_nothing(fleet: &Fleet) -> Result<()> {
+    for name in ["compute-1", "compute-3"] {
+        let found = fleet
+            .node(name)
+            .shell("ls -d /usr/local/lib/python3*/*-packages/networking_calico* 2>/dev/null || true")?;
+        ensure!(found.trim().is_empty(), "{name}: pip's networking-calico is still there: {found}");
+    }
+    Ok(())
+}
+
+#[test]
+fn killed_coordinators_and_agents_go_on_where_they_were() -> Result<()> {
+    let Some(fleet) = boot(FleetSpec::standard("crash"))? else { return Ok(()) };
+    fleet.publish_slow("calico-felix", 8)?;
+    let wavegate = Wavegate::install(&fleet)?;
+    let before = Snapshot::of_all(&wavegate)?;
+    wavegate.start()?;
+    for stage in STAGES {
+        wait_until(&format!("a node to work on stage {stage}"), UPGRADE, || {
+            let status = wavegate.status()?;
+            let working = |task: &Value| task["state"] == "applying";
+            let stages = status["stages"].as_array().cloned().unwrap_or_default();
+            let of_stage = stages.iter().filter(|s| s["stage"] == stage).flat_map(|s| s["tasks"].as_array());
+            if of_stage.flatten().any(working) {
+                return Ok(Some(()));
+            }
+            bail!("{}", wavegate.cli(&["status"])?)
+        })?;
+        if stage == "compute" {
+            kill_agent_in_its_transaction(fleet.node("compute-1"))?;
+        }
+        kill_hard(wavegate.coordinator(), "wavegate-coordinator")?;
+    }
+    let status = wavegate.wait_status("finished", UPGRADE)?;
+    ensure!(status["generation"].as_u64() >= Some(4), "the coordinator was restarted three times: {status}");
+    let after = Snapshot::of_all(&wavegate)?;
+    demo::must_be_upgraded(&wavegate, &before, &after)?;
+    barrier_in_the_event_log(&wavegate.events()?)?;
+    barrier_in_the_hosts_journals(&wavegate)?;
+    for node in wavegate.managed() {
+        for (step, times) in journal::changes(node)? {
+            ensure!(times == 1, "{}: step {step} took effect {times} times", node.name());
+        }
+        packages_changed_once(node)?;
+    }
+    fleet.tear_down()
+}
+
+/// Kills a unit's main process with SIGKILL, and waits until systemd has another one.
+fn kill_hard(node: &Node, unit: &str) -> Result<()> {
+    let old = node.unit(unit)?.main_pid.with_context(|| format!("{unit} is not running"))?;
+    node.run(&["kill", "-9", &old.to_string()])?;
+    wait_until(&format!("{unit} to be started again on {}", node.name()), SOON, || {
+        let state = node.unit(unit)?;
+        Ok((state.active == "active" && state.main_pid.is_some_and(|pid| pid != old)).then_some(()))
+    })
+}
+
+/// Waits for the slow package's script, then kills the agent: the transaction must go on without it.
+fn kill_agent_in_its_transaction(node: &Node) -> Result<()> {
+    let script = "calico-felix.postinst";
+    let running = || node.shell(&format!("pgrep -f '{script}' | head -1"));
+    let pid = wait_until(&format!("{script} to run on {}", node.name()), SOON, || {
+        let found = running()?;
+        Ok((!found.trim().is_empty()).then(|| found.trim().to_owned()))
+    })?;
+    kill_hard(node, "wavegate-agent")?;
+    let still = node.shell(&format!("test -d /proc/{pid} && echo runs || echo ended"))?;
+    println!("{}: after the agent was killed, the package's script {}", node.name(), still.trim());
+    Ok(())
+}
+
+/// By the package manager's own log: no package was changed twice.
+fn packages_changed_once(node: &Node) -> Result<()> {
+    if node.family() == Family::Rpm {
+        // dnf's history has a row per transaction; each names other packages.
+        let altered = node.shell("dnf history info 1..last 2>/dev/null | awk '/^ +(Upgrade|Install) /{print $2}' | sed 's/-[0-9].*//' | sort | uniq -d")?;
+        ensure!(altered.trim().is_empty(), "{}: changed twice by dnf: {altered}", node.name());
+        return Ok(());
+    }
+    let twice = node.shell("awk '$3==\"upgrade\"{print $4, $5, $6}' /var/log/dpkg.log | sort | uniq -d")?;
+    ensure!(twice.trim().is_empty(), "{}: upgraded twice by dpkg: {twice}", node.name());
+    Ok(())
+}
+
+#[test]
+fn a_node_that_is_off_holds_the_barrier_until_it_is_back() -> Result<()> {
+    let Some(fleet) = boot(small("offline"))? else { return Ok(()) };
+    fleet.publish_slow("calico-felix", 4)?;
+    let wavegate = Wavegate::install(&fleet)?;
+    wavegate.start()?;
+    wait_until("the canary of stage compute to be worked on", UPGRADE, || {
+        Ok(wavegate
+            .events()?
+            .iter()
+            .any(|e| e["event"] == "task_started" && e["stage"] == "compute")
+            .then_some(()))
+    })?;
+    fleet.node("compute-3").power_cut()?;
+    let status = wait_until("every other compute node to be finished", UPGRADE, || {
+        let status = wavegate.status()?;
+        let compute =
+            status["stages"].as_array().and_then(|stages| stages.get(1)).cloned().unwrap_or_default();
+        if compute["counts"]["finished"] == 2 && node_is_offline(&compute, "compute-3") {
+            return Ok(Some(status));
+        }
+        bail!("{}", wavegate.cli(&["status"])?)
+    })?;
+    ensure!(status["stages"][2]["state"] == "unstarted", "control began: {status}");
+    for verb in ["status", "why"] {
+        let text = wavegate.cli(&[verb])?;
+        ensure!(text.contains("compute-3"), "`{verb}` does not name the node:\n{text}");
+        ensure!(text.contains("switch compute-3 on"), "`{verb}` does not say what would unblock it:\n{text}");
+        ensure!(
+            text.contains("stage control waits for stage compute"),
+            "`{verb}` does not name the barrier:\n{text}"
+        );
+    }
+    fleet.node("compute-3").power_on()?;
+    wavegate.wait_status("finished", UPGRADE)?;
+    fleet.tear_down()
+}
+
+fn node_is_offline(stage: &Value, node: &str) -> bool {
+    let tasks = stage["tasks"].as_array().cloned().unwrap_or_default();
+    tasks.iter().any(|task| task["node"] == node && task["link"]["link"] == "offline")
+}
+
+#[test]
+fn a_broken_package_halts_on_the_canary_and_retry_goes_on_when_it_is_mended() -> Result<()> {
+    let Some(fleet) = boot(small("broken"))? else { return Ok(()) };
+    fleet.publish_broken("calico-felix")?;
+    let wavegate = Wavegate::install(&fleet)?;
+    let before = Snapshot::of_all(&wavegate)?;
+    let output = wavegate.cli_output(&["upgrade", "--yes", "--parameters", SITE_FILE])?;
+    let text =
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    ensure!(output.status.code() == Some(6), "exit {:?}:\n{text}", output.status);
+    for word in ["compute-1", "install-packages", "calico-felix"] {
+        ensure!(text.contains(word), "the error does not say {word}:\n{text}");
+    }
+    let status = wavegate.status()?;
+    ensure!(status["status"] == "paused", "it is not halted: {status}");
+    let untouched = Snapshot::of_all(&wavegate)?;
+    for node in ["compute-2", "compute-3", "control-1"] {
+        ensure!(same_processes(&before[node], &untouched[node]), "{node} was touched: {:?}", untouched[node]);
+        ensure!(
+            journal::records(fleet.node(node))?.iter().all(|r| r["record"] != "step_started"),
+            "{node} began"
+        );
+    }
+    let refused = wavegate.cli_output(&["resume"])?;
+    ensure!(!refused.status.success(), "resume went on over the threshold");
+    fleet.mend("calico-felix")?;
+    wavegate.cli(&["retry", "--all-failed"])?;
+    wavegate.cli(&["resume"])?;
+    wavegate.wait_status("finished", UPGRADE)?;
+    let after = Snapshot::of_all(&wavegate)?;
+    demo::must_be_upgraded(&wavegate, &before, &after)?;
+    fleet.tear_down()
+}
+
+#[test]
+fn the_binaries_are_built() -> Result<()> {
+    for program in ["wavegate", "wavegate-agent", "wavegate-coordinator"] {
+        let path = wavegate_tests::deploy::binary(program)?;
+        ensure!(Path::new(&path).is_file(), "{} is no file", path.display());
+    }
+    Ok(())
+}
