@@ -1,0 +1,139 @@
+//! Files of the machine: read, listed, found on the path, and replaced so that a crash leaves the old or the new one.
+
+use super::file_error;
+use crate::host::HostError;
+use std::ffi::OsStr;
+use std::fs::{File, OpenOptions, Permissions};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
+use std::path::{Path, PathBuf};
+
+/// A file's content; `None` if there is none.
+pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>, HostError> {
+    match std::fs::read(path) {
+        Ok(content) => Ok(Some(content)),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
+        Err(error) => Err(file_error("read", path)(error)),
+    }
+}
+
+/// Names in a directory, sorted.
+pub(super) fn list(directory: &Path) -> Vec<String> {
+    let Ok(entries) = std::fs::read_dir(directory) else { return Vec::new() };
+    let mut names: Vec<String> =
+        entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
+    names.sort();
+    names
+}
+
+/// The executable file that a program's name stands for.
+pub(super) fn which(program: &str, search_path: &OsStr) -> Option<PathBuf> {
+    let runs = |path: &PathBuf| {
+        std::fs::metadata(path).is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
+    };
+    if program.contains('/') {
+        return Some(PathBuf::from(program)).filter(runs);
+    }
+    std::env::split_paths(search_path).map(|directory| directory.join(program)).find(runs)
+}
+
+/// Replaces a file's content, keeping owner and mode. A link stays: what it leads to is replaced.
+pub(super) fn replace(
+    path: &Path,
+    content: &[u8],
+    backup: Option<&Path>,
+    executable: bool,
+) -> Result<(), HostError> {
+    let target = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let old = std::fs::metadata(&target).ok();
+    if let (Some(backup), Some(old)) = (backup, &old) {
+        // A copy, not a link: a process that runs the old file must not find it under another name.
+        let before = std::fs::read(&target).map_err(file_error("read", &target))?;
+        write(backup, &before, Some(old), false)?;
+    }
+    write(&target, content, old.as_ref(), executable)
+}
+
+/// Writes a file of the agent's own state so that it is there completely or not at all, also after a power cut.
+pub(super) fn write_durably(path: &Path, content: &[u8]) -> Result<(), HostError> {
+    write(path, content, None, false)
+}
+
+fn write(
+    path: &Path,
+    content: &[u8],
+    like: Option<&std::fs::Metadata>,
+    executable: bool,
+) -> Result<(), HostError> {
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("/"));
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let temporary = directory.join(format!(".{name}.wavegate-{}", std::process::id()));
+    let written = write_temporary(&temporary, content, like, executable)
+        .and_then(|()| std::fs::rename(&temporary, path))
+        // The rename itself lives in the directory.
+        .and_then(|()| File::open(directory)?.sync_all());
+    written.map_err(|source| {
+        let _ = std::fs::remove_file(&temporary);
+        file_error("write", path)(source)
+    })
+}
+
+fn write_temporary(
+    temporary: &Path,
+    content: &[u8],
+    like: Option<&std::fs::Metadata>,
+    executable: bool,
+) -> std::io::Result<()> {
+    // One of an earlier agent with the same process id.
+    let _ = std::fs::remove_file(temporary);
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(temporary)?;
+    file.write_all(content)?;
+    let mode = match like {
+        Some(old) => {
+            fchown(&file, Some(old.uid()), Some(old.gid()))?;
+            old.mode() & 0o7777
+        }
+        None if executable => 0o755,
+        None => 0o644,
+    };
+    file.set_permissions(Permissions::from_mode(mode))?;
+    file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replacing_keeps_mode_and_links_and_leaves_a_copy() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (path, link) = (directory.path().join("neutron.conf"), directory.path().join("link"));
+        std::fs::write(&path, "old").expect("a file");
+        std::fs::set_permissions(&path, Permissions::from_mode(0o640)).expect("its mode");
+        std::os::unix::fs::symlink(&path, &link).expect("a link");
+        let before = std::fs::metadata(&path).expect("a file").ino();
+
+        let backup = directory.path().join("neutron.conf.wavegate-old");
+        replace(&link, b"new", Some(&backup), true).expect("it can be replaced");
+        let after = std::fs::metadata(&path).expect("a file");
+        assert_eq!((after.mode() & 0o7777, after.ino() == before), (0o640, false));
+        assert!(std::fs::symlink_metadata(&link).expect("a link").is_symlink());
+        assert_eq!(std::fs::read(&path).expect("a file"), b"new");
+        assert_eq!(std::fs::read(&backup).expect("a copy"), b"old");
+        assert_ne!(std::fs::metadata(&backup).expect("a copy").ino(), before);
+        assert_eq!(list(directory.path()), ["link", "neutron.conf", "neutron.conf.wavegate-old"]);
+    }
+
+    #[test]
+    fn new_files_get_their_mode_and_absent_ones_are_none() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("etcd");
+        assert_eq!(read(&path).expect("no error"), None);
+        replace(&path, b"\x7fELF", Some(&directory.path().join("old")), true).expect("it can be written");
+        assert_eq!(std::fs::metadata(&path).expect("a file").mode() & 0o7777, 0o755);
+        assert_eq!(list(directory.path()), ["etcd"]);
+        assert_eq!(which("etcd", directory.path().as_os_str()), Some(path.clone()));
+        let error = replace(&path.join("below"), b"", None, false).expect_err("not a directory");
+        assert!(error.to_string().starts_with("cannot write "), "{error}");
+    }
+}

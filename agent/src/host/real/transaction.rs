@@ -1,0 +1,280 @@
+//! Transactions outlive the agent: a runner of its own session runs the program and leaves the result in a directory.
+//!
+//! `DIR/lock` is locked by the runner for as long as it lives (the lock comes to it as its standard input, so there is
+//! no moment without), `DIR/result.json` is there when the program has ended. So: locked = running; result = ended;
+//! neither = interrupted. No process id is compared, so none can be mistaken.
+
+use super::output::{Bounded, Lines};
+use super::{file_error, files, run};
+use crate::host::{Command, Exit, HostError, OUTPUT_LIMIT, OnLine};
+use anyhow::Context as _;
+use rustix::process::Signal;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::fs::{File, TryLockError};
+use std::io::{ErrorKind, Read};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+/// How often the result of a running transaction is looked for.
+const POLL: Duration = Duration::from_millis(75);
+
+/// How long a program whose time is up may take to end by itself: dpkg between two packages, not in the middle of one.
+const GRACE: Duration = Duration::from_secs(30);
+
+/// How a program ended.
+#[derive(Debug, Serialize, Deserialize)]
+struct Ended {
+    /// As in [`Exit`].
+    code: i32,
+    /// Whether it was ended because its time was up.
+    timed_out: bool,
+}
+
+/// Where a transaction of this name lives. Names are the caller's; the directory's is one that any file system takes.
+pub(super) fn directory(state: &Path, name: &str) -> PathBuf {
+    let plain: String = name
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' })
+        .take(100)
+        .collect();
+    let digest = Sha256::digest(name.as_bytes());
+    let digest: String = digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+    state.join("transactions").join(format!("{}-{digest}", plain.trim_start_matches('.')))
+}
+
+/// What was written beside it when it was started.
+pub(super) fn note(directory: &Path) -> Option<String> {
+    std::fs::read_to_string(directory.join("note")).ok()
+}
+
+/// Forgets an ended transaction.
+pub(super) fn forget(directory: &Path) -> Result<(), HostError> {
+    match std::fs::remove_dir_all(directory) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(file_error("remove", directory)(error)),
+        _ => Ok(()),
+    }
+}
+
+/// Starts a transaction or finds it, and follows it to its end.
+pub(super) fn transact(
+    runner: &Path,
+    directory: &Path,
+    command: &Command,
+    note: &str,
+    on_line: OnLine<'_>,
+) -> Result<Exit, HostError> {
+    let child = if directory.exists() { None } else { Some(start(runner, directory, command, note)?) };
+    let ended = follow(directory, command, on_line);
+    if let Some(mut child) = child {
+        // It has ended, or is about to: it wrote its result.
+        let _ = child.wait();
+    }
+    ended
+}
+
+fn start(
+    runner: &Path,
+    directory: &Path,
+    command: &Command,
+    note: &str,
+) -> Result<std::process::Child, HostError> {
+    std::fs::create_dir_all(directory).map_err(file_error("make", directory))?;
+    let started = write_order(directory, command, note).and_then(|lock| {
+        std::process::Command::new(runner)
+            .arg0("wavegate-agent")
+            .arg("transaction")
+            .arg(directory)
+            .current_dir("/")
+            .stdin(Stdio::from(lock))
+            .stdout(Stdio::null())
+            .stderr(log(directory, "runner.log")?)
+            .spawn()
+            .map_err(|source| HostError::Run { program: format!("{} transaction", runner.display()), source })
+    });
+    if started.is_err() {
+        // Nothing ran: the name must not stand for a transaction.
+        forget(directory)?;
+    }
+    started
+}
+
+/// Writes what is to be run, and takes the lock that the runner will hold.
+fn write_order(directory: &Path, command: &Command, note: &str) -> Result<File, HostError> {
+    let order = directory.join("command.json");
+    let json = serde_json::to_vec(command).map_err(|error| file_error("write", &order)(error.into()))?;
+    files::write_durably(&directory.join("note"), note.as_bytes())?;
+    files::write_durably(&order, &json)?;
+    log(directory, "output.log")?;
+    let path = directory.join("lock");
+    let lock = File::create(&path).map_err(file_error("make", &path))?;
+    lock.lock().map_err(file_error("lock", &path))?;
+    Ok(lock)
+}
+
+fn log(directory: &Path, name: &str) -> Result<File, HostError> {
+    let path = directory.join(name);
+    File::options().create(true).append(true).open(&path).map_err(file_error("make", &path))
+}
+
+fn follow(directory: &Path, command: &Command, on_line: OnLine<'_>) -> Result<Exit, HostError> {
+    let path = directory.join("output.log");
+    let mut output = File::open(&path).ok();
+    let (mut kept, mut lines) = (Bounded::new(OUTPUT_LIMIT), Lines::default());
+    let mut drain = |lines: &mut Lines, kept: &mut Bounded| -> Result<(), HostError> {
+        let mut bytes = Vec::new();
+        if let Some(output) = &mut output {
+            output.read_to_end(&mut bytes).map_err(file_error("read", &path))?;
+        }
+        kept.push(&bytes);
+        lines.push(&bytes, &mut *on_line);
+        Ok(())
+    };
+    // Looked at in this order: a runner that ends between the two looks has left its result by the next.
+    let ended = loop {
+        let running = running(directory)?;
+        drain(&mut lines, &mut kept)?;
+        match result(directory)? {
+            Some(ended) => break Some(ended),
+            None if !running => break None,
+            None => std::thread::sleep(POLL),
+        }
+    };
+    drain(&mut lines, &mut kept)?;
+    lines.finish(on_line);
+    let program = run::program(command).to_owned();
+    match ended {
+        None => Err(HostError::Interrupted { program }),
+        Some(Ended { timed_out: true, .. }) => {
+            Err(HostError::Timeout { program, seconds: command.timeout.as_secs() })
+        }
+        Some(Ended { code, .. }) => Ok(Exit { code, stdout: kept.text(), stderr: String::new() }),
+    }
+}
+
+/// Whether the runner lives.
+fn running(directory: &Path) -> Result<bool, HostError> {
+    let path = directory.join("lock");
+    let lock = match File::open(&path) {
+        Ok(lock) => lock,
+        // A crash before it could be started.
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(file_error("open", &path)(error)),
+    };
+    match lock.try_lock() {
+        Ok(()) => Ok(false),
+        Err(TryLockError::WouldBlock) => Ok(true),
+        Err(TryLockError::Error(error)) => Err(file_error("lock", &path)(error)),
+    }
+}
+
+fn result(directory: &Path) -> Result<Option<Ended>, HostError> {
+    let path = directory.join("result.json");
+    let Some(json) = files::read(&path)? else { return Ok(None) };
+    serde_json::from_slice(&json).map(Some).map_err(|error| file_error("read", &path)(error.into()))
+}
+
+/// The runner: `wavegate-agent transaction DIR`. Runs what `DIR/command.json` says and leaves `DIR/result.json`. Its
+/// standard input is the locked `DIR/lock`, which it keeps open to its end; the program it runs does not get it.
+///
+/// # Errors
+/// If the directory is not one that an agent prepared, or the result can't be written.
+pub fn run_transaction(dir: &Path) -> anyhow::Result<()> {
+    anyhow::ensure!(!dir.join("result.json").exists(), "the transaction {} has ended already", dir.display());
+    // A session of its own: what ends the agent's terminal or process group does not end the transaction. It fails for
+    // a process that leads a group already, which is then as good.
+    let _ = rustix::process::setsid();
+    let order = dir.join("command.json");
+    let json = std::fs::read(&order).with_context(|| format!("cannot read {}", order.display()))?;
+    let command: Command =
+        serde_json::from_slice(&json).with_context(|| format!("cannot understand {}", order.display()))?;
+    let ended = run_logged(dir, &command)?;
+    files::write_durably(&dir.join("result.json"), &serde_json::to_vec(&ended)?)?;
+    Ok(())
+}
+
+fn run_logged(dir: &Path, command: &Command) -> anyhow::Result<Ended> {
+    let output = log(dir, "output.log")?;
+    let mut prepared = run::prepare(command);
+    let spawned = prepared.stdout(output.try_clone()?).stderr(output.try_clone()?).spawn();
+    let mut child = match spawned {
+        Ok(child) => child,
+        Err(error) => {
+            use std::io::Write;
+            // As a shell says it, so that whoever reads the output and the code knows what happened.
+            writeln!(&output, "cannot run {}: {error}", run::program(command))?;
+            return Ok(Ended { code: 127, timed_out: false });
+        }
+    };
+    if let Some(status) = run::wait(&mut child, command.timeout)? {
+        return Ok(Ended { code: run::code(status), timed_out: false });
+    }
+    run::signal_group(&child, Signal::TERM);
+    let status = if let Some(status) = run::wait(&mut child, GRACE)? {
+        status
+    } else {
+        run::signal_group(&child, Signal::KILL);
+        child.wait()?
+    };
+    Ok(Ended { code: run::code(status), timed_out: true })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_become_directories_and_stay_apart() {
+        let state = Path::new("/s");
+        let names = ["r1/compute/node 1", "r1_compute_node_1", "../../etc", "", &"x".repeat(300)];
+        let directories: std::collections::BTreeSet<_> =
+            names.iter().map(|name| directory(state, name)).collect();
+        assert_eq!(directories.len(), names.len());
+        assert!(directories.iter().all(|path| path.parent() == Some(Path::new("/s/transactions"))));
+    }
+
+    #[test]
+    fn the_runner_leaves_output_and_result() {
+        let state = tempfile::tempdir().expect("a directory");
+        let dir = directory(state.path(), "t");
+        std::fs::create_dir_all(&dir).expect("a directory");
+        let command = Command::new(["sh", "-c", "echo one; echo two >&2; exit 3"]);
+        drop(write_order(&dir, &command, "before").expect("an order"));
+        run_logged(&dir, &command)
+            .map(|ended| assert_eq!((ended.code, ended.timed_out), (3, false)))
+            .expect("it runs");
+        let interrupted = follow(&dir, &command, &mut |_| ()).expect_err("no result yet, and no lock");
+        assert_eq!(interrupted.to_string(), "sh was interrupted: it ended without an exit code");
+
+        let ended = Ended { code: 3, timed_out: false };
+        files::write_durably(&dir.join("result.json"), &serde_json::to_vec(&ended).expect("json"))
+            .expect("written");
+        let mut seen = Vec::new();
+        let exit = follow(&dir, &command, &mut |line| seen.push(line.to_owned())).expect("a result");
+        assert_eq!((exit.code, exit.stdout.as_str()), (3, "one\ntwo\n"));
+        assert_eq!(seen, ["one", "two"]);
+        assert_eq!(note(&dir).as_deref(), Some("before"));
+        assert!(run_transaction(&dir).expect_err("once only").to_string().contains("has ended already"));
+        forget(&dir).expect("forgotten");
+        forget(&dir).expect("forgetting twice is fine");
+        assert!(!dir.exists());
+    }
+
+    #[test]
+    fn what_cannot_be_started_leaves_nothing_behind() {
+        let state = tempfile::tempdir().expect("a directory");
+        let dir = directory(state.path(), "t");
+        let error = transact(Path::new("/no/such/runner"), &dir, &Command::new(["true"]), "", &mut |_| ())
+            .expect_err("no runner");
+        assert_eq!(error.to_string(), "cannot run /no/such/runner transaction");
+        assert!(!dir.exists());
+
+        std::fs::create_dir_all(&dir).expect("a directory");
+        let command = Command::new(["no-such-program"]);
+        drop(write_order(&dir, &command, "").expect("an order"));
+        let ended = run_logged(&dir, &command).expect("it is recorded");
+        assert_eq!(ended.code, 127);
+    }
+}
