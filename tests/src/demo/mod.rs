@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use crate::deploy::{SITE_FILE, Wavegate};
 use crate::lab::{Fleet, FleetSpec, Lab};
 
-pub use snapshot::Snapshot;
+pub use snapshot::{Snapshot, must_be_upgraded};
 
 /// The demo's fleet.
 pub const NAME: &str = "demo";
@@ -41,7 +41,7 @@ pub fn run(keep: bool) -> Result<()> {
     println!("{}", table::before_and_after(&before, &after));
     println!("{}", table::stage_times(&wavegate.status()?)?);
     println!("The whole upgrade, planning included, took {:.0} s.", took.as_secs_f64());
-    snapshot::must_be_upgraded(&wavegate, &before, &after)?;
+    must_be_upgraded(&wavegate, &before, &after)?;
     println!("Every node is upgraded; libvirt's dnsmasq is the same process on every compute node.");
     if keep {
         println!("\nThe fleet is up. Look around with:");

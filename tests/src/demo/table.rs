@@ -13,7 +13,7 @@ use crate::lab::Dnsmasq;
 /// A row a host and thing: what it was, what it is.
 pub fn before_and_after(before: &BTreeMap<String, Snapshot>, after: &BTreeMap<String, Snapshot>) -> Table {
     let mut table = Table::new();
-    table.load_preset(UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Disabled);
+    table.load_style(UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(["node", "what", "before", "after"]);
     for (node, new) in after {
         let Some(old) = before.get(node) else { continue };
@@ -68,7 +68,7 @@ fn describe(dnsmasq: &Dnsmasq) -> String {
 /// When the status has no times: the rollout did not end.
 pub fn stage_times(status: &Value) -> Result<Table> {
     let mut table = Table::new();
-    table.load_preset(UTF8_HORIZONTAL_ONLY);
+    table.load_style(UTF8_HORIZONTAL_ONLY);
     table.set_header(["stage", "nodes", "waves", "took"]);
     for stage in status["stages"].as_array().context("no stages in the status")? {
         let began = stage["began"].as_u64().context("a stage has not begun")?;
