@@ -60,3 +60,81 @@ fn package(change: &Change) -> Option<String> {
         Change::Service { .. } | Change::Process { .. } | Change::File { .. } => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::fake::{FakeHost, FakeMachine};
+    use wavegate_common::action::{IniSet, ServiceCheck, ServiceDisable, ServiceRestart};
+
+    fn step(id: &str, work: Work) -> PlannedStep {
+        PlannedStep { id: StepId::new(id).expect("a step id"), title: String::new(), work }
+    }
+
+    fn run(id: &str, action: Action) -> PlannedStep {
+        step(id, Work::Run { action, timeout_s: 60 })
+    }
+
+    fn steps() -> Vec<PlannedStep> {
+        let restart = |unit: &str, steps: &[&str]| {
+            Action::ServiceRestart(ServiceRestart {
+                unit: unit.to_owned(),
+                newer_than_packages: Vec::new(),
+                newer_than_steps: steps.iter().map(|id| StepId::new(*id).expect("a step id")).collect(),
+                enable: true,
+            })
+        };
+        let ini = IniSet {
+            file: "/etc/neutron/neutron.conf".to_owned(),
+            section: "oslo_concurrency".to_owned(),
+            key: "lock_path".to_owned(),
+            value: "/run/lock".to_owned(),
+        };
+        vec![
+            step("skipped", Work::Skip { reason: "not here".to_owned() }),
+            run("lock-path", Action::IniSet(ini)),
+            run("restart", restart("neutron-dhcp-agent", &["lock-path"])),
+            run("felix", restart("calico-felix", &[])),
+            run("nothing", Action::ServiceDisable(ServiceDisable { unit: "absent".to_owned() })),
+            run(
+                "check",
+                Action::ServiceCheck(ServiceCheck {
+                    active: vec!["absent".to_owned()],
+                    inactive: Vec::new(),
+                }),
+            ),
+        ]
+    }
+
+    #[test]
+    fn each_step_sees_what_those_before_it_would_change_and_nothing_is_touched() {
+        let machine = FakeMachine::redhat_compute();
+        let os = Os { platform: machine.platform.clone() };
+        let before = machine.clone();
+        let host = FakeHost::new(machine);
+        let previews = preview(&steps(), &host, &os, &|_| None);
+        let lines = previews.iter().map(|preview| format!("{}: {}", preview.step, preview.preview));
+        let text = lines.collect::<Vec<_>>().join("\n");
+        let felix = before.services["calico-felix"].main_pid.expect("it runs").to_string();
+        insta::assert_snapshot!(text.replace(&felix, "PID"), @r"
+        lock-path: /etc/neutron/neutron.conf: [oslo_concurrency] lock_path = /run/lock: line 5 uncommented and set
+        restart: neutron-dhcp-agent: restarted: step 'lock-path' will have changed the node
+        felix: already so: process PID has run for 86403 s from the file on disk
+        nothing: already so: it is not installed
+        check: checked afterwards
+        ");
+        let after = host.machine();
+        assert_eq!((&after.files, &after.services), (&before.files, &before.services));
+        assert_eq!((&after.processes, &after.installed), (&before.processes, &before.installed));
+    }
+
+    #[test]
+    fn what_can_not_be_done_is_told_beforehand() {
+        let machine = FakeMachine::redhat();
+        let os = Os { platform: machine.platform.clone() };
+        let previews = preview(&steps(), &FakeHost::new(machine), &os, &|_| None);
+        assert!(
+            matches!(&previews[0].preview, Preview::Blocked { error } if error.what.ends_with("is not there"))
+        );
+    }
+}

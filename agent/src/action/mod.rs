@@ -1,5 +1,7 @@
 //! Actions on a machine: check, apply, verify, one file an action. What an action is, is `wavegate_common::action`.
 
+#[cfg(test)]
+mod bench;
 mod etcd_install_archive;
 mod http_check;
 mod ini_set;

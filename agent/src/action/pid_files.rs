@@ -8,7 +8,8 @@ use std::path::{Component, Path};
 #[must_use]
 pub fn ours(host: &dyn Host, program: &str, directory: &str) -> Vec<Process> {
     let is_ours = |process: &Process| {
-        runs(process, program) && pid_file(process).is_some_and(|file| is_below(Path::new(file), Path::new(directory)))
+        runs(process, program)
+            && pid_file(process).is_some_and(|file| is_below(Path::new(file), Path::new(directory)))
     };
     host.processes().into_iter().filter(is_ours).collect()
 }
@@ -62,7 +63,9 @@ mod tests {
 
     #[test]
     fn a_program_is_told_by_name_whatever_became_of_its_file() {
-        for exe in ["/usr/sbin/dnsmasq", "/usr/sbin/dnsmasq (deleted)", "/usr/sbin/dnsmasq;557576d7 (deleted)"] {
+        for exe in
+            ["/usr/sbin/dnsmasq", "/usr/sbin/dnsmasq (deleted)", "/usr/sbin/dnsmasq;557576d7 (deleted)"]
+        {
             assert!(runs(&process(exe, &["-"]), "dnsmasq"), "{exe}");
         }
         assert!(runs(&process("/usr/bin/python3", &["/usr/bin/dnsmasq"]), "dnsmasq"));
@@ -73,7 +76,8 @@ mod tests {
     fn only_a_pid_file_below_the_directory_makes_it_ours() {
         let below = |arguments: &[&str]| {
             let process = process("/usr/sbin/dnsmasq", arguments);
-            pid_file(&process).is_some_and(|file| is_below(Path::new(file), Path::new("/var/lib/neutron/dhcp")))
+            pid_file(&process)
+                .is_some_and(|file| is_below(Path::new(file), Path::new("/var/lib/neutron/dhcp")))
         };
         assert!(below(&["dnsmasq", "--pid-file=/var/lib/neutron/dhcp/n1/pid"]));
         assert!(below(&["dnsmasq", "--pid-file", "/var/lib/neutron/dhcp/n1/pid"]));

@@ -86,7 +86,10 @@ fn judge(action: &ProcessCheck, look: Look) -> Result<String, StepError> {
     }
     if !wrong.is_empty() {
         return Err(StepError {
-            what: format!("not every {program} process of {pid_files} runs, after {within_s} s: {}", wrong[0]),
+            what: format!(
+                "not every {program} process of {pid_files} runs, after {within_s} s: {}",
+                wrong[0]
+            ),
             output: wrong,
             next: format!(
                 "read the log of the agent that starts {program} on the node; \
@@ -103,4 +106,98 @@ fn judge(action: &ProcessCheck, look: Look) -> Result<String, StepError> {
         evidence += &format!("; without a process: {}", look.without.join(", "));
     }
     Ok(evidence)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::action::bench::Bench;
+    use crate::host::fake::FakeMachine;
+    use wavegate_common::action::Action;
+
+    const FIRST: &str = "/var/lib/neutron/dhcp/2b8d2a0c-6c0f-4c1d-9d57-0c5a4a2a1f01/pid";
+    const SECOND: &str = "/var/lib/neutron/dhcp/7f1c6a52-51f4-4a39-8a53-3a7f3d8d9e02";
+
+    fn action() -> Action {
+        let (program, pid_files) = ("dnsmasq".to_owned(), "/var/lib/neutron/dhcp".to_owned());
+        Action::ProcessCheck(ProcessCheck { program, pid_files, within_s: 30 })
+    }
+
+    fn stop_agent(bench: &Bench) {
+        bench.host.run(&crate::os::systemd::stop("neutron-dhcp-agent")).expect("it stops");
+    }
+
+    fn pid(bench: &Bench) -> u32 {
+        let content = bench.host.read(Path::new(FIRST)).expect("a read").expect("a pid file");
+        String::from_utf8_lossy(&content).trim().parse().expect("a pid")
+    }
+
+    #[test]
+    fn live_processes_from_the_file_on_disk_are_good() {
+        let bench = Bench::new(FakeMachine::debian_compute());
+        let evidence = bench.already_so(&action());
+        assert!(evidence.starts_with("dnsmasq runs from the file on disk as process "), "{evidence}");
+        let empty = Bench::new(FakeMachine::debian_control());
+        assert_eq!(empty.already_so(&action()), "no networks on this node: /var/lib/neutron/dhcp is empty");
+    }
+
+    #[test]
+    fn those_that_are_to_come_are_waited_for() {
+        let bench = Bench::new(FakeMachine::debian_compute());
+        let pid = pid(&bench);
+        let process = bench.host.process(pid).expect("a process");
+        bench.host.end_process(&process, false).expect("it ends");
+        bench.machine().files.remove(Path::new(FIRST));
+        bench.machine().put_file("/var/lib/neutron/dhcp/2b8d2a0c-6c0f-4c1d-9d57-0c5a4a2a1f01/leases", "");
+        let evidence = bench.already_so(&action());
+        assert!(!evidence.contains(&pid.to_string()) && !evidence.contains("without"), "{evidence}");
+    }
+
+    #[test]
+    fn a_dead_one_and_a_stale_one_are_told_when_the_time_is_up() {
+        let bench = Bench::new(FakeMachine::debian_compute());
+        stop_agent(&bench);
+        let process = bench.host.process(pid(&bench)).expect("a process");
+        bench.host.end_process(&process, true).expect("it ends");
+        bench.update("dnsmasq-base");
+        let before = bench.machine().now;
+        let error = bench.check(&action()).expect_err("a dead one");
+        assert!(bench.machine().now.millis_since(before) >= 30_000);
+        assert!(
+            error.what.starts_with("not every dnsmasq process of /var/lib/neutron/dhcp runs, after 30 s: "),
+            "{error}"
+        );
+        assert_eq!(error.output.len(), 2, "{:?}", error.output);
+        assert!(
+            error.output[0].ends_with("which is gone") && error.output[1].contains("(deleted)"),
+            "{:?}",
+            error.output
+        );
+    }
+
+    #[test]
+    fn a_reused_pid_does_not_count() {
+        let bench = Bench::new(FakeMachine::debian_compute());
+        stop_agent(&bench);
+        let felix = bench.main_pid("calico-felix").expect("it runs");
+        bench.machine().put_file(FIRST, format!("{felix}\n"));
+        let error = bench.check(&action()).expect_err("another program's");
+        assert!(error.output[0].ends_with("which is another program's"), "{:?}", error.output);
+        bench.machine().put_file(FIRST, "soon");
+        let error = bench.check(&action()).expect_err("no pid");
+        assert!(error.output[0].ends_with("holds no process id"), "{:?}", error.output);
+    }
+
+    #[test]
+    fn a_directory_that_was_left_behind_is_named_and_fails_only_if_nothing_runs() {
+        let bench = Bench::new(FakeMachine::debian_compute());
+        bench.machine().put_file("/var/lib/neutron/dhcp/left-behind/leases", "");
+        let evidence = bench.already_so(&action());
+        assert!(evidence.ends_with("; without a process: left-behind"), "{evidence}");
+
+        stop_agent(&bench);
+        bench.machine().files.retain(|path, _| !path.starts_with(SECOND) && path != Path::new(FIRST));
+        let error = bench.check(&action()).expect_err("nothing runs");
+        assert_eq!(error.output, ["/var/lib/neutron/dhcp/left-behind has no pid file"]);
+    }
 }

@@ -60,14 +60,18 @@ pub fn apply(action: &ProcessKillStale, cx: &mut Context<'_>) -> Result<Applied,
         return Err(StepError {
             what: format!("{} (pid {}) did not end, not even by SIGKILL", action.program, process.pid),
             output: Vec::new(),
-            next: "see what the kernel keeps it waiting for ('cat /proc/PID/stack' on the node), then retry".to_owned(),
+            next: "see what the kernel keeps it waiting for ('cat /proc/PID/stack' on the node), then retry"
+                .to_owned(),
         });
     }
     let (left, current) = sort(action, cx, ours(cx.host, &action.program, &action.pid_files))?;
     if let Some(left) = left.first() {
         let pid = left.process.pid;
         return Err(StepError {
-            what: format!("{} (pid {pid}) came up after the stale ones were ended: {}", action.program, left.why),
+            what: format!(
+                "{} (pid {pid}) came up after the stale ones were ended: {}",
+                action.program, left.why
+            ),
             output: Vec::new(),
             next: "stop the agent on the node that starts it (another DHCP agent?), then retry".to_owned(),
         });
@@ -113,7 +117,9 @@ fn end(host: &dyn Host, processes: &[Process], kill: bool) -> Result<Vec<Process
         }
     }
     let lives = |process: &Process| {
-        host.process(process.pid).is_some_and(|seen| seen.start_ticks == process.start_ticks)
+        let seen = host.process(process.pid);
+        // One that ended and that nobody waited for yet still has its id, and no arguments any more.
+        seen.is_some_and(|seen| seen.start_ticks == process.start_ticks && !seen.cmdline.is_empty())
     };
     for _ in 0..TO_END.as_millis() / LOOK.as_millis() {
         left.retain(lives);
@@ -136,3 +142,6 @@ fn evidence(action: &ProcessKillStale, current: usize) -> String {
         _ => format!("all {current} {} processes of {} are current", action.program, action.pid_files),
     }
 }
+
+#[cfg(test)]
+mod tests;

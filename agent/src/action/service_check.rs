@@ -25,7 +25,9 @@ pub fn verify(action: &ServiceCheck, cx: &mut Context<'_>) -> Result<String, Ste
         evidence.push(inactive(unit, &state).map_err(|what| StepError {
             what,
             output: Vec::new(),
-            next: format!("'systemctl disable --now {unit}' and 'systemctl mask {unit}' on the node, then retry"),
+            next: format!(
+                "'systemctl disable --now {unit}' and 'systemctl mask {unit}' on the node, then retry"
+            ),
         })?);
     }
     Ok(evidence.join(", "))
@@ -75,4 +77,56 @@ fn inactive(unit: &str, state: &UnitState) -> Result<String, String> {
 
 fn wrong(cx: &Context<'_>, unit: &str, what: String) -> StepError {
     with_journal(cx, unit, StepError { what, output: Vec::new(), next: String::new() })
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::action::bench::{Bench, shown};
+    use crate::host::Host;
+    use crate::host::fake::FakeMachine;
+    use crate::os::systemd;
+    use wavegate_common::action::{Action, ServiceCheck};
+
+    fn check(active: &[&str], inactive: &[&str]) -> Action {
+        let names = |units: &[&str]| units.iter().map(|unit| (*unit).to_owned()).collect();
+        Action::ServiceCheck(ServiceCheck { active: names(active), inactive: names(inactive) })
+    }
+
+    #[test]
+    fn what_runs_and_what_does_not_is_evidence() {
+        let bench = Bench::new(FakeMachine::debian_compute());
+        let pid = bench.main_pid("calico-felix").expect("it runs");
+        let evidence = bench.already_so(&check(&["calico-felix"], &["calico-dhcp-agent"]));
+        assert_eq!(
+            evidence,
+            format!("calico-felix runs as process {pid}, calico-dhcp-agent is not installed")
+        );
+    }
+
+    #[test]
+    fn each_way_to_be_wrong_is_told() {
+        let bench = Bench::new(FakeMachine::debian_compute());
+        let wrong = |active: &[&str], inactive: &[&str]| {
+            shown(&bench.check(&check(active, inactive)).expect_err("wrong"))
+        };
+        insta::assert_snapshot!(wrong(&[], &["neutron-dhcp-agent"]), @r"
+        neutron-dhcp-agent is active (running), and must not run
+        next: 'systemctl disable --now neutron-dhcp-agent' and 'systemctl mask neutron-dhcp-agent' on the node, then retry
+        ");
+        bench.host.run(&systemd::stop("neutron-dhcp-agent")).expect("it stops");
+        assert!(
+            wrong(&[], &["neutron-dhcp-agent"]).contains("is down, and would come up again at the next boot")
+        );
+        insta::assert_snapshot!(wrong(&["neutron-dhcp-agent"], &[]), @r"
+        neutron-dhcp-agent is inactive (dead)
+        | neutron-dhcp-agent: exited, status=1/FAILURE
+        next: read 'systemctl status neutron-dhcp-agent' and 'journalctl -u neutron-dhcp-agent' on the node, mend the service, then retry
+        ");
+        bench.machine().put_program("/usr/bin/calico-felix", "1.4.6\n");
+        assert!(
+            wrong(&["calico-felix"], &[])
+                .contains("runs /usr/bin/calico-felix (deleted), which is not the file on disk")
+        );
+        assert!(wrong(&["absent"], &[]).starts_with("there is no service absent on this node"));
+    }
 }

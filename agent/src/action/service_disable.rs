@@ -19,7 +19,9 @@ pub fn check(action: &ServiceDisable, cx: &mut Context<'_>) -> Result<Check, Ste
         return Ok(Check::AlreadySo { evidence });
     }
     let what = if state.is_down() { "masked" } else { "stopped and masked" };
-    Ok(Check::WouldChange { changes: vec![Change::Service { unit: action.unit.clone(), what: what.to_owned() }] })
+    Ok(Check::WouldChange {
+        changes: vec![Change::Service { unit: action.unit.clone(), what: what.to_owned() }],
+    })
 }
 
 /// Stops, disables and masks the service.
@@ -61,4 +63,75 @@ fn down_for_good(state: &UnitState) -> Option<String> {
         return Some("it is not installed".to_owned());
     }
     (state.is_down() && state.masked_for_good()).then(|| format!("it is {}, masked", state.words()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::action::bench::Bench;
+    use crate::host::Host;
+    use crate::host::fake::FakeMachine;
+    use wavegate_common::action::Action;
+
+    fn disable(unit: &str) -> Action {
+        Action::ServiceDisable(ServiceDisable { unit: unit.to_owned() })
+    }
+
+    #[test]
+    fn it_is_stopped_first_and_masked_last_and_what_it_started_lives_on() {
+        let bench = Bench::new(FakeMachine::debian_compute());
+        let before = bench.machine().processes.len();
+        let action = disable("neutron-dhcp-agent");
+        assert_eq!(bench.would(&action), "neutron-dhcp-agent: stopped and masked");
+        let done = bench.done(&action);
+        assert!(done.ends_with("ended\nit is inactive (dead), masked"), "{done}");
+        insta::assert_snapshot!(bench.history(), @r"
+        systemctl stop -- neutron-dhcp-agent.service
+        systemctl disable -- neutron-dhcp-agent.service
+        systemctl mask -- neutron-dhcp-agent.service
+        ");
+        assert_eq!(bench.machine().processes.len(), before - 1);
+
+        // It stays down over an update of its package and a boot.
+        bench.update("neutron-dhcp-agent");
+        bench.machine().reboot();
+        bench.already_so(&action);
+    }
+
+    #[test]
+    fn what_is_down_is_masked_and_what_is_not_there_is_left_so() {
+        let bench = Bench::new(FakeMachine::debian_compute());
+        assert_eq!(bench.already_so(&disable("neutron-metadata-agent")), "it is not installed");
+        bench.host.run(&systemd::stop("neutron-dhcp-agent")).expect("it stops");
+        assert_eq!(bench.would(&disable("neutron-dhcp-agent")), "neutron-dhcp-agent: masked");
+        assert_eq!(
+            bench.done(&disable("neutron-dhcp-agent")),
+            "neutron-dhcp-agent: masked\nit is inactive (dead), masked"
+        );
+    }
+
+    #[test]
+    fn an_agent_killed_on_the_way_goes_on_where_it_was() {
+        for program in ["systemctl stop", "systemctl disable", "systemctl mask"] {
+            let bench = Bench::new(FakeMachine::redhat_compute());
+            bench.machine().faults.kill_after(program);
+            bench.apply_killed(&disable("neutron-dhcp-agent"));
+            bench.done(&disable("neutron-dhcp-agent"));
+            assert_eq!(bench.history().matches(program).count(), 1);
+        }
+    }
+
+    #[test]
+    fn a_mask_that_fails_is_told() {
+        let bench = Bench::new(FakeMachine::debian_compute());
+        let reason =
+            "Failed to mask unit: File /etc/systemd/system/neutron-dhcp-agent.service already exists.";
+        bench.machine().faults.fail("systemctl mask", 1, reason);
+        let error = bench.refused(&disable("neutron-dhcp-agent"));
+        assert!(
+            error.starts_with("'systemctl mask -- neutron-dhcp-agent.service' failed with exit code 1\n| "),
+            "{error}"
+        );
+        assert!(error.contains(reason));
+    }
 }

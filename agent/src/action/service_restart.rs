@@ -18,6 +18,9 @@ use wavegate_common::outcome::{Change, StepError};
 /// configuration (`configRetry` in its daemon.go), so a shorter look would miss that.
 pub const SETTLING: Duration = Duration::from_secs(3);
 
+/// Starts are told in ticks and counted back from a clock in milliseconds: the moment found may be a few too early.
+const GRAIN_MS: u64 = 50;
+
 /// Moments further ahead than this come from a clock that was set back, not from a clock's grain.
 const AHEAD_MS: u64 = 5_000;
 
@@ -42,7 +45,9 @@ pub fn check(action: &ServiceRestart, cx: &mut Context<'_>) -> Result<Check, Ste
     }
     match look(action, cx, &state)? {
         Look::Old(why) => Ok(would(format!("restarted: {why}"))),
-        Look::New(_) if action.enable && !state.starts_at_boot() => Ok(would("made to come up at boot".to_owned())),
+        Look::New(_) if action.enable && !state.starts_at_boot() => {
+            Ok(would("made to come up at boot".to_owned()))
+        }
         Look::New(process) => Ok(Check::AlreadySo { evidence: evidence(cx, &process) }),
     }
 }
@@ -94,7 +99,8 @@ fn look(action: &ServiceRestart, cx: &Context<'_>, state: &UnitState) -> Result<
         return Ok(Look::Old("it has no main process".to_owned()));
     };
     if !process.exe_is_file_on_disk {
-        let why = format!("process {} runs {}, which is not the file on disk", process.pid, process.exe.display());
+        let why =
+            format!("process {} runs {}, which is not the file on disk", process.pid, process.exe.display());
         return Ok(Look::Old(why));
     }
     let started = second(process.started_at);
@@ -105,7 +111,10 @@ fn look(action: &ServiceRestart, cx: &Context<'_>, state: &UnitState) -> Result<
     }
     for step in &action.newer_than_steps {
         if (cx.changed_at)(step).is_some_and(|changed| started <= second(changed)) {
-            return Ok(Look::Old(format!("process {} is older than what step '{step}' changed", process.pid)));
+            return Ok(Look::Old(format!(
+                "process {} is older than what step '{step}' changed",
+                process.pid
+            )));
         }
     }
     Ok(Look::New(process))
@@ -132,14 +141,17 @@ fn wait_for_a_newer_second(action: &ServiceRestart, cx: &Context<'_>) -> Result<
     if newest.millis_since(now) > AHEAD_MS {
         let ahead = newest.millis_since(now) / 1000;
         return Err(StepError {
-            what: format!("the node's clock was set back: what {} depends on changed in {ahead} s from now", action.unit),
+            what: format!(
+                "the node's clock was set back: what {} depends on changed in {ahead} s from now",
+                action.unit
+            ),
             output: Vec::new(),
             next: "set the node's clock ('timedatectl' shows it), then retry".to_owned(),
         });
     }
-    if second(newest) >= second(now) {
-        let millis = (second(newest) + 1) * 1000 - now.0;
-        cx.host.sleep(Duration::from_millis(millis));
+    let from = Timestamp((second(newest) + 1) * 1000 + GRAIN_MS);
+    if now < from {
+        cx.host.sleep(Duration::from_millis(from.millis_since(now)));
     }
     Ok(())
 }
@@ -148,7 +160,8 @@ fn wait_for_a_newer_second(action: &ServiceRestart, cx: &Context<'_>) -> Result<
 /// beginning, and newer than all that it must be newer than.
 fn settled(action: &ServiceRestart, cx: &Context<'_>) -> Result<Process, StepError> {
     let unit = &action.unit;
-    let error = |what: String| with_journal(cx, unit, StepError { what, output: Vec::new(), next: String::new() });
+    let error =
+        |what: String| with_journal(cx, unit, StepError { what, output: Vec::new(), next: String::new() });
     let first = cx.os.service(cx.host, unit)?;
     cx.host.sleep(SETTLING);
     let state = cx.os.service(cx.host, unit)?;
@@ -180,7 +193,9 @@ fn absent(unit: &str) -> StepError {
     StepError {
         what: format!("there is no service {unit} on this node"),
         output: Vec::new(),
-        next: format!("install the package that brings {unit}, or take the node out of the stage, then plan again"),
+        next: format!(
+            "install the package that brings {unit}, or take the node out of the stage, then plan again"
+        ),
     }
 }
 
@@ -192,3 +207,6 @@ fn evidence(cx: &Context<'_>, process: &Process) -> String {
 const fn second(moment: Timestamp) -> u64 {
     moment.0 / 1000
 }
+
+#[cfg(test)]
+mod tests;

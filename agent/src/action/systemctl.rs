@@ -35,7 +35,8 @@ pub fn with_journal(cx: &Context<'_>, unit: &str, mut error: StepError) -> StepE
     if let Ok(exit) = cx.host.run(&systemd::journal(unit)) {
         error.output.extend(exit.stdout.lines().map(str::to_owned));
     }
-    error.next =
-        format!("read 'systemctl status {unit}' and 'journalctl -u {unit}' on the node, mend the service, then retry");
+    error.next = format!(
+        "read 'systemctl status {unit}' and 'journalctl -u {unit}' on the node, mend the service, then retry"
+    );
     error
 }

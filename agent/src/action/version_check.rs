@@ -27,7 +27,8 @@ pub fn verify(action: &VersionCheck, cx: &mut Context<'_>) -> Result<String, Ste
             next: format!("install {package} on the node, then retry"),
         });
     };
-    let next = format!("see what '{program}' says on the node and where it comes from ('type -a'), then retry");
+    let next =
+        format!("see what '{program}' says on the node and where it comes from ('type -a'), then retry");
     let exit = cx.host.run(&command).map_err(|error| failed(&error, next.clone()))?;
     if exit.code != 0 {
         return Err(exit_failed(format!("'{program}' failed with exit code {}", exit.code), &exit, next));
@@ -76,7 +77,49 @@ fn reports(output: &str, version: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::action::bench::{Bench, shown};
+    use crate::host::fake::FakeMachine;
     use proptest::prelude::*;
+    use wavegate_common::action::Action;
+
+    fn check(component: Component, package: &str) -> Action {
+        Action::VersionCheck(VersionCheck { component, package: package.to_owned() })
+    }
+
+    #[test]
+    fn the_program_must_report_its_packages_version() {
+        let etcd = Bench::new(FakeMachine::debian_etcd());
+        let evidence = etcd.already_so(&check(Component::Etcd, "etcd"));
+        assert_eq!(evidence, "'etcd --version' reports 3.2.17, etcd is 3.2.17+dfsg-1");
+
+        let felix = Bench::new(FakeMachine::redhat_compute());
+        let action = check(Component::Felix, "calico-felix");
+        assert_eq!(
+            felix.already_so(&action),
+            "'calico-felix --version' reports 1.3.1, calico-felix is 1.3.1-1.el7"
+        );
+        // An older one stands before it in PATH.
+        felix.machine().put_program("/usr/local/bin/calico-felix", "1.2.9\n");
+        insta::assert_snapshot!(shown(&felix.check(&action).expect_err("another")), @r"
+        'calico-felix --version' does not report 1.3.1, the version of calico-felix 1.3.1-1.el7
+        | 1.2.9
+        next: see what 'calico-felix --version' says on the node and where it comes from ('type -a'), then retry
+        ");
+        felix.machine().faults.fail("calico-felix --version", 1, "no such module");
+        assert!(shown(&felix.check(&action).expect_err("failed")).contains("| no such module"));
+    }
+
+    #[test]
+    fn what_can_not_be_asked_is_told() {
+        let bench = Bench::new(FakeMachine::debian());
+        let error =
+            |component, package| shown(&bench.check(&check(component, package)).expect_err("not there"));
+        assert!(error(Component::Etcd, "etcd").starts_with("etcd is not installed"));
+        assert!(
+            error(Component::NetworkingCalico, "networking-calico")
+                .starts_with("no program reports the version")
+        );
+    }
 
     #[test]
     fn package_versions_are_cut_to_what_programs_know() {

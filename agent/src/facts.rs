@@ -1,0 +1,96 @@
+//! Observes the node: what it runs on, what it is for, which versions it has. Changes nothing and decides nothing.
+
+mod etcd;
+mod roles;
+mod versions;
+
+use crate::host::Host;
+use crate::os::Os;
+use crate::os::os_release::{OsRelease, PATHS};
+use crate::os::systemd::BOOTED;
+use anyhow::{Context, Result, anyhow, bail};
+use std::collections::BTreeSet;
+use std::path::Path;
+use wavegate_common::facts::{Component, Facts};
+use wavegate_common::id::NodeId;
+use wavegate_common::outcome::StepError;
+use wavegate_common::platform::{Platform, Release, Role, ServiceManager};
+
+/// Where the kernel tells one boot from another.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
+/// Observes the node. `extra_roles` are those that the agent's configuration adds to what is found.
+///
+/// # Errors
+/// If the system is not one that we know, or its package database or service manager can't be asked.
+pub fn observe(host: &dyn Host, node: NodeId, extra_roles: &BTreeSet<Role>) -> Result<Facts> {
+    let os = Os { platform: platform(host)? };
+    let system = host.system();
+    let versions = versions::versions(host, &os)?;
+    let release = versions.get(&Component::Neutron).and_then(|version| Release::of_neutron(version));
+    let mut roles = roles::roles(host, &os)?;
+    roles.extend(extra_roles);
+    Ok(Facts {
+        node,
+        observed_at: host.now(),
+        hostname: system.hostname,
+        kernel: system.kernel,
+        boot_id: read(host, BOOT_ID)?.unwrap_or_default().trim().to_owned(),
+        dhcp_agent: roles::dhcp_agent(host, &os)?,
+        platform: os.platform,
+        roles,
+        versions,
+        release,
+        agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+    })
+}
+
+/// Finds out what the node runs on.
+///
+/// # Errors
+/// If there is no os-release, or it names a system of neither family.
+pub fn platform(host: &dyn Host) -> Result<Platform> {
+    let mut text = None;
+    for path in PATHS {
+        if text.is_none() {
+            text = read(host, path)?;
+        }
+    }
+    let Some(text) = text else {
+        bail!("neither {} nor {} is there, so the operating system is not known", PATHS[0], PATHS[1]);
+    };
+    let release = OsRelease::parse(&text);
+    let Some(family) = release.family() else {
+        bail!(
+            "'{}' is neither of Debian's nor of Red Hat's family; wavegate runs on those; if it derives from one, \
+             say so with ID_LIKE in {}",
+            release.id,
+            PATHS[0]
+        );
+    };
+    let has_dnf = host.which("dnf").is_some();
+    // Upstart is the only other one that the procedure knows; on a node with neither, its actions on services fail.
+    let systemd = host.exists(Path::new(BOOTED));
+    Ok(Platform {
+        family,
+        package_manager: release.package_manager(family, has_dnf),
+        service_manager: if systemd { ServiceManager::Systemd } else { ServiceManager::Upstart },
+        id: release.id,
+        version_id: release.version_id,
+        pretty_name: release.pretty_name,
+    })
+}
+
+/// A file as text; bytes that are none are replaced.
+fn read(host: &dyn Host, path: &str) -> Result<Option<String>> {
+    let content = host.read(Path::new(path)).with_context(|| format!("observing {path}"))?;
+    Ok(content.map(|content| String::from_utf8_lossy(&content).into_owned()))
+}
+
+/// A step's error as the cause of what can't be observed.
+fn unobserved(error: &StepError) -> anyhow::Error {
+    anyhow!("{error}: {}; {}", error.output.join(" / "), error.next)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,67 @@
+//! What a node is for, from what is installed and what runs.
+
+use super::{etcd, unobserved};
+use crate::host::Host;
+use crate::os::Os;
+use anyhow::Result;
+use std::collections::BTreeSet;
+use std::path::Path;
+use wavegate_common::facts::DhcpAgent;
+use wavegate_common::platform::{OsFamily, Role, ServiceManager};
+
+/// The roles of the node.
+pub(super) fn roles(host: &dyn Host, os: &Os) -> Result<BTreeSet<Role>> {
+    let mut roles = etcd::roles(host, os)?;
+    let names = ["calico-felix", "calico-compute", "calico-control", "neutron-server"];
+    let installed = os.versions(host, &names).map_err(|error| unobserved(&error))?;
+    let any = |names: &[&str]| names.iter().any(|name| installed.contains_key(*name));
+    if any(&["calico-felix", "calico-compute"]) {
+        roles.insert(Role::Compute);
+    }
+    // On Red Hat's side one package brings the units of all of Neutron, so that the unit says nothing.
+    let serves = match os.platform.family {
+        OsFamily::Debian => any(&["neutron-server"]) || wanted(host, os, "neutron-server")? == Some(true),
+        OsFamily::RedHat => false,
+    };
+    if serves || any(&["calico-control"]) {
+        roles.insert(Role::Control);
+    }
+    Ok(roles)
+}
+
+/// Which DHCP agent is active.
+pub(super) fn dhcp_agent(host: &dyn Host, os: &Os) -> Result<DhcpAgent> {
+    let neutron = runs(host, os, "neutron-dhcp-agent")?;
+    let calico = runs(host, os, "calico-dhcp-agent")?;
+    Ok(match (neutron, calico) {
+        (false, false) => DhcpAgent::None,
+        (true, false) => DhcpAgent::Neutron,
+        (false, true) => DhcpAgent::Calico,
+        (true, true) => DhcpAgent::Both,
+    })
+}
+
+fn runs(host: &dyn Host, os: &Os, unit: &str) -> Result<bool> {
+    match os.platform.service_manager {
+        ServiceManager::Systemd => {
+            Ok(os.service(host, unit).map_err(|error| unobserved(&error))?.is_active())
+        }
+        // The agents are Python programs, of which the command line names the script.
+        ServiceManager::Upstart => Ok(host.processes().iter().any(|process| {
+            process.cmdline.iter().take(3).any(|argument| argument.rsplit('/').next() == Some(unit))
+        })),
+    }
+}
+
+/// Whether a service that is there is to run: whether nobody masked it. `None` if it is not there.
+pub(super) fn wanted(host: &dyn Host, os: &Os, unit: &str) -> Result<Option<bool>> {
+    match os.platform.service_manager {
+        ServiceManager::Systemd => {
+            let state = os.service(host, unit).map_err(|error| unobserved(&error))?;
+            Ok(state.installed().then(|| !state.masked()))
+        }
+        ServiceManager::Upstart => {
+            Ok(host.exists(Path::new(&format!("/etc/init/{unit}.conf"))).then_some(true))
+        }
+    }
+}
