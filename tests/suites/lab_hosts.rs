@@ -81,6 +81,27 @@ fn a_node_whose_cable_is_cut_reaches_nobody_until_it_is_plugged_in() -> Result<(
 }
 
 #[test]
+fn an_rpm_node_can_be_an_etcd_member_from_a_release_archive() -> Result<()> {
+    let Some(lab) = Lab::for_suite()? else { return Ok(()) };
+    let spec = FleetSpec::new("archive").with(Role::Etcd, Family::Rpm).with(Role::Bare, Family::Rpm);
+    let fleet = Fleet::boot(&lab, spec)?;
+    let version = || fleet.node("bare-1").run(&["curl", "-sf", "http://etcd-1:2379/version"]);
+    let upstream = |version: &str| version.split(['-', '+']).next().unwrap_or_default().to_owned();
+    let answers = |wanted: &str| {
+        let wanted = format!("\"etcdserver\":\"{}\"", upstream(wanted));
+        wait_for("etcd's version", SOON, version, |answer| answer.contains(&wanted))
+    };
+    answers(&fleet.manifest.etcd.old)?;
+    let url = &fleet.manifest.etcd_archive.url;
+    let node = fleet.node("etcd-1");
+    node.run(&["systemctl", "stop", "etcd"])?;
+    node.shell(&format!("curl -sf {url} | tar -xz -C /usr/local/bin --strip-components=1 --no-same-owner"))?;
+    node.run(&["systemctl", "start", "etcd"])?;
+    answers(&fleet.manifest.etcd.new)?;
+    Ok(())
+}
+
+#[test]
 fn packages_can_be_broken_slowed_and_mended_while_the_fleet_runs() -> Result<()> {
     let Some(lab) = Lab::for_suite()? else { return Ok(()) };
     let spec = FleetSpec::new("faults").with(Role::Compute, Family::Apt).with(Role::Compute, Family::Rpm);

@@ -81,7 +81,7 @@ name=The lab's packages
 baseurl=http://deploy-1/rpm
 enabled=1
 gpgcheck=0
-metadata_expire=1
+metadata_expire=0
 REPO
 rm -rf /var/cache/dnf
 SCRIPT

@@ -122,8 +122,11 @@ impl Fleet {
         run(Command::new("cp").arg("-R").arg(lab.packages.path.join("repo")).arg(self.dir.join("repo")))?;
         let manifest = lab.packages.path.join("manifest.env");
         std::fs::copy(&manifest, self.dir.join("manifest.env")).context("copying the manifest")?;
+        let taking = interrupt::uninterrupted();
         network::create(&state.netns)?;
+        drop(taking);
         for node in &spec.nodes {
+            let _taking = interrupt::uninterrupted();
             let own = node_dir(&self.dir, node);
             let merged = own.join("root");
             mounts::overlay(&lab.lower(node)?, &own.join("upper"), &own.join("work"), &merged)?;

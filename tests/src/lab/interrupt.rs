@@ -16,6 +16,12 @@ fn live() -> MutexGuard<'static, BTreeSet<PathBuf>> {
     LIVE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Held while something of this machine is taken: an interrupt waits for it, and what would be taken after the
+/// interrupt waits for ever.
+pub fn uninterrupted() -> impl Drop {
+    live()
+}
+
 /// From now on an interrupt tears this fleet down.
 pub fn register(fleet: &Path) {
     live().insert(fleet.to_owned());

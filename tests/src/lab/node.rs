@@ -16,12 +16,12 @@ use anyhow::{Context, Result, anyhow, bail};
 pub use look::{Dnsmasq, Process, UnitState};
 
 use super::fleet::node_dir;
-use super::network;
 use super::process::ProcessId;
 use super::spec::{Family, NodeSpec, Role};
 use super::state::FleetState;
 use super::teardown::empty_cgroup;
 use super::wait::wait_until;
+use super::{interrupt, network};
 
 const POWER: Duration = Duration::from_secs(60);
 
@@ -119,6 +119,7 @@ impl Node {
         if self.nspawn()?.is_some() {
             bail!("{} is on already", self.name());
         }
+        let _taking = interrupt::uninterrupted();
         for cgroup in self.cgroups()? {
             empty_cgroup(&cgroup)?;
             std::fs::create_dir_all(&cgroup).with_context(|| format!("making {}", cgroup.display()))?;
