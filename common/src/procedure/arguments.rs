@@ -130,7 +130,10 @@ fn read_template(
             continue;
         };
         if let Err(right) = fit(place.schema.kind, kind, alone, is_item) {
-            report.add(at, format!("{}: parameter '{name}' is of type {kind}; {right}", place.what));
+            report.add(
+                at,
+                format!("{}: parameter '{name}' of type {kind} cannot stand here; {right}", place.what),
+            );
             fits = false;
         }
     }
@@ -140,8 +143,8 @@ fn read_template(
 /// Whether a parameter may stand alone as the argument or as one of its items, or inside a longer text.
 fn fit(taker: Kind, kind: Type, alone: bool, is_item: bool) -> Result<(), String> {
     match taker {
-        Kind::Steps | Kind::Component => Err("no parameter may stand here; write the name itself".to_owned()),
-        _ if !alone && kind.is_list() => Err("a list cannot stand inside a text".to_owned()),
+        Kind::Steps | Kind::Component => Err("write the name itself".to_owned()),
+        _ if !alone && kind.is_list() => Err("a list is no part of a text".to_owned()),
         _ if !alone || (is_item && !kind.is_list()) || taker.takes(kind) => Ok(()),
         _ => Err(format!("it must be {}", taker.shape())),
     }
@@ -158,6 +161,7 @@ pub(super) fn read_conditions(
         let condition = match Condition::parse(text.get_ref()) {
             Ok(condition) => condition,
             Err(wrong) => {
+                parameters.mention(text.get_ref());
                 report.add(&text.span(), wrong);
                 continue;
             }

@@ -1,5 +1,6 @@
 //! Conditions of steps: what they say, and what they come to on a node.
 
+use super::diagnostic::unknown_word;
 use super::template::Lookup;
 use super::value::{AUTO, Type, Value};
 use crate::platform::Release;
@@ -37,7 +38,7 @@ impl Condition {
     /// What is wrong; what would be right.
     pub fn parse(text: &str) -> Result<Self, String> {
         let parameter = |word: &str| word.strip_prefix("${")?.strip_suffix('}').map(str::to_owned);
-        let release = |word: &str| word.parse::<Release>().map_err(|error| error.to_string());
+        let release = |word: &str| word.parse::<Release>().map_err(|error| unknown_word(&error));
         let words: Vec<&str> = text.split_whitespace().collect();
         let read = match words.as_slice() {
             [flag] => parameter(flag).map(Self::On),
@@ -160,6 +161,6 @@ mod tests {
             let error = Condition::parse(text).expect_err(text);
             assert!(error.starts_with(&format!("'{text}' is not a condition; write '${{flag}}'")), "{error}");
         }
-        assert!(Condition::parse("${r} >= libert").expect_err("unknown").contains("liberty"));
+        assert!(Condition::parse("${r} >= libert").expect_err("unknown").contains("did you mean 'liberty'?"));
     }
 }

@@ -1,5 +1,6 @@
 //! What is wrong in a file that people write, and where: collected, so that one look shows all of it.
 
+use crate::platform::UnknownWord;
 use std::fmt;
 use std::ops::Range;
 
@@ -95,20 +96,28 @@ pub(super) fn suggestion<'a>(word: &str, known: impl IntoIterator<Item = &'a str
     }
 }
 
-/// Edits (insert, delete, replace a character) that make one word of the other.
+/// `unknown role 'x'` with a suggestion, for a word of a closed set.
+pub(super) fn unknown_word(error: &UnknownWord) -> String {
+    format!("unknown {} '{}'{}", error.what, error.text, suggestion(&error.text, error.known.iter().copied()))
+}
+
+/// Edits that make one word of the other: insert, delete or replace a character, or swap two neighbours.
 fn distance(from: &str, to: &str) -> usize {
-    let to: Vec<char> = to.chars().collect();
-    let mut row: Vec<usize> = (0..=to.len()).collect();
-    for (i, a) in from.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, b) in to.iter().enumerate() {
-            let replaced = diagonal + usize::from(a != *b);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
+    let (from, to): (Vec<char>, Vec<char>) = (from.chars().collect(), to.chars().collect());
+    let mut rows: Vec<Vec<usize>> = vec![(0..=to.len()).collect()];
+    for i in 1..=from.len() {
+        let mut row = vec![i];
+        for j in 1..=to.len() {
+            let replaced = rows[i - 1][j - 1] + usize::from(from[i - 1] != to[j - 1]);
+            let mut least = replaced.min(rows[i - 1][j] + 1).min(row[j - 1] + 1);
+            if i > 1 && j > 1 && from[i - 1] == to[j - 2] && from[i - 2] == to[j - 1] {
+                least = least.min(rows[i - 2][j - 2] + 1);
+            }
+            row.push(least);
         }
+        rows.push(row);
     }
-    row[to.len()]
+    rows[from.len()][to.len()]
 }
 
 #[cfg(test)]
@@ -131,6 +140,7 @@ mod tests {
         assert_eq!(suggestion("package.instal", known), "; did you mean 'package.install'?");
         assert_eq!(suggestion("run", known), "; known: package.install, pip.uninstall");
         assert_eq!(suggestion("run", []), "; there is none");
+        assert_eq!(suggestion("ectd", ["etcd", "compute"]), "; did you mean 'etcd'?");
         assert_eq!(distance("kitten", "sitting"), 3);
         assert_eq!(distance("", "abc"), 3);
     }

@@ -11,7 +11,9 @@ pub(super) type Node<'t> = Spanned<DeValue<'t>>;
 
 /// A table whose known fields are a closed set.
 pub(super) struct Fields<'n, 't> {
-    what: String,
+    /// What it is called in messages.
+    pub(super) what: String,
+    /// Where it begins.
     pub(super) at: Range<usize>,
     table: &'n DeTable<'t>,
 }
@@ -32,6 +34,15 @@ impl<'n, 't> Fields<'n, 't> {
             report.add(&key.span(), format!("unknown field '{word}' in {what}{hint}"));
         }
         Self { what, at, table }
+    }
+
+    /// `step 'install'` for a table that says its name, else `this step`: what to call it in messages.
+    pub(super) fn name(kind: &str, table: &DeTable<'_>, key: &str) -> String {
+        let name = table
+            .iter()
+            .find(|(known, _)| known.get_ref() == key)
+            .and_then(|(_, node)| node.get_ref().as_str());
+        name.map_or_else(|| format!("this {kind}"), |name| format!("{kind} '{name}'"))
     }
 
     pub(super) fn optional(&self, key: &str) -> Option<&'n Node<'t>> {
@@ -67,7 +78,15 @@ impl<'n, 't> Fields<'n, 't> {
             );
             return Vec::new();
         };
-        items.iter().filter_map(|item| string(report, key, item)).collect()
+        let text = |item: &'n Node<'t>| match item.get_ref().as_str() {
+            Some(text) => Some(Spanned::new(item.span(), text)),
+            None => {
+                let found = kind(item.get_ref());
+                report.add(&item.span(), format!("'{key}' has {found} in it; it must be a list of strings"));
+                None
+            }
+        };
+        items.iter().filter_map(text).collect()
     }
 
     /// A number that must be there.
@@ -123,7 +142,7 @@ impl<'n, 't> Fields<'n, 't> {
 
 fn string<'n>(report: &mut Report<'_>, key: &str, node: &'n Node<'_>) -> Option<Spanned<&'n str>> {
     let Some(text) = node.get_ref().as_str() else {
-        report.add(&node.span(), format!("'{key}' has {} in it; it must be a string", kind(node.get_ref())));
+        report.add(&node.span(), format!("'{key}' is {}; it must be a string", kind(node.get_ref())));
         return None;
     };
     Some(Spanned::new(node.span(), text))

@@ -12,6 +12,7 @@ mod parameters;
 mod parse;
 mod schema;
 mod site;
+mod steps;
 mod template;
 mod value;
 

@@ -59,6 +59,11 @@ impl Parameters {
         parameter.as_ref()
     }
 
+    /// Takes every parameter that a text names as used: of a text that is wrong nobody knows what it meant.
+    pub(super) fn mention(&mut self, text: &str) {
+        self.used.extend(self.defined.keys().filter(|name| text.contains(name.as_str())).cloned());
+    }
+
     /// The default of a parameter.
     pub(super) fn default(&self, name: &str) -> Option<Value> {
         self.defined.get(name)?.1.as_ref()?.default.clone()

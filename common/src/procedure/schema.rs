@@ -1,11 +1,11 @@
 //! The arguments of each action as people write them: names, kinds, which must be there. A test keeps this in step
 //! with the types of `crate::action`, which are what agents are given.
 
+use super::diagnostic::unknown_word;
 use super::value::{Type, Value};
 use crate::action::PackageSpec;
 use crate::facts::Component;
 use crate::id::StepId;
-use crate::platform::UnknownWord;
 
 /// What an argument must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -218,7 +218,7 @@ impl Kind {
                 items(ids, &|id| StepId::new(id).map(drop).map_err(|error| error.to_string()))
             }
             (Self::Component, Value::Text(word)) => {
-                word.parse::<Component>().map(drop).map_err(|error: UnknownWord| error.to_string())
+                word.parse::<Component>().map(drop).map_err(|error| unknown_word(&error))
             }
             (_, other) => Err(format!("it is {}; it must be {}", other.kind(), self.shape())),
         }

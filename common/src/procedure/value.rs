@@ -1,5 +1,6 @@
 //! Values of parameters and their types: how they are read and checked. What a step does with them is not here.
 
+use super::diagnostic::unknown_word;
 use crate::action::{PackageSpec, Scope, Sha256};
 use crate::platform::{Release, words};
 use serde::{Deserialize, Serialize};
@@ -113,10 +114,9 @@ impl Type {
             (Self::Url, Value::Text(text)) => self.begins(text, &["http://", "https://", "file:///"]),
             (Self::Path, Value::Text(text)) => self.begins(text, &["/"]),
             (Self::Release, Value::Text(text)) if text == AUTO => Ok(()),
-            (Self::Release, Value::Text(text)) => text
-                .parse::<Release>()
-                .map(drop)
-                .map_err(|error| format!("{error}, or '{AUTO}' for what the agents find")),
+            (Self::Release, Value::Text(text)) => {
+                text.parse::<Release>().map(drop).map_err(|error| unknown_word(&error))
+            }
             (Self::Scope, Value::Text(text)) => {
                 let known = [Scope::Named, Scope::Distribution].map(scope_word);
                 let unknown = || format!("'{text}' is not a scope; write {}", self.shape());
@@ -224,8 +224,7 @@ mod tests {
         insta::assert_snapshot!(wrong(Type::Path, "var/lib"), @"'var/lib' is not right; it must be an absolute path, a string beginning with /");
         insta::assert_snapshot!(wrong(Type::Scope, "all"), @"'all' is not a scope; write 'named' or 'distribution'");
         insta::assert_snapshot!(wrong(Type::Text, "a\nb"), @r#""a\nb" has a line break or a control character; write one line of text"#);
-        assert!(wrong(Type::Release, "Mitaka").contains("mitaka"), "lists what is known");
-        assert!(wrong(Type::Release, "Mitaka").ends_with("or 'auto' for what the agents find"));
+        insta::assert_snapshot!(wrong(Type::Release, "Mitaka"), @"unknown OpenStack release 'Mitaka'; did you mean 'mitaka'?");
     }
 
     #[test]
