@@ -73,7 +73,7 @@ impl UnitState {
     /// Whether it stays down over a reboot and over whatever a package's scripts do.
     #[must_use]
     pub fn masked_for_good(&self) -> bool {
-        self.file == "masked"
+        self.file == "masked" || (self.load == "masked" && self.file != "masked-runtime")
     }
 
     /// Whether it comes up at boot.
