@@ -13,6 +13,9 @@ pub fn parameters(manifest: &Manifest) -> String {
 # Debian has etcd in two packages.
 etcd_packages = ["etcd-server", "etcd-client"]
 
+# The lab's Felix answers --version, as Felix does from 2.0 on.
+felix_reports_version = true
+
 # The site's mirror of python-etcd, for the Red Hat nodes.
 python_etcd_archive_url = "{url}"
 python_etcd_archive_sha256 = "{sha256}"
