@@ -65,7 +65,10 @@ fn package(change: &Change) -> Option<String> {
 mod tests {
     use super::*;
     use crate::host::fake::{FakeHost, FakeMachine};
-    use wavegate_common::action::{IniSet, ServiceCheck, ServiceDisable, ServiceRestart};
+    use wavegate_common::action::{
+        IniSet, PackageInstall, PackageSpec, ProcessKillStale, Scope, ServiceCheck, ServiceDisable,
+        ServiceRestart,
+    };
 
     fn step(id: &str, work: Work) -> PlannedStep {
         PlannedStep { id: StepId::new(id).expect("a step id"), title: String::new(), work }
@@ -136,5 +139,40 @@ mod tests {
         assert!(
             matches!(&previews[0].preview, Preview::Blocked { error } if error.what.ends_with("is not there"))
         );
+    }
+
+    #[test]
+    fn packages_that_would_change_are_foreseen_by_what_depends_on_them() {
+        let spec = |name: &str| PackageSpec { name: name.to_owned(), version: None };
+        let install = PackageInstall {
+            packages: vec![spec("calico-dhcp-agent"), spec("dnsmasq-base")],
+            if_installed: Vec::new(),
+            scope: Scope::Named,
+            allow_removals: true,
+        };
+        let kill = ProcessKillStale {
+            program: "dnsmasq".to_owned(),
+            pid_files: "/var/lib/neutron/dhcp".to_owned(),
+            packages: vec!["dnsmasq-base".to_owned()],
+            owner: None,
+        };
+        let restart = ServiceRestart {
+            unit: "calico-dhcp-agent".to_owned(),
+            newer_than_packages: vec!["calico-dhcp-agent".to_owned()],
+            newer_than_steps: Vec::new(),
+            enable: true,
+        };
+        let steps = [
+            run("install", Action::PackageInstall(install)),
+            run("kill", Action::ProcessKillStale(kill)),
+            run("restart", Action::ServiceRestart(restart)),
+        ];
+        let machine = FakeMachine::debian_compute();
+        let os = Os { platform: machine.platform.clone() };
+        let previews = preview(&steps, &FakeHost::new(machine), &os, &|_| None);
+        let text: Vec<String> = previews.iter().map(|preview| preview.preview.to_string()).collect();
+        assert!(text[0].contains("calico-dhcp-agent - -> 1:1.3.0"), "{}", text[0]);
+        assert_eq!(text[1].matches("will be replaced with dnsmasq-base").count(), 2, "{}", text[1]);
+        assert_eq!(text[2], "calico-dhcp-agent: started, once earlier steps have brought it");
     }
 }
