@@ -23,13 +23,13 @@ fn packages(component: Component, family: OsFamily) -> &'static [&'static str] {
     }
 }
 
-/// The program that tells its own version; `None` for a component that is none.
+/// The program that tells its own version; `None` for a component that is none, and for Felix: up to 1.4 it does not
+/// know `--version`, and that of 2015 takes no notice of arguments and would run as a second Felix.
 const fn program(component: Component) -> Option<&'static str> {
     match component {
         Component::Etcd => Some("etcd"),
-        Component::Felix => Some("calico-felix"),
         Component::Dnsmasq => Some("dnsmasq"),
-        Component::NetworkingCalico | Component::Neutron => None,
+        Component::Felix | Component::NetworkingCalico | Component::Neutron => None,
     }
 }
 
