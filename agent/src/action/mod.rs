@@ -1,5 +1,6 @@
 //! Actions on a machine: check, apply, verify, one file an action. What an action is, is `wavegate_common::action`.
 
+mod archive;
 #[cfg(test)]
 mod bench;
 mod etcd_install_archive;
@@ -10,6 +11,7 @@ pub(crate) mod pid_files;
 mod pip_uninstall;
 mod process_check;
 mod process_kill_stale;
+mod python;
 mod python_install_archive;
 mod service_check;
 mod service_disable;

@@ -211,3 +211,104 @@ pub fn kept_files(output: &str) -> Vec<(String, String)> {
     }
     kept
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use wavegate_common::action::PackageSpec;
+
+    fn wanted(packages: &[&str]) -> Wanted {
+        let spec = |text: &&str| PackageSpec::try_from((*text).to_owned()).expect("a package");
+        Wanted { packages: packages.iter().map(spec).collect(), ..Wanted::default() }
+    }
+
+    fn printed(stdout: &str) -> Exit {
+        Exit { code: 0, stdout: stdout.to_owned(), stderr: String::new() }
+    }
+
+    #[test]
+    fn command_lines() {
+        let whole = Wanted { distribution: true, allow_removals: true, ..wanted(&["etcd=2.3.8-1"]) };
+        let mut commands = vec![refresh(), audit(), versions(&["etcd"]), owner("/usr/bin/etcd")];
+        commands.extend(simulations(&wanted(&["calico-felix", "etcd=2.3.8-1"])));
+        commands.extend(transactions(&wanted(&["calico-felix"])));
+        commands.extend(transactions(&whole));
+        commands.extend(repairs());
+        let lines: Vec<String> = commands.iter().map(|command| command.argv.join(" ")).collect();
+        insta::assert_snapshot!(lines.join("\n"), @r"
+        apt-get -q -o Acquire::Retries=3 update
+        dpkg-query -W -f=${Package}\t${db:Status-Status}\n
+        dpkg-query -W -f=${Package}\t${Version}\t${db:Status-Status}\n -- etcd
+        dpkg-query -S -- /usr/bin/etcd
+        apt-get -s -q -y -o APT::Get::Always-Include-Phased-Updates=true install calico-felix etcd=2.3.8-1
+        apt-get -q -y -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold -o DPkg::Lock::Timeout=600 -o APT::Get::Always-Include-Phased-Updates=true --no-remove install calico-felix
+        apt-get -q -y -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold -o DPkg::Lock::Timeout=600 -o APT::Get::Always-Include-Phased-Updates=true install etcd=2.3.8-1
+        apt-get -q -y -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold -o DPkg::Lock::Timeout=600 -o APT::Get::Always-Include-Phased-Updates=true dist-upgrade
+        dpkg --force-confdef --force-confold --configure -a
+        apt-get -q -y -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold -o DPkg::Lock::Timeout=600 --no-remove -f install
+        ");
+        let env: Vec<String> = commands[5].env.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        insta::assert_snapshot!(env.join(" "), @"APT_LISTCHANGES_FRONTEND=none DEBIAN_FRONTEND=noninteractive DEBIAN_PRIORITY=critical NEEDRESTART_SUSPEND=1 UCF_FORCE_CONFFOLD=1");
+    }
+
+    #[test]
+    fn simulations_are_read() {
+        let text = "Reading package lists...\nInst libfoo:i386 (1.0 Debian:12.1/stable [i386])\n\
+                    Inst calico-felix [1.3.1] (1.4.6 LP-PPA:16.04/xenial, other:1 [all]) [calico-common:amd64 ]\n\
+                    Remv calico-dhcp-agent [1:1.1.2] [networking-calico ]\nConf calico-felix (1.4.6 x:1 [all])\n\
+                    Conf broken broken\n";
+        let simulated = read_simulation(&printed(text)).expect("it reads");
+        assert_eq!(simulated.installs["calico-felix"], "1.4.6");
+        assert_eq!(simulated.installs["libfoo:i386"], "1.0");
+        assert_eq!(simulated.removes.into_iter().collect::<Vec<_>>(), ["calico-dhcp-agent"]);
+        let downgrade = "The following packages will be DOWNGRADED:\n  a b\n  c\n0 upgraded, 3 downgraded\n  d\n";
+        let simulated = read_simulation(&printed(downgrade)).expect("it reads");
+        assert_eq!(simulated.downgrades.into_iter().collect::<Vec<_>>(), ["a", "b", "c"]);
+        let error = read_simulation(&printed("Inst odd\n")).expect_err("another form");
+        assert_eq!(error.to_string(), "unexpected line of apt-get -s: 'Inst odd'");
+    }
+
+    #[test]
+    fn states_versions_and_owners_are_read() {
+        let text = "a\t1.0\tinstalled\nb\t2:1-1\thalf-configured\nc\t1\tconfig-files\nd\t\tnot-installed\n";
+        let versions = read_versions(&printed(text)).expect("it reads");
+        assert_eq!(versions.into_iter().collect::<Vec<_>>(), [
+            ("a".to_owned(), "1.0".to_owned()),
+            ("b".to_owned(), "2:1-1".to_owned())
+        ]);
+        let audit = read_audit(&printed("a\tinstalled\nb\thalf-configured\nc\ttriggers-pending\n"));
+        assert_eq!(audit.into_iter().collect::<Vec<_>>(), ["b", "c"]);
+        let owner = |text: &str| read_owner(&printed(text));
+        assert_eq!(owner("diversion by dash from: /bin/sh\ndash: /bin/sh\n").as_deref(), Some("dash"));
+        assert_eq!(owner("libc6:amd64, libc6:i386: /lib/x\n").as_deref(), Some("libc6"));
+        assert_eq!(owner(""), None);
+        let names = ["a.list", "a:amd64.list", "ab.list", "a.md5sums"].map(str::to_owned);
+        assert_eq!(install_stamps("a", &names), ["a.list", "a:amd64.list"]);
+    }
+
+    #[test]
+    fn complaints_are_recognised() {
+        assert!(locked("E: Could not get lock /var/lib/dpkg/lock-frontend. It is held by process 1 (apt)"));
+        assert!(locked("dpkg: error: dpkg frontend lock is locked by another process"));
+        assert!(!locked("E: Unable to locate package x"));
+        let update = "Hit:1 file:/x ./ InRelease\nErr:2 http://x stable InRelease\nIgn:3 y\n";
+        assert_eq!(failed_sources(&printed(update)), ["Err:2 http://x stable InRelease"]);
+        let dpkg = "Configuration file '/etc/default/etcd'\n ==> Modified (by you or by a script) since installation.\n \
+                    ==> Package distributor has shipped an updated version.\n ==> Keeping old config file as default.\n";
+        assert_eq!(kept_files(dpkg), [(
+            "/etc/default/etcd".to_owned(),
+            "kept; the package's own is /etc/default/etcd.dpkg-dist".to_owned()
+        )]);
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_text_never_panics(text in any::<String>(), lines in "((Inst|Remv|Conf)? ?[a-z:()\\[\\]\t., \n]{0,12}){0,6}") {
+            for exit in [printed(&text), printed(&lines)] {
+                let _ = (read_simulation(&exit), read_versions(&exit), read_audit(&exit), read_owner(&exit));
+                let _ = (failed_sources(&exit), kept_files(&exit.stdout), locked(&exit.stdout));
+            }
+        }
+    }
+}

@@ -125,12 +125,15 @@ impl Os {
         })
     }
 
-    /// What finishes them, in order.
+    /// What finishes them, in order, of the programs that the node has.
     #[must_use]
-    pub fn repairs(&self) -> Vec<Command> {
+    pub fn repairs(&self, host: &dyn Host) -> Vec<Command> {
         match self.platform.family {
             OsFamily::Debian => debian::repairs(),
-            OsFamily::RedHat => redhat::repairs(self.platform.package_manager),
+            OsFamily::RedHat => {
+                let has = |program: &str| host.which(program).is_some();
+                redhat::repairs(self.platform.package_manager, has)
+            }
         }
     }
 

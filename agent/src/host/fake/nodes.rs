@@ -322,7 +322,7 @@ fn redhat_packages(age: Age, compute: bool, with_agent: bool) -> Vec<(&'static s
     );
     neutron =
         daemon(neutron, "/usr/bin/neutron-server", age.neutron, unit("neutron-server", &server, !compute));
-    let mut dnsmasq = package(&version(age.dnsmasq), &[]);
+    let mut dnsmasq = package(&format!("{}.el7", age.dnsmasq), &[]);
     dnsmasq.programs = vec![("/usr/sbin/dnsmasq".into(), format!("Dnsmasq version {}\n", age.dnsmasq))];
     let mut packages = vec![
         ("calico-common", package(&version(age.calico), &[])),

@@ -65,7 +65,7 @@ fn tar(machine: &mut FakeMachine, arguments: &[&str]) -> Exit {
         return complaint(format!("tar: {archive}: not in gzip format\n"));
     };
     for (path, content) in files {
-        machine.put_file(Path::new(directory).join(path), content);
+        machine.put_program(Path::new(directory).join(path), &content);
     }
     Exit::default()
 }

@@ -1,0 +1,315 @@
+//! `package.install` on fake machines: new packages, updates, refusals, failures, locks, and crashes at every point.
+
+use crate::action::Forecast;
+use crate::action::bench::{Bench, shown};
+use crate::host::fake::{Fault, FakeMachine, FakePackage, PackageState, When};
+use std::collections::BTreeMap;
+use wavegate_common::action::{Action, PackageInstall, PackageSpec, Scope};
+
+fn specs(names: &[&str]) -> Vec<PackageSpec> {
+    names.iter().map(|name| PackageSpec::try_from((*name).to_owned()).expect("a package")).collect()
+}
+
+fn install(names: &[&str], if_installed: &[&str]) -> Action {
+    Action::PackageInstall(PackageInstall {
+        packages: specs(names),
+        if_installed: specs(if_installed),
+        scope: Scope::Named,
+        allow_removals: false,
+    })
+}
+
+fn debian_step() -> Action {
+    let packages = ["calico-compute", "calico-felix", "calico-common", "python-etcd", "networking-calico"];
+    install(&packages, &["calico-dhcp-agent", "dnsmasq-base"])
+}
+
+fn redhat_step() -> Action {
+    install(&["calico-common", "calico-compute", "calico-felix", "dnsmasq", "openstack-neutron"], &["calico-dhcp-agent"])
+}
+
+/// Versions of everything that is installed, and how far each is.
+fn packages(bench: &Bench) -> BTreeMap<String, (String, PackageState)> {
+    let machine = bench.machine();
+    machine.installed.iter().map(|(name, it)| (name.clone(), (it.version.clone(), it.state))).collect()
+}
+
+fn installs(bench: &Bench) -> usize {
+    let machine = bench.machine();
+    let transaction = |line: &&String| line.contains(" -y ") && line.contains(" install ") && !line.contains(" -s ");
+    machine.history.iter().filter(transaction).count()
+}
+
+#[test]
+fn a_compute_node_of_debian_is_updated() {
+    let bench = Bench::new(FakeMachine::debian_compute());
+    let step = debian_step();
+    let foreseen = bench.would(&step);
+    insta::assert_snapshot!(foreseen, @r"
+    calico-common 1.3.1 -> 1.4.6
+    calico-compute 1:1.1.2 -> 1:1.3.0
+    calico-felix 1.3.1 -> 1.4.6
+    dnsmasq-base 2.75-1 -> 2.75-2
+    networking-calico 1:1.1.2 -> 1:1.3.0
+    python-etcd 0.4.1+calico.1-1 -> 0.4.3+calico.1-1
+    ");
+    bench.machine().history.clear();
+    let done = bench.done(&step);
+    assert!(done.starts_with(&foreseen), "what was foreseen came: {done}");
+    insta::assert_snapshot!(done.lines().last().expect("evidence"), @"calico-compute 1:1.3.0, calico-felix 1.4.6, calico-common 1.4.6, python-etcd 0.4.3+calico.1-1, networking-calico 1:1.3.0, dnsmasq-base 2.75-2");
+    let history = bench.history();
+    insta::assert_snapshot!(history.lines().take(3).collect::<Vec<_>>().join("\n"), @r"
+    apt-get -q -o Acquire::Retries=3 update
+    apt-get -s -q -y -o APT::Get::Always-Include-Phased-Updates=true install calico-compute calico-felix calico-common python-etcd networking-calico dnsmasq-base
+    apt-get -q -y -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold -o DPkg::Lock::Timeout=600 -o APT::Get::Always-Include-Phased-Updates=true --no-remove install calico-compute calico-felix calico-common python-etcd networking-calico dnsmasq-base
+    ");
+    assert_eq!(installs(&bench), 1, "looking again installs nothing");
+    assert!(bench.machine().transactions.is_empty(), "what is over is forgotten");
+}
+
+#[test]
+fn a_compute_node_of_red_hat_is_updated() {
+    let bench = Bench::new(FakeMachine::redhat_compute());
+    let step = redhat_step();
+    let foreseen = bench.would(&step);
+    insta::assert_snapshot!(foreseen, @r"
+    calico-common 1.3.1-1.el7 -> 1.4.6-1.el7
+    calico-compute 1:1.1.2-1.el7 -> 1:1.3.0-1.el7
+    calico-felix 1.3.1-1.el7 -> 1.4.6-1.el7
+    dnsmasq 2.75-1.el7 -> 2.75-2.el7
+    networking-calico 1:1.1.2-1.el7 -> 1:1.3.0-1.el7
+    openstack-neutron 1:8.0.0-1.el7 -> 1:8.4.0-1.el7
+    ");
+    bench.machine().history.clear();
+    assert!(bench.done(&step).starts_with(&foreseen));
+    let history = bench.history();
+    insta::assert_snapshot!(history.lines().take(3).collect::<Vec<_>>().join("\n"), @r"
+    yum -q clean expire-cache
+    yum --assumeno --setopt=obsoletes=1 install calico-common calico-compute calico-felix dnsmasq openstack-neutron
+    yum -y --setopt=obsoletes=1 install calico-common calico-compute calico-felix dnsmasq openstack-neutron
+    ");
+    assert_eq!(installs(&bench), 1);
+}
+
+#[test]
+fn a_new_package_is_installed_and_pins_are_kept() {
+    let bench = Bench::new(FakeMachine::debian_compute());
+    bench.apply(&debian_step()).expect("it applies");
+    insta::assert_snapshot!(bench.done(&install(&["calico-dhcp-agent=1:1.3.0"], &[])), @r"
+    calico-dhcp-agent - -> 1:1.3.0
+    calico-dhcp-agent 1:1.3.0
+    ");
+
+    let redhat = Bench::new(FakeMachine::redhat_compute());
+    redhat.apply(&redhat_step()).expect("it applies");
+    // Without epoch and release, as people write it.
+    redhat.apply(&install(&["calico-dhcp-agent=1:1.3.0-1.el7"], &[])).expect("it applies");
+    let evidence = redhat.already_so(&install(&["calico-dhcp-agent", "calico-felix"], &["no-such"]));
+    insta::assert_snapshot!(evidence, @"calico-dhcp-agent 1:1.3.0-1.el7, calico-felix 1.4.6-1.el7");
+}
+
+#[test]
+fn a_preview_leaves_out_what_earlier_steps_bring() {
+    let mut bench = Bench::new(FakeMachine::debian_compute());
+    let step = install(&["calico-dhcp-agent"], &[]);
+    // Alone, it would take networking-calico away from calico-compute.
+    assert!(bench.refused(&step).starts_with("the transaction would remove calico-compute"));
+    let brought = bench.would(&debian_step());
+    let packages = brought.lines().filter_map(|line| Some(line.split_once(' ')?.0.to_owned())).collect();
+    bench.forecast = Forecast { packages, ..Forecast::default() };
+    assert_eq!(bench.would(&step), "calico-dhcp-agent - -> 1:1.3.0");
+    bench.forecast.packages.insert("calico-dhcp-agent".to_owned());
+    assert_eq!(bench.already_so(&step), "earlier steps bring every package of this one");
+}
+
+#[test]
+fn what_does_not_exist_is_an_error_with_the_programs_words() {
+    let debian = Bench::new(FakeMachine::debian_compute());
+    insta::assert_snapshot!(debian.refused(&install(&["calico-felix", "no-such"], &[])), @r"
+    apt-get can't do it: E: Unable to locate package no-such
+    | E: Unable to locate package no-such
+    next: check the package names and versions and the node's repositories, then plan again
+    ");
+    let redhat = Bench::new(FakeMachine::redhat_compute());
+    insta::assert_snapshot!(redhat.refused(&install(&["calico-felix", "no-such"], &[])), @r"
+    yum can't do it: unexpected answer: a package is not found: 'No match for argument: no-such'
+    | No match for argument: no-such
+    | Error: Unable to find a match: no-such
+    next: check the package names and versions and the node's repositories, then plan again
+    ");
+    assert_eq!(installs(&debian) + installs(&redhat), 0);
+}
+
+#[test]
+fn removals_are_refused_unless_allowed() {
+    let mut machine = FakeMachine::debian_compute();
+    let agent = FakePackage {
+        version: "1:1.1.2".to_owned(),
+        depends: vec!["networking-calico=1:1.1.2".to_owned()],
+        ..FakePackage::default()
+    };
+    machine.install("calico-dhcp-agent", &agent).expect("it installs");
+    let bench = Bench::new(machine);
+    // What the page has: networking-calico alone, and the agent that is tied to it not named.
+    insta::assert_snapshot!(bench.refused(&debian_step_without_agent()), @r"
+    the transaction would remove calico-dhcp-agent
+    next: name these packages in the same step, in versions that fit together, or set allow_removals if they may go
+    ");
+    assert_eq!(installs(&bench), 0);
+    assert!(bench.would(&debian_step()).contains("calico-dhcp-agent 1:1.1.2 -> 1:1.3.0"));
+
+    let Action::PackageInstall(mut allowed) = debian_step_without_agent() else { unreachable!("see there") };
+    allowed.allow_removals = true;
+    let done = bench.done(&Action::PackageInstall(allowed));
+    assert!(done.contains("calico-dhcp-agent 1:1.1.2 -> -"), "{done}");
+}
+
+fn debian_step_without_agent() -> Action {
+    install(&["calico-compute", "networking-calico"], &[])
+}
+
+#[test]
+fn downgrades_are_refused() {
+    let bench = Bench::new(FakeMachine::debian_compute());
+    let text = "The following packages will be DOWNGRADED:\n  calico-felix\nE: Packages were downgraded and -y was used \
+                without --allow-downgrades.\n";
+    let exit = crate::host::Exit { code: 100, stdout: text.to_owned(), stderr: String::new() };
+    bench.machine().faults.add("apt-get -s", When::Instead, Fault::Exit(exit));
+    insta::assert_snapshot!(bench.refused(&install(&["calico-felix=1.2.0"], &[])), @r"
+    the transaction would take calico-felix back to an older version
+    next: ask for a version that is not older than the installed one, or none; then plan again
+    ");
+}
+
+#[test]
+fn a_package_that_breaks_is_told_with_its_last_lines_and_mended_by_a_retry() {
+    let mut machine = FakeMachine::debian_compute();
+    machine.available.get_mut("calico-felix").expect("offered").breaks = true;
+    let bench = Bench::new(machine);
+    insta::assert_snapshot!(shown(&bench.apply(&debian_step()).expect_err("it breaks")), @r"
+    'apt-get -q -y -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold -o DPkg::Lock::Timeout=600 -o APT::Get::Always-Include-Phased-Updates=true --no-remove install calico-compute calico-felix calico-common python-etcd networking-calico dnsmasq-base' failed with exit code 100
+    | Reading package lists...
+    | Building dependency tree...
+    | Inst python-etcd [0.4.1+calico.1-1] (0.4.3+calico.1-1 fake:stable [all])
+    | Inst networking-calico [1:1.1.2] (1:1.3.0 fake:stable [all])
+    | Inst dnsmasq-base [2.75-1] (2.75-2 fake:stable [all])
+    | Inst calico-compute [1:1.1.2] (1:1.3.0 fake:stable [all])
+    | Inst calico-common [1.3.1] (1.4.6 fake:stable [all])
+    | Inst calico-felix [1.3.1] (1.4.6 fake:stable [all])
+    | Conf python-etcd (0.4.3+calico.1-1 fake:stable [all])
+    | Conf networking-calico (1:1.3.0 fake:stable [all])
+    | Conf dnsmasq-base (2.75-2 fake:stable [all])
+    | Conf calico-compute (1:1.3.0 fake:stable [all])
+    | Conf calico-common (1.4.6 fake:stable [all])
+    | Conf calico-felix (1.4.6 fake:stable [all])
+    | dpkg: error processing package: installed calico-felix package post-installation script subprocess returned error exit status 1
+    | E: Sub-process /usr/bin/dpkg returned an error code (1)
+    next: read the output above, mend what it names on the node or in the repository, then retry
+    ");
+    assert!(bench.machine().transactions.is_empty());
+    // Still broken: the retry says so, of the repair.
+    let again = shown(&bench.apply(&debian_step()).expect_err("it breaks"));
+    assert!(again.starts_with("'dpkg --force-confdef --force-confold --configure -a' failed"), "{again}");
+    assert!(bench.would(&debian_step()).contains("calico-felix 1.4.6 (unfinished) -> 1.4.6"));
+    bench.machine().available.get_mut("calico-felix").expect("offered").breaks = false;
+    bench.apply(&debian_step()).expect("it applies");
+    bench.already_so(&debian_step());
+}
+
+#[test]
+fn success_without_effect_is_no_success() {
+    let bench = Bench::new(FakeMachine::redhat_compute());
+    // `No package available` of yum: it installs the rest and exits 0.
+    bench.machine().faults.fail("yum -y", 0, "");
+    let error = shown(&bench.apply(&redhat_step()).expect_err("nothing happened"));
+    insta::assert_snapshot!(error, @r"
+    the package manager reports success, but calico-common is not as wanted: it is 1.3.1-1.el7, not 1.4.6-1.el7
+    next: see what the package manager on the node says about this package (a lock on its version, a repository with another priority, a name that it does not know), then retry
+    ");
+}
+
+#[test]
+fn another_package_manager_is_waited_for() {
+    let bench = Bench::new(FakeMachine::debian_compute());
+    let held = "E: Could not get lock /var/lib/dpkg/lock-frontend. It is held by process 1 (unattended-upgr)\n";
+    bench.machine().faults.fail("--no-remove install", 100, held);
+    bench.machine().faults.fail("apt-get -q -o Acquire", 100, "E: Could not get lock /var/lib/apt/lists/lock\n");
+    bench.apply(&debian_step()).expect("it applies");
+    assert!(bench.machine().faults.all_fired());
+    bench.already_so(&debian_step());
+}
+
+#[test]
+fn old_package_lists_are_not_trusted() {
+    let bench = Bench::new(FakeMachine::debian_compute());
+    let warning = "W: Failed to fetch http://ppa.example/dists/xenial/InRelease  Could not resolve 'ppa.example'\n";
+    bench.machine().faults.fail("update", 0, warning);
+    insta::assert_snapshot!(bench.refused(&debian_step()), @r"
+    'apt-get -q -o Acquire::Retries=3 update' left old package lists in place: W: Failed to fetch http://ppa.example/dists/xenial/InRelease  Could not resolve 'ppa.example'
+    | W: Failed to fetch http://ppa.example/dists/xenial/InRelease  Could not resolve 'ppa.example'
+    next: see that every repository of the node answers, or disable the one that does not, then retry
+    ");
+}
+
+/// Every way to be cut off, on both families: the end is the same as without, and no package is installed twice.
+#[test]
+fn after_a_crash_anywhere_the_end_is_the_same() {
+    for (machine, step) in [
+        (FakeMachine::debian_compute(), debian_step()),
+        (FakeMachine::redhat_compute(), redhat_step()),
+    ] {
+        let undisturbed = Bench::new(machine.clone());
+        let changes = undisturbed.apply(&step).expect("it applies").changes;
+        for (when, fault) in [
+            (When::Before, Fault::AgentKilled),
+            (When::Midway, Fault::AgentKilled),
+            (When::Midway, Fault::PowerCut),
+            (When::After, Fault::AgentKilled),
+        ] {
+            let bench = Bench::new(machine.clone());
+            bench.machine().faults.add(" -y ", when, fault.clone());
+            bench.apply_killed(&step);
+            let cut = fault == Fault::PowerCut;
+            if cut {
+                bench.machine().reboot();
+                assert_ne!(packages(&bench), packages(&undisturbed), "it was cut off in the middle");
+            }
+            let applied = bench.apply(&step).expect("it applies");
+            assert_eq!(applied.changes, changes, "{when:?} {fault:?}: what changed is told as if nothing happened");
+            assert_eq!(packages(&bench), packages(&undisturbed), "{when:?} {fault:?}");
+            assert_eq!(installs(&bench), if cut { 2 } else { 1 }, "{when:?} {fault:?}: {}", bench.history());
+            bench.already_so(&step);
+            assert!(bench.machine().transactions.is_empty(), "{when:?} {fault:?}");
+        }
+    }
+}
+
+#[test]
+fn a_transaction_that_is_killed_while_the_agent_lives_is_finished() {
+    let bench = Bench::new(FakeMachine::debian_compute());
+    bench.machine().faults.add("--no-remove install", When::Midway, Fault::Interrupted);
+    bench.apply(&debian_step()).expect("it applies");
+    let history = bench.history();
+    assert!(history.contains("dpkg --force-confdef --force-confold --configure -a"), "{history}");
+    bench.already_so(&debian_step());
+}
+
+#[test]
+fn a_transaction_that_hangs_is_a_failure_with_the_time_it_had() {
+    let bench = Bench::new(FakeMachine::debian_compute());
+    bench.machine().faults.add("--no-remove install", When::Instead, Fault::Hang);
+    insta::assert_snapshot!(shown(&bench.apply(&debian_step()).expect_err("it hangs")), @r"
+    apt-get did not end within 600 s and was ended
+    next: see on the node why it did not end, raise the step's timeout if it was too short, then retry
+    ");
+}
+
+#[test]
+fn the_whole_distribution_is_a_second_transaction_on_debian() {
+    let bench = Bench::new(FakeMachine::debian_compute());
+    let Action::PackageInstall(mut whole) = install(&["calico-felix"], &[]) else { unreachable!("see there") };
+    whole.scope = Scope::Distribution;
+    let done = bench.done(&Action::PackageInstall(whole));
+    assert!(done.contains("neutron-dhcp-agent 2:8.0.0-0ubuntu1 -> 2:8.4.0-0ubuntu1"), "{done}");
+    assert!(bench.history().contains(" dist-upgrade"));
+}

@@ -1,0 +1,214 @@
+//! How package transactions are run to their end: locks waited for, interrupted ones found again and repaired, the
+//! versions before written beside them, so that whoever finds one later can tell what it changed.
+
+use crate::action::{Context, exit_failed, failed};
+use crate::host::{Command, Exit, HostError};
+use crate::os::packages::Wanted;
+use std::collections::BTreeMap;
+use std::time::Duration;
+use wavegate_common::id::Timestamp;
+use wavegate_common::outcome::StepError;
+
+/// Versions of packages; `None` for one that is not installed.
+pub(super) type Snapshot = BTreeMap<String, Option<String>>;
+
+/// Transactions that one step may have: the named packages and the whole distribution.
+const PARTS: usize = 2;
+
+/// How long another package manager is waited for before it is looked for again.
+const LOCK_PAUSE: Duration = Duration::from_secs(5);
+
+fn part(cx: &Context<'_>, part: usize) -> String {
+    format!("{}.{part}", cx.transaction)
+}
+
+/// What was noted when the step's transactions were first started; empty if none was.
+pub(super) fn note_of(cx: &Context<'_>) -> Snapshot {
+    let note = cx.host.transaction_note(&part(cx, 0));
+    note.and_then(|note| serde_json::from_str(&note).ok()).unwrap_or_default()
+}
+
+/// Waits for transactions that an agent before this one started, and tells their output. How they ended is not asked:
+/// the package database is looked at next, and it knows better.
+pub(super) fn wait_for_earlier(cx: &mut Context<'_>) -> String {
+    let mut output = String::new();
+    for number in 0..PARTS {
+        let name = part(cx, number);
+        if cx.host.transaction_known(&name) {
+            (cx.output)("an earlier agent started this transaction: waiting for its end");
+            let found = Command::new(["transaction"]).timeout(cx.timeout);
+            match cx.host.transact(&name, &found, "", cx.output) {
+                Ok(exit) => output += &exit.stdout,
+                Err(error) => (cx.output)(&error.to_string()),
+            }
+        }
+    }
+    output
+}
+
+/// Forgets the step's transactions.
+pub(super) fn forget(cx: &Context<'_>) -> Result<(), StepError> {
+    let next = "remove that directory on the node, then retry";
+    (0..PARTS).try_for_each(|number| {
+        cx.host.forget_transaction(&part(cx, number)).map_err(|error| failed(&error, next))
+    })
+}
+
+/// Finishes what an interrupted transaction left, be it ours or anybody's.
+pub(super) fn repair(cx: &mut Context<'_>) -> Result<(), StepError> {
+    let unfinished = cx.os.unfinished(cx.host)?;
+    if unfinished.is_empty() {
+        return Ok(());
+    }
+    let names = unfinished.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+    (cx.output)(&format!("finishing what an interrupted transaction left: {names}"));
+    for (number, command) in cx.os.repairs(cx.host).into_iter().enumerate() {
+        let name = format!("{}.repair{number}", cx.transaction);
+        if cx.host.transaction_known(&name) {
+            // Of an agent before this one; what it did shows in the database.
+            drop(cx.host.transact(&name, &command, "", cx.output));
+            forget_one(cx, &name)?;
+        }
+        let exit = run_unlocked(cx, &name, &command, &Purpose::Repair)?;
+        forget_one(cx, &name)?;
+        if exit.code != 0 {
+            let what = format!("'{}' failed with exit code {}", command.argv.join(" "), exit.code);
+            return Err(exit_failed(what, &exit, mend_by_hand(&names)));
+        }
+    }
+    let left = cx.os.unfinished(cx.host)?;
+    if left.is_empty() {
+        return Ok(());
+    }
+    let names = left.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+    let what = format!("an interrupted transaction left {names} unfinished, and the repair changed nothing");
+    Err(exit_failed(what, &Exit::default(), mend_by_hand(&names)))
+}
+
+fn mend_by_hand(names: &str) -> String {
+    format!(
+        "mend {names} on the node by hand (dpkg --configure -a, or package-cleanup --cleandupes), then retry"
+    )
+}
+
+/// Reads the package lists again.
+pub(super) fn refresh(cx: &mut Context<'_>) -> Result<(), StepError> {
+    let command = cx.os.refresh();
+    let line = command.argv.join(" ");
+    let next = "see that every repository of the node answers, or disable the one that does not, then retry";
+    (cx.output)(&line);
+    let deadline = deadline(cx);
+    let exit = loop {
+        let exit = cx.host.run(&command).map_err(|error| failed(&error, next))?;
+        if exit.code == 0 || !wait_for_lock(cx, &exit, deadline) {
+            break exit;
+        }
+    };
+    let unread = cx.os.failed_sources(&exit);
+    if exit.code != 0 {
+        return Err(exit_failed(format!("'{line}' failed with exit code {}", exit.code), &exit, next));
+    }
+    if let Some(first) = unread.first() {
+        let what = format!("'{line}' left old package lists in place: {first}");
+        return Err(exit_failed(what, &exit, next));
+    }
+    Ok(())
+}
+
+/// Runs the transactions, and tells their output.
+pub(super) fn bring_about(
+    wanted: &Wanted,
+    before: &Snapshot,
+    cx: &mut Context<'_>,
+) -> Result<String, StepError> {
+    forget(cx)?;
+    let purpose = Purpose::Install { note: serde_json::to_string(before).unwrap_or_default() };
+    let mut output = String::new();
+    for (number, command) in cx.os.transactions(wanted).into_iter().enumerate() {
+        let name = part(cx, number);
+        let line = command.argv.join(" ");
+        (cx.output)(&line);
+        let exit = run_unlocked(cx, &name, &command, &purpose)?;
+        if exit.code != 0 {
+            forget(cx)?;
+            let next =
+                "read the output above, mend what it names on the node or in the repository, then retry";
+            return Err(exit_failed(format!("'{line}' failed with exit code {}", exit.code), &exit, next));
+        }
+        output += &exit.stdout;
+    }
+    Ok(output)
+}
+
+/// What a transaction is for.
+enum Purpose {
+    /// To do the step's work; the note is written beside it.
+    Install {
+        /// The versions before, as JSON.
+        note: String,
+    },
+    /// To finish what an interrupted one left.
+    Repair,
+}
+
+/// Runs one transaction. Where another package manager holds the lock, it is waited for; where the transaction was
+/// interrupted, what it left is repaired and it is run once more.
+fn run_unlocked(
+    cx: &mut Context<'_>,
+    name: &str,
+    command: &Command,
+    purpose: &Purpose,
+) -> Result<Exit, StepError> {
+    let command = command.clone().timeout(cx.timeout);
+    let deadline = deadline(cx);
+    let note = match purpose {
+        Purpose::Install { note } => note,
+        Purpose::Repair => "",
+    };
+    let mut interrupted = false;
+    loop {
+        match cx.host.transact(name, &command, note, cx.output) {
+            Ok(exit) if exit.code != 0 && wait_for_lock(cx, &exit, deadline) => forget_one(cx, name)?,
+            Ok(exit) => return Ok(exit),
+            Err(HostError::Interrupted { program }) if !interrupted => {
+                (cx.output)(&format!("{program} was interrupted: once more"));
+                interrupted = true;
+                forget_one(cx, name)?;
+                match purpose {
+                    Purpose::Install { .. } => repair(cx)?,
+                    // It is the repair that is run once more.
+                    Purpose::Repair => {}
+                }
+            }
+            Err(error) => {
+                forget_one(cx, name)?;
+                let next = "see on the node why it did not end, raise the step's timeout if it was too short, then \
+                            retry";
+                return Err(failed(&error, next));
+            }
+        }
+    }
+}
+
+fn forget_one(cx: &Context<'_>, name: &str) -> Result<(), StepError> {
+    cx.host
+        .forget_transaction(name)
+        .map_err(|error| failed(&error, "remove that directory on the node, then retry"))
+}
+
+fn deadline(cx: &Context<'_>) -> Timestamp {
+    let timeout = u64::try_from(cx.timeout.as_millis()).unwrap_or(u64::MAX);
+    Timestamp(cx.host.now().0.saturating_add(timeout))
+}
+
+/// Whether another package manager was at work and there is time to try again; waits a little then. Its lock is never
+/// removed: it goes with the one who holds it.
+fn wait_for_lock(cx: &mut Context<'_>, exit: &Exit, deadline: Timestamp) -> bool {
+    let locked = cx.os.locked(&exit.stdout) || cx.os.locked(&exit.stderr);
+    if !locked || cx.host.now() >= deadline {
+        return false;
+    }
+    (cx.output)("another package manager is at work: waiting for it");
+    cx.host.sleep(LOCK_PAUSE);
+    true
+}

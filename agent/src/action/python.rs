@@ -1,0 +1,60 @@
+//! Python on a node: its interpreters, and which copies of a distribution they find, in the order they find them.
+
+use super::{Context, exit_failed, failed};
+use crate::host::Command;
+use std::path::PathBuf;
+use wavegate_common::outcome::StepError;
+
+/// A copy of a distribution.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Copy {
+    /// Its version.
+    pub(super) version: String,
+    /// Its metadata: a `.dist-info` or `.egg-info` directory or file, or an egg's `EGG-INFO`.
+    pub(super) path: PathBuf,
+    /// The package that owns it; `None` if none does.
+    pub(super) owner: Option<String>,
+}
+
+/// Prints version and metadata path of every copy on `sys.path`, the one that counts first. `importlib.metadata` is
+/// there from Python 3.8, `pkg_resources` (which finds the first copy only) wherever an older one has setuptools.
+const LIST: &str = "\
+import re, sys
+def plain(name):
+    return re.sub('[-_.]+', '-', name or '').lower()
+wanted = plain(sys.argv[1])
+try:
+    from importlib import metadata
+    found = [(d.version, str(d._path)) for d in metadata.distributions() if plain(d.metadata['Name']) == wanted]
+except ImportError:
+    import pkg_resources
+    found = [(d.version, getattr(d, 'egg_info', None) or d.location)
+             for d in pkg_resources.working_set if plain(d.project_name) == wanted]
+for version, path in found:
+    sys.stdout.write(version + '\\t' + path + '\\n')
+";
+
+/// The interpreters of the node, in the order in which Neutron's scripts would take one.
+pub(super) fn interpreters(cx: &Context<'_>) -> Vec<&'static str> {
+    ["python", "python2", "python3"].into_iter().filter(|name| cx.host.which(name).is_some()).collect()
+}
+
+/// The copies of a distribution that an interpreter finds.
+///
+/// # Errors
+/// [`StepError`] if the interpreter can't tell, or the package database can't.
+pub(super) fn copies(interpreter: &str, distribution: &str, cx: &Context<'_>) -> Result<Vec<Copy>, StepError> {
+    let next = format!("see why {interpreter} on the node can't list its distributions (setuptools missing?), then retry");
+    let command = Command::new([interpreter, "-c", LIST, distribution]);
+    let exit = cx.host.run(&command).map_err(|error| failed(&error, &next))?;
+    if exit.code != 0 {
+        let what = format!("{interpreter} can't tell whether {distribution} is there");
+        return Err(exit_failed(what, &exit, next));
+    }
+    let rows = exit.stdout.lines().filter_map(|line| line.split_once('\t'));
+    rows.map(|(version, path)| {
+        let path = PathBuf::from(path);
+        Ok(Copy { version: version.to_owned(), owner: cx.os.owner(cx.host, &path)?, path })
+    })
+    .collect()
+}
