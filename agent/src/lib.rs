@@ -1,1 +1,19 @@
-//! placeholder, replaced within this session
+//! The agent: finds out what machine it is on, runs the steps of its task there, and keeps the journal of them.
+//!
+//! `runner` decides by the journal alone and acts through `action` and `host`; `agent` is the one loop around it.
+
+pub mod action;
+pub mod agent;
+pub mod config;
+pub mod credentials;
+pub mod enrol;
+pub mod facts;
+pub mod host;
+pub mod journal;
+pub mod link;
+pub mod os;
+pub mod output;
+pub mod preview;
+pub mod runner;
+pub mod show;
+pub mod worker;

@@ -1,0 +1,301 @@
+//! The agent's configuration: one TOML file, and `WAVEGATE_AGENT_*` of the environment over it. What is wrong is named
+//! with file, key and what would be right; a key that is not known is refused.
+
+use config::{Environment, File, FileFormat};
+use serde::Deserialize;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tracing_subscriber::EnvFilter;
+use wavegate_common::id::NodeId;
+use wavegate_common::platform::Role;
+
+/// Where the file stands if no other is named.
+pub const DEFAULT_FILE: &str = "/etc/wavegate/agent.toml";
+
+const ENVIRONMENT: &str = "WAVEGATE_AGENT";
+
+/// The agent's configuration, checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// The file that was read, or would have been.
+    pub file: PathBuf,
+    /// The coordinator as `HOST:PORT`; `None` if none is set.
+    pub coordinator: Option<Address>,
+    /// The node's name; `None` leaves it to the certificate, or to the host name when there is none yet.
+    pub node: Option<NodeId>,
+    /// Roles beside those that the agent finds.
+    pub roles: BTreeSet<Role>,
+    /// Where the agent keeps its journal, its credentials and its transactions.
+    pub state_directory: PathBuf,
+    /// What is logged, as `tracing` filters say it, e.g. `info` or `info,wavegate_agent=debug`.
+    pub log: String,
+    /// The first wait before the coordinator is dialled again is at most this long; then it grows.
+    pub reconnect_min: Duration,
+    /// No wait is longer than this.
+    pub reconnect_max: Duration,
+}
+
+/// Where a coordinator listens: `HOST:PORT`, `ADDRESS:PORT` or `[IPV6]:PORT`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Address(String);
+
+/// Why a text is not an address.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("'{0}' is not the address of a coordinator: write HOST:PORT, e.g. coordinator.example:7443")]
+pub struct BadAddress(String);
+
+impl Address {
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::str::FromStr for Address {
+    type Err = BadAddress;
+    fn from_str(text: &str) -> Result<Self, BadAddress> {
+        let bad = || BadAddress(text.to_owned());
+        let (host, port) = text.rsplit_once(':').ok_or_else(bad)?;
+        let bracketed = host.starts_with('[') && host.ends_with(']');
+        let host_is_one = !host.is_empty()
+            && !host.contains(|c: char| c.is_whitespace() || c == '/')
+            && (bracketed || !host.contains(':'));
+        match port.parse::<u16>() {
+            Ok(port) if port > 0 && host_is_one => Ok(Self(text.to_owned())),
+            _ => Err(bad()),
+        }
+    }
+}
+
+impl std::fmt::Display for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What is wrong with the configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The named file is not there.
+    #[error("there is no configuration file {}: write one, or name another with --config", path.display())]
+    NoFile {
+        /// The file.
+        path: PathBuf,
+    },
+    /// It can't be read, or a key in it is unknown or of another type.
+    #[error("the configuration in {} (and {ENVIRONMENT}_* of the environment) cannot be used", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Which key, and what would be right.
+        source: config::ConfigError,
+    },
+    /// A value that can't be.
+    #[error("{key} in {}: {wrong}", path.display())]
+    Value {
+        /// The file.
+        path: PathBuf,
+        /// The key.
+        key: &'static str,
+        /// What is wrong, and what would be right.
+        wrong: String,
+    },
+}
+
+/// The file's keys, as they are written.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Written {
+    coordinator: Option<String>,
+    node: Option<String>,
+    roles: Vec<Role>,
+    state_directory: PathBuf,
+    log: String,
+    reconnect_min_s: u64,
+    reconnect_max_s: u64,
+}
+
+impl Default for Written {
+    fn default() -> Self {
+        Self {
+            coordinator: None,
+            node: None,
+            roles: Vec::new(),
+            state_directory: "/var/lib/wavegate/agent".into(),
+            log: "info".to_owned(),
+            reconnect_min_s: 1,
+            reconnect_max_s: 20,
+        }
+    }
+}
+
+impl Config {
+    /// Reads the configuration. Without `file` the default one is read, if it is there.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
+        if let Some(path) = file
+            && !path.exists()
+        {
+            return Err(ConfigError::NoFile { path: path.to_owned() });
+        }
+        Self::read(file.unwrap_or(Path::new(DEFAULT_FILE)), environment())
+    }
+
+    fn read(path: &Path, environment: Environment) -> Result<Self, ConfigError> {
+        let written = config::Config::builder()
+            .add_source(File::from(path).format(FileFormat::Toml).required(false))
+            .add_source(environment)
+            .build()
+            .and_then(config::Config::try_deserialize::<Written>)
+            .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+        check(path, written).map_err(|(key, wrong)| ConfigError::Value { path: path.to_owned(), key, wrong })
+    }
+
+    /// The coordinator, which only some commands need.
+    ///
+    /// # Errors
+    /// [`ConfigError::Value`] if none is set.
+    pub fn coordinator(&self) -> Result<&Address, ConfigError> {
+        let wrong = "it is not set; write coordinator = \"HOST:PORT\"";
+        self.coordinator.as_ref().ok_or_else(|| self.wrong("coordinator", wrong.to_owned()))
+    }
+
+    /// A setting that can't be.
+    #[must_use]
+    pub fn wrong(&self, key: &'static str, wrong: String) -> ConfigError {
+        ConfigError::Value { path: self.file.clone(), key, wrong }
+    }
+}
+
+fn environment() -> Environment {
+    Environment::with_prefix(ENVIRONMENT)
+        .prefix_separator("_")
+        .try_parsing(true)
+        .list_separator(",")
+        .with_list_parse_key("roles")
+}
+
+fn check(file: &Path, written: Written) -> Result<Config, (&'static str, String)> {
+    let coordinator = written.coordinator.map(|text| text.parse::<Address>()).transpose();
+    let node = written.node.map(NodeId::new).transpose();
+    if !written.state_directory.is_absolute() {
+        let wrong = format!("'{}' is not an absolute path", written.state_directory.display());
+        return Err(("state_directory", wrong));
+    }
+    EnvFilter::try_new(&written.log).map_err(|error| {
+        (
+            "log",
+            format!(
+                "{error}; write a level (error, warn, info, debug, trace) or TARGET=LEVEL, divided by commas"
+            ),
+        )
+    })?;
+    let (min, max) = (written.reconnect_min_s, written.reconnect_max_s);
+    if !(1..=max).contains(&min) {
+        return Err((
+            "reconnect_min_s",
+            format!("{min} must be at least 1 and at most reconnect_max_s, {max}"),
+        ));
+    }
+    Ok(Config {
+        file: file.to_owned(),
+        coordinator: coordinator.map_err(|error| ("coordinator", error.to_string()))?,
+        node: node.map_err(|error| ("node", error.to_string()))?,
+        roles: written.roles.into_iter().collect(),
+        state_directory: written.state_directory,
+        log: written.log,
+        reconnect_min: Duration::from_secs(min),
+        reconnect_max: Duration::from_secs(max),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashMap;
+
+    fn read(text: &str, variables: &[(&str, &str)]) -> Result<Config, String> {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("agent.toml");
+        std::fs::write(&path, text).expect("written");
+        let variables: HashMap<String, String> =
+            variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        Config::read(&path, environment().source(Some(variables))).map_err(|error| {
+            let chain = std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source());
+            let text = chain.map(ToString::to_string).collect::<Vec<_>>().join(": ");
+            text.replace(&*directory.path().to_string_lossy(), "DIR")
+        })
+    }
+
+    #[test]
+    fn an_empty_file_has_every_default() {
+        let config = read("", &[]).expect("a configuration");
+        assert_eq!((config.coordinator, config.node, config.log.as_str()), (None, None, "info"));
+        assert_eq!(config.state_directory, Path::new("/var/lib/wavegate/agent"));
+        assert_eq!((config.reconnect_min.as_secs(), config.reconnect_max.as_secs()), (1, 20));
+    }
+
+    #[test]
+    fn the_shipped_file_is_valid_and_says_the_defaults() {
+        let shipped = include_str!("../../packaging/config/agent.toml");
+        let mut config = read(shipped, &[]).expect("a configuration");
+        assert_eq!(config.coordinator.take().expect("an address").as_str(), "coordinator.example:7443");
+        config.file = PathBuf::new();
+        let empty = Config { file: PathBuf::new(), ..read("", &[]).expect("a configuration") };
+        assert_eq!(config, empty);
+        let uncommented: String = shipped
+            .lines()
+            .filter_map(|line| line.strip_prefix("#= "))
+            .map(|line| format!("{line}\n"))
+            .collect();
+        read(&uncommented, &[]).expect("what is shown as an example is valid");
+    }
+
+    #[test]
+    fn the_environment_wins() {
+        let file = "coordinator = \"a:1\"\nroles = [\"compute\"]";
+        let variables = [
+            ("WAVEGATE_AGENT_COORDINATOR", "b:2"),
+            ("WAVEGATE_AGENT_ROLES", "control,etcd-proxy"),
+            ("WAVEGATE_AGENT_STATE_DIRECTORY", "/srv/w"),
+            ("WAVEGATE_AGENT_RECONNECT_MAX_S", "7"),
+            ("OTHER", "x"),
+        ];
+        let config = read(file, &variables).expect("a configuration");
+        assert_eq!(config.coordinator.expect("an address").as_str(), "b:2");
+        assert_eq!(config.roles, BTreeSet::from([Role::EtcdProxy, Role::Control]));
+        assert_eq!((config.state_directory, config.reconnect_max.as_secs()), ("/srv/w".into(), 7));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let message = |text: &str| read(text, &[]).expect_err("refused");
+        insta::assert_snapshot!(message("cordinator = \"a:1\""), @"");
+        insta::assert_snapshot!(message("roles = [\"etcd\"]"), @"");
+        insta::assert_snapshot!(message("reconnect_min_s = \"soon\""), @"");
+        insta::assert_snapshot!(message("coordinator = \"https://a\""), @"");
+        insta::assert_snapshot!(message("node = \"Compute 1\""), @"");
+        insta::assert_snapshot!(message("state_directory = \"state\""), @"");
+        insta::assert_snapshot!(message("log = \"chatty=very\""), @"");
+        insta::assert_snapshot!(message("reconnect_min_s = 30"), @"");
+        insta::assert_snapshot!(message("node ="), @"");
+        insta::assert_snapshot!(read("", &[("WAVEGATE_AGENT_NOD", "x")]).expect_err("refused"), @"");
+        let missing =
+            Config::load(Some(Path::new("/nonexistent/agent.toml"))).expect_err("missing").to_string();
+        insta::assert_snapshot!(missing, @"");
+    }
+
+    #[test]
+    fn addresses_have_host_and_port() {
+        for good in ["c:7443", "10.0.0.1:1", "[::1]:7443", "coordinator.example:65535"] {
+            assert!(good.parse::<Address>().is_ok(), "{good}");
+        }
+        for bad in ["", "c", "c:", ":1", "c:0", "c:65536", "::1:7443", "http://c:1", "a b:1"] {
+            assert!(bad.parse::<Address>().is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! Enrolment: a join token, which works once, for a certificate. The key is made here and never leaves the node.
+
+use crate::config::Address;
+use crate::credentials::{self, CredentialsError};
+use crate::link::dial::{self, DialError};
+use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
+use std::path::Path;
+use wavegate_common::id::{FleetId, NodeId};
+use wavegate_proto::identity::Subject;
+use wavegate_proto::tls::{self, Credentials, TlsError};
+use wavegate_proto::token::JoinToken;
+use wavegate_proto::v1::EnrolRequest;
+use wavegate_proto::v1::enrolment_service_client::EnrolmentServiceClient;
+
+/// Why a node did not get its certificate.
+#[derive(Debug, thiserror::Error)]
+pub enum EnrolError {
+    /// It has one.
+    #[error(
+        "this node is enrolled already, as {node} of fleet {fleet}; to replace its certificate, add --force"
+    )]
+    Enrolled {
+        /// The node.
+        node: NodeId,
+        /// The fleet.
+        fleet: FleetId,
+    },
+    /// The coordinator can't be reached, or it is not the token's.
+    #[error(transparent)]
+    Dial(#[from] DialError),
+    /// TLS can't be set up.
+    #[error("cannot set up TLS")]
+    Tls(#[from] TlsError),
+    /// No key or signing request could be made.
+    #[error("cannot make a key and a signing request")]
+    Key(#[from] rcgen::Error),
+    /// The coordinator refused.
+    #[error("the coordinator at {address} refused to enrol {node}: {reason}. {next}")]
+    Refused {
+        /// The coordinator.
+        address: Address,
+        /// The node.
+        node: NodeId,
+        /// Its words.
+        reason: String,
+        /// What to do.
+        next: &'static str,
+    },
+    /// What it sent is not a certificate for this node.
+    #[error(
+        "the coordinator at {address} sent a certificate that this node cannot use: {reason}; nothing was changed, \
+             report this with the coordinator's log"
+    )]
+    BadAnswer {
+        /// The coordinator.
+        address: Address,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The credentials can't be kept.
+    #[error(
+        "cannot keep the credentials; the token is used up: make room or repair, then enrol with a new one"
+    )]
+    Keep(#[source] CredentialsError),
+}
+
+/// Enrols the node and keeps its credentials. Nothing is changed unless all is well.
+///
+/// # Errors
+/// [`EnrolError`].
+pub async fn enrol(
+    state_directory: &Path,
+    token: &JoinToken,
+    address: &Address,
+    node: &NodeId,
+    force: bool,
+) -> Result<FleetId, EnrolError> {
+    if let (false, Ok(enrolled)) = (force, credentials::load(state_directory)) {
+        return Err(EnrolError::Enrolled { node: enrolled.node, fleet: enrolled.fleet });
+    }
+    let key = KeyPair::generate()?;
+    let mut params = CertificateParams::new(Vec::<String>::new())?;
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, node.as_str());
+    let csr_pem = params.serialize_request(&key)?.pem()?;
+    let connection = dial::connect(address, tls::enrolling_client(token.ca_sha256)?).await?;
+    let channel = dial::channel(address, connection).await?;
+    let request = EnrolRequest {
+        token_id: token.id.clone(),
+        token_secret: token.secret.clone(),
+        node: node.to_string(),
+        csr_pem,
+    };
+    let answer = EnrolmentServiceClient::new(channel).enrol(request).await;
+    let answer = answer.map_err(|status| refused(address, node, &status))?.into_inner();
+    let key_pem = key.serialize_pem();
+    let credentials = Credentials { certificate_pem: answer.certificate_pem, key_pem, ca_pem: answer.ca_pem };
+    let fleet = usable(&credentials, token, node, &answer.fleet)
+        .map_err(|reason| EnrolError::BadAnswer { address: address.clone(), reason })?;
+    credentials::keep(state_directory, &credentials).map_err(EnrolError::Keep)?;
+    Ok(fleet)
+}
+
+/// The fleet of an answer that is what was asked for: our name, our key, the token's authority.
+fn usable(
+    credentials: &Credentials,
+    token: &JoinToken,
+    node: &NodeId,
+    fleet: &str,
+) -> Result<FleetId, String> {
+    let text = |error: &dyn std::error::Error| error.to_string();
+    let ca = tls::fingerprint(&credentials.ca_pem).map_err(|error| text(&error))?;
+    if ca != token.ca_sha256 {
+        return Err("its authority is not the one that the token names".to_owned());
+    }
+    let identity = credentials::identity_of(&credentials.certificate_pem).map_err(|error| text(&error))?;
+    let identity = identity.map_err(|error| text(&error))?;
+    if identity.subject != Subject::Node(node.clone()) || identity.fleet.as_str() != fleet {
+        return Err(format!("it is for {identity}, not for node {node} of fleet {fleet}"));
+    }
+    // rustls refuses a certificate that is not for the key.
+    tls::client(credentials).map_err(|error| {
+        let source = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+        format!("{error} ({source})")
+    })?;
+    Ok(identity.fleet)
+}
+
+fn refused(address: &Address, node: &NodeId, status: &tonic::Status) -> EnrolError {
+    use tonic::Code;
+    let next = match status.code() {
+        Code::NotFound
+        | Code::Unauthenticated
+        | Code::PermissionDenied
+        | Code::FailedPrecondition
+        | Code::AlreadyExists
+        | Code::ResourceExhausted => {
+            "A token works once and for a limited time: make a new one with `wavegate token create` and enrol with it"
+        }
+        Code::InvalidArgument => "Give another name with --node, or a token for this name",
+        Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Unknown => {
+            "The connection may have broken: try again; if the token then counts as used, make a new one"
+        }
+        _ => "See the coordinator's log (`journalctl -u wavegate-coordinator`)",
+    };
+    let reason = status.message().to_owned();
+    EnrolError::Refused { address: address.clone(), node: node.clone(), reason, next }
+}

@@ -1,0 +1,265 @@
+//! The journal on disk: append only, every record synced before it counts, one agent at a time.
+
+use super::lines::{self, Damaged, FORMAT, Torn};
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use wavegate_common::journal::{BadRecord, Journal, Record};
+
+/// A journal is rewritten to what it adds up to when a task is over and the file is longer than this.
+const COMPACT_AT: u64 = 1 << 20;
+
+/// Why there is no journal to work with.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// A file operation failed.
+    #[error("cannot {verb} {}", path.display())]
+    File {
+        /// What was tried, e.g. `read`.
+        verb: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// Another agent has it.
+    #[error(
+        "another agent works with the state in {}: end it first (`systemctl stop wavegate-agent`), or use another \
+         state_directory",
+        directory.display()
+    )]
+    Locked {
+        /// The state directory.
+        directory: PathBuf,
+    },
+    /// A line before the last is not as it was written.
+    #[error(
+        "the journal {} cannot be trusted, so nothing is run on this node. Keep a copy of the file, find out which \
+         steps were done (`wavegate logs`, the node itself), then move the file away and start the agent again",
+        path.display()
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// The line, and what is wrong with it.
+        source: Damaged,
+    },
+}
+
+/// Why a record is not on disk.
+#[derive(Debug, thiserror::Error)]
+pub enum AppendError {
+    /// It could not be written, and the file is as it was before: it can be tried again.
+    #[error("cannot write to the journal {}; make room or repair the file system", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// What is on disk is not known any more: only a new start, which reads the file again, can go on.
+    #[error("the journal {} is lost to this agent ({reason}); check the disk, then start the agent again", path.display())]
+    Lost {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// The agent is ending.
+    #[error("the agent is ending")]
+    Closed,
+    /// It does not fit the ones before it.
+    #[error("the record does not fit the journal")]
+    Unfit(#[from] BadRecord),
+    /// It can't be written as JSON.
+    #[error("the record cannot be written as JSON")]
+    Json(#[from] serde_json::Error),
+}
+
+impl AppendError {
+    /// Whether trying again can help, without a new start of the agent.
+    #[must_use]
+    pub const fn can_be_tried_again(&self) -> bool {
+        matches!(self, Self::Write { .. })
+    }
+}
+
+/// The journal of a node, and what it adds up to.
+#[derive(Debug)]
+pub struct JournalFile {
+    path: PathBuf,
+    file: File,
+    length: u64,
+    compact_at: u64,
+    journal: Journal,
+    lost: Option<String>,
+    _lock: File,
+}
+
+/// The journal's file in a state directory.
+#[must_use]
+pub fn path_in(state_directory: &Path) -> PathBuf {
+    state_directory.join("journal")
+}
+
+impl JournalFile {
+    /// Opens the journal of a state directory, or makes both. A last line that was not completely written is cut
+    /// off, and returned so that somebody can be told.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open(state_directory: &Path) -> Result<(Self, Option<Torn>), OpenError> {
+        let failed = |verb, path: &Path| failed(verb, path.to_owned());
+        let mut builder = DirBuilder::new();
+        builder
+            .recursive(true)
+            .mode(0o700)
+            .create(state_directory)
+            .map_err(failed("make", state_directory))?;
+        let lock = lock(state_directory)?;
+        let path = path_in(state_directory);
+        if !path.try_exists().map_err(failed("look at", &path))? {
+            rewrite(&path, &[]).map_err(failed("make", &path))?;
+        }
+        let text = std::fs::read(&path).map_err(failed("read", &path))?;
+        let reading =
+            lines::read(&text).map_err(|source| OpenError::Damaged { path: path.clone(), source })?;
+        let file = OpenOptions::new().append(true).open(&path).map_err(failed("open", &path))?;
+        if reading.torn.is_some() {
+            file.set_len(reading.length).and_then(|()| file.sync_all()).map_err(failed("cut", &path))?;
+        }
+        let opened = Self {
+            file,
+            length: reading.length,
+            compact_at: COMPACT_AT,
+            journal: reading.journal,
+            lost: None,
+            _lock: lock,
+            path,
+        };
+        Ok((opened, reading.torn))
+    }
+
+    /// What the records add up to.
+    #[must_use]
+    pub const fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    /// Adds a record. When this returns, the record is on disk.
+    ///
+    /// # Errors
+    /// [`AppendError`]; the journal is then as it was, in memory and, unless it is [`AppendError::Lost`], on disk.
+    pub fn append(&mut self, record: &Record) -> Result<(), AppendError> {
+        if let Some(reason) = &self.lost {
+            return Err(AppendError::Lost { path: self.path.clone(), reason: reason.clone() });
+        }
+        // Memory follows the disk: a copy shows whether the record fits, and takes over when it is written.
+        let mut next = self.journal.clone();
+        next.apply(record)?;
+        let line = lines::line(record)?;
+        self.write(line.as_bytes())?;
+        self.length += line.len() as u64;
+        self.journal = next;
+        let over = matches!(record, Record::TaskEnded { .. } | Record::Acknowledged { .. });
+        if over && self.length > self.compact_at {
+            self.compact();
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, line: &[u8]) -> Result<(), AppendError> {
+        if let Err(source) = self.file.write_all(line) {
+            // Part of the line may be there. Without it the file is whole again.
+            let cut = self.file.set_len(self.length).and_then(|()| self.file.sync_all());
+            return Err(match cut {
+                Ok(()) => AppendError::Write { path: self.path.clone(), source },
+                Err(_) => self.lose(&source),
+            });
+        }
+        // After a failed sync nobody knows what is on disk, and a second sync may wrongly say that all is well.
+        self.file.sync_data().map_err(|error| self.lose(&error))
+    }
+
+    fn lose(&mut self, error: &std::io::Error) -> AppendError {
+        let reason = error.to_string();
+        self.lost = Some(reason.clone());
+        AppendError::Lost { path: self.path.clone(), reason }
+    }
+
+    /// Rewrites the file to the shortest records. If that fails before the new file is in place, the old one goes on.
+    fn compact(&mut self) {
+        let records = self.journal.compacted();
+        let mut journal = Journal::default();
+        if let Some(error) = records.iter().find_map(|record| journal.apply(record).err()) {
+            tracing::error!(%error, "the journal can't be made shorter: a defect of wavegate, please report it");
+            return;
+        }
+        // What the old length was is the measure for the next time, so that a journal that stays long is not
+        // rewritten at every record.
+        self.compact_at = self.length.saturating_mul(2);
+        match rewrite(&self.path, &records).and_then(|()| reopen(&self.path)) {
+            Ok((file, length)) => {
+                (self.file, self.length, self.journal) = (file, length, journal);
+                self.compact_at = COMPACT_AT.max(length.saturating_mul(2));
+            }
+            Err(error) => {
+                tracing::warn!(%error, journal = %self.path.display(), "the journal could not be made shorter");
+                // If the new file is in place already, the old one, which is still open, must not be written to.
+                if !same_file(&self.file, &self.path) {
+                    self.lose(&error);
+                }
+            }
+        }
+    }
+}
+
+fn failed(verb: &'static str, path: PathBuf) -> impl FnOnce(std::io::Error) -> OpenError {
+    move |source| OpenError::File { verb, path, source }
+}
+
+/// The lock is a file of its own, since the journal's is replaced when it is rewritten.
+fn lock(state_directory: &Path) -> Result<File, OpenError> {
+    let path = state_directory.join("lock");
+    let mut options = OpenOptions::new();
+    options.create(true).truncate(false).write(true).mode(0o600);
+    let file = options.open(&path).map_err(failed("open", path.clone()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(OpenError::Locked { directory: state_directory.to_owned() }),
+        Err(TryLockError::Error(source)) => Err(OpenError::File { verb: "lock", path, source }),
+    }
+}
+
+/// Puts a journal of these records in the place of `path`, all of it or nothing.
+fn rewrite(path: &Path, records: &[Record]) -> std::io::Result<()> {
+    let mut text = format!("{FORMAT}\n");
+    for record in records {
+        text.push_str(&lines::line(record)?);
+    }
+    let new = path.with_extension("new");
+    let mut options = OpenOptions::new();
+    let mut file = options.create(true).truncate(true).write(true).mode(0o600).open(&new)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    std::fs::rename(&new, path)?;
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    File::open(directory)?.sync_all()
+}
+
+fn reopen(path: &Path) -> std::io::Result<(File, u64)> {
+    let file = OpenOptions::new().append(true).open(path)?;
+    let length = file.metadata()?.len();
+    Ok((file, length))
+}
+
+fn same_file(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let place = |metadata: std::fs::Metadata| (metadata.dev(), metadata.ino());
+    let (open, named) = (file.metadata().map(place), std::fs::metadata(path).map(place));
+    matches!((open, named), (Ok(open), Ok(named)) if open == named)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,178 @@
+//! The link to the coordinator: one outbound connection with one session on it. What is said and obeyed is decided in
+//! `agent`; wire types stop in `message`.
+
+mod backoff;
+pub mod dial;
+mod message;
+mod outbox;
+
+pub use backoff::Backoff;
+pub use message::{FromCoordinator, ToCoordinator, Welcome};
+pub use outbox::{Outbox, Sources};
+
+use crate::config::Address;
+use dial::DialError;
+use rustls::ClientConfig;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_stream::StreamExt;
+use tokio_stream::wrappers::ReceiverStream;
+use wavegate_common::id::FleetId;
+use wavegate_proto::v1::agent_service_client::AgentServiceClient;
+
+/// Messages that may wait for the network. There is no need for many: what is sent is made when there is room.
+const SEND_QUEUE: usize = 8;
+
+/// How long the coordinator may take to answer a session's opening.
+const WELCOME_WITHIN: Duration = Duration::from_secs(30);
+
+/// Whom to dial, and as whom.
+#[derive(Clone)]
+pub struct Target {
+    /// Where the coordinator listens.
+    pub address: Address,
+    /// The fleet that it must be the coordinator of.
+    pub fleet: FleetId,
+    /// The node's certificate, and the authority to check the coordinator by.
+    pub tls: Arc<ClientConfig>,
+}
+
+/// Why there is no session.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    /// No connection came about.
+    #[error(transparent)]
+    Dial(#[from] DialError),
+    /// The coordinator ended the session with an error, or the connection broke.
+    #[error("the session with {address} ended: {reason}{next}")]
+    Ended {
+        /// The coordinator.
+        address: Address,
+        /// Why.
+        reason: String,
+        /// What to do, if somebody must do something.
+        next: &'static str,
+    },
+    /// The coordinator closed the session.
+    #[error("the coordinator at {address} closed the session")]
+    Closed {
+        /// The coordinator.
+        address: Address,
+    },
+    /// It does not answer.
+    #[error("the coordinator at {address} did not answer within {} s", WELCOME_WITHIN.as_secs())]
+    Silent {
+        /// The coordinator.
+        address: Address,
+    },
+}
+
+/// What a session tells.
+#[derive(Debug)]
+pub enum Told {
+    /// The connection is there and the coordinator is who it should be: say hello.
+    Connected,
+    /// The coordinator said something.
+    Said(Box<FromCoordinator>),
+    /// The session is over.
+    Down(LinkError),
+}
+
+/// An open session; dropping it ends it at once.
+#[derive(Debug)]
+pub struct Session {
+    /// Where messages to the coordinator go.
+    pub send: mpsc::Sender<ToCoordinator>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Opens a session after `delay`. What happens in it goes to `tell`, [`Told::Down`] last.
+pub fn open<F, W>(target: Target, delay: Duration, tell: F) -> Session
+where
+    F: Fn(Told) -> W + Send + Sync + 'static,
+    W: Future<Output = ()> + Send,
+{
+    let (send, receive) = mpsc::channel(SEND_QUEUE);
+    let task = tokio::spawn(async move {
+        tokio::time::sleep(delay).await;
+        let error = hold(&target, receive, &tell).await;
+        tell(Told::Down(error)).await;
+    });
+    Session { send, task }
+}
+
+/// Holds a session until it ends, and says why it did.
+async fn hold<F, W>(target: &Target, send: mpsc::Receiver<ToCoordinator>, tell: &F) -> LinkError
+where
+    F: Fn(Told) -> W,
+    W: Future<Output = ()>,
+{
+    let channel = match connect(target).await {
+        Ok(channel) => channel,
+        Err(error) => return error.into(),
+    };
+    tell(Told::Connected).await;
+    let address = || target.address.clone();
+    let outgoing = ReceiverStream::new(send).filter_map(message::to_wire);
+    let mut client = AgentServiceClient::new(channel);
+    // The coordinator may wait for the hello before it answers.
+    let opened = tokio::time::timeout(WELCOME_WITHIN, client.session(outgoing)).await;
+    let mut incoming = match opened {
+        Ok(Ok(response)) => response.into_inner(),
+        Ok(Err(status)) => return ended(target, &status),
+        Err(_) => return LinkError::Silent { address: address() },
+    };
+    let mut within = Some(WELCOME_WITHIN);
+    loop {
+        let next = match within.take() {
+            Some(limit) => tokio::time::timeout(limit, incoming.message()).await,
+            None => Ok(incoming.message().await),
+        };
+        match next {
+            Ok(Ok(Some(message))) => {
+                if let Some(said) = message::from_wire(message) {
+                    tell(Told::Said(Box::new(said))).await;
+                }
+            }
+            Ok(Ok(None)) => return LinkError::Closed { address: address() },
+            Ok(Err(status)) => return ended(target, &status),
+            Err(_) => return LinkError::Silent { address: address() },
+        }
+    }
+}
+
+async fn connect(target: &Target) -> Result<tonic::transport::Channel, DialError> {
+    let connection = dial::connect(&target.address, target.tls.clone()).await?;
+    dial::check_coordinator(&target.address, &connection, &target.fleet)?;
+    dial::channel(&target.address, connection).await
+}
+
+fn ended(target: &Target, status: &tonic::Status) -> LinkError {
+    use tonic::Code;
+    let next = match status.code() {
+        Code::Unauthenticated | Code::PermissionDenied => {
+            "; the coordinator does not take this node's certificate: if it should, enrol the node again with --force"
+        }
+        Code::Unimplemented => "; what listens there is no coordinator of this version",
+        Code::InvalidArgument => {
+            "; agent and coordinator may be of different versions: install the same on both"
+        }
+        _ => "",
+    };
+    let cause = std::iter::successors(std::error::Error::source(status), |error| error.source()).last();
+    let reason = match cause {
+        Some(cause) if !status.message().contains(&cause.to_string()) => {
+            format!("{}: {cause}", status.message())
+        }
+        _ => status.message().to_owned(),
+    };
+    LinkError::Ended { address: target.address.clone(), reason, next }
+}

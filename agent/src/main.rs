@@ -1,0 +1,279 @@
+//! The program `wavegate-agent`: its command line, its exit codes, its start and its end. The agent itself is the
+//! library's.
+
+use anyhow::Context;
+use clap::{Parser, Subcommand, ValueEnum};
+use sd_notify::NotifyState;
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use tracing_subscriber::EnvFilter;
+use wavegate_agent::agent::{self, AgentError, Setup};
+use wavegate_agent::config::{Address, Config, ConfigError, DEFAULT_FILE};
+use wavegate_agent::credentials::{self, CredentialsError};
+use wavegate_agent::enrol::{self, EnrolError};
+use wavegate_agent::host::Host;
+use wavegate_agent::host::real::{RealHost, run_transaction};
+use wavegate_agent::journal::{self, JournalFile, OpenError, SharedJournal, lines};
+use wavegate_agent::os::Os;
+use wavegate_agent::{facts, show};
+use wavegate_common::id::NodeId;
+use wavegate_proto::token::JoinToken;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done; for `run`: it was asked to end
+  1  something else went wrong: the message says what
+  2  the command line is wrong
+  3  the configuration is wrong
+  4  this node is not enrolled, or its credentials cannot be used
+  5  the journal is in use by another agent, damaged, or cannot be written
+  6  enrolment did not succeed";
+
+/// Wavegate's agent: runs on every node, dials the coordinator, and does this node's part of an upgrade.
+#[derive(Parser)]
+#[command(version, after_help = EXIT_CODES)]
+struct Arguments {
+    /// The configuration file
+    #[arg(long, global = true, value_name = "FILE", help = format!("The configuration file [default: {DEFAULT_FILE}]"))]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Be this node's agent until asked to end (what happens when no command is given)
+    Run,
+    /// Get this node's certificate with a join token
+    Enrol {
+        /// What `wavegate token create` printed
+        #[arg(long)]
+        token: String,
+        /// Where the coordinator listens [default: the configuration's]
+        #[arg(long, value_name = "HOST:PORT")]
+        coordinator: Option<Address>,
+        /// The name of this node [default: the configuration's, else the short host name]
+        #[arg(long, value_name = "NAME")]
+        node: Option<NodeId>,
+        /// Replace the certificate that this node has
+        #[arg(long)]
+        force: bool,
+    },
+    /// Show what the agent finds out about this node; needs no coordinator
+    Facts {
+        /// For people or for programs
+        #[arg(long, value_enum, default_value_t = Format::Text)]
+        output: Format,
+    },
+    /// Show what this node's journal says: the last task and its steps; needs no coordinator and no running agent
+    Status {
+        /// For people or for programs
+        #[arg(long, value_enum, default_value_t = Format::Text)]
+        output: Format,
+    },
+    /// Run one prepared package transaction (started by the agent itself)
+    #[command(hide = true)]
+    Transaction {
+        /// Its directory
+        directory: PathBuf,
+    },
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Format {
+    Text,
+    Json,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match carry_out(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("wavegate-agent: {error:#}");
+            exit_code(&error)
+        }
+    }
+}
+
+fn carry_out(arguments: Arguments) -> anyhow::Result<()> {
+    if let Some(Command::Transaction { directory }) = &arguments.command {
+        // Nothing of the configuration matters here, and a broken one must not break an upgrade in its middle.
+        return run_transaction(directory);
+    }
+    let config = Config::load(arguments.config.as_deref())?;
+    log_to_stderr(&config)?;
+    match arguments.command.unwrap_or(Command::Run) {
+        Command::Run => run(config),
+        Command::Enrol { token, coordinator, node, force } => enrol(config, &token, coordinator, node, force),
+        Command::Facts { output } => print_facts(&config, output),
+        Command::Status { output } => print_status(&config, output),
+        Command::Transaction { directory } => run_transaction(&directory),
+    }
+}
+
+fn log_to_stderr(config: &Config) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(&config.log).context("reading the setting log")?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = builder.with_ansi(std::io::stderr().is_terminal());
+    if std::env::var_os("JOURNAL_STREAM").is_some() {
+        // The system's journal has a clock of its own.
+        builder.without_time().init();
+    } else {
+        builder.init();
+    }
+    Ok(())
+}
+
+fn run(config: Config) -> anyhow::Result<()> {
+    let coordinator = config.coordinator()?.clone();
+    let enrolled = credentials::load(&config.state_directory)?;
+    if let Some(node) = config.node.as_ref().filter(|node| **node != enrolled.node) {
+        let wrong = format!(
+            "it is {node}, the node's certificate says {}: take the setting out, or enrol again with --force",
+            enrolled.node
+        );
+        return Err(config.wrong("node", wrong).into());
+    }
+    let host = Arc::new(RealHost::new(config.state_directory.clone()));
+    let os = Os { platform: facts::platform(&*host).context("finding out what this node runs on")? };
+    let (journal, torn) = JournalFile::open(&config.state_directory)?;
+    if let Some(torn) = torn {
+        tracing::warn!(
+            line = torn.line,
+            bytes = torn.bytes,
+            "the last line of the journal was not completely written when the agent or the machine stopped; it is cut \
+             off, and what it was about is looked at again"
+        );
+    }
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"), node = %enrolled.node, fleet = %enrolled.fleet,
+        platform = %os.platform, coordinator = %coordinator, "started"
+    );
+    let setup = Setup {
+        coordinator,
+        enrolled,
+        extra_roles: config.roles,
+        reconnect_min: config.reconnect_min,
+        reconnect_max: config.reconnect_max,
+        host,
+        os,
+        journal: SharedJournal::new(journal),
+    };
+    let runtime = runtime()?;
+    let ended = runtime.block_on(async {
+        let stop = asked_to_end()?;
+        agent::notify(&[NotifyState::Ready]);
+        agent::run(setup, stop).await.map_err(anyhow::Error::from)
+    });
+    agent::notify(&[NotifyState::Stopping]);
+    // Not waited for: the worker may be in the middle of a package transaction, which goes on without the agent.
+    runtime.shutdown_background();
+    ended
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.worker_threads(2).enable_all().build().context("starting the asynchronous runtime")
+}
+
+/// Ready when the service manager or a person asks the agent to end.
+fn asked_to_end() -> anyhow::Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => tracing::info!("SIGTERM: ending; an open task goes on at the next start"),
+            _ = interrupt.recv() => tracing::info!("SIGINT: ending; an open task goes on at the next start"),
+        }
+    })
+}
+
+fn enrol(
+    config: Config,
+    token: &str,
+    coordinator: Option<Address>,
+    node: Option<NodeId>,
+    force: bool,
+) -> anyhow::Result<()> {
+    let token: JoinToken = token.parse()?;
+    let given = coordinator.clone();
+    let coordinator = match coordinator {
+        Some(coordinator) => coordinator,
+        None => config
+            .coordinator()
+            .context("without --coordinator HOST:PORT the configuration must say it")?
+            .clone(),
+    };
+    let node = match node.or_else(|| config.node.clone()) {
+        Some(node) => node,
+        None => short_host_name(&config)?,
+    };
+    let enrolled = enrol::enrol(&config.state_directory, &token, &coordinator, &node, force);
+    let fleet = runtime()?.block_on(enrolled)?;
+    println!("{node} is enrolled in fleet {fleet}.");
+    if let Some(given) = given.filter(|given| config.coordinator.as_ref() != Some(given)) {
+        println!(
+            "Set coordinator = \"{given}\" in {}, then: systemctl enable --now wavegate-agent",
+            config.file.display()
+        );
+    }
+    Ok(())
+}
+
+fn short_host_name(config: &Config) -> anyhow::Result<NodeId> {
+    let hostname = RealHost::new(config.state_directory.clone()).system().hostname.to_lowercase();
+    let short = hostname.split('.').next().unwrap_or_default();
+    NodeId::new(short).context("the host name is not a node name; give one with --node")
+}
+
+fn print_facts(config: &Config, output: Format) -> anyhow::Result<()> {
+    let host = RealHost::new(config.state_directory.clone());
+    let enrolled = credentials::load(&config.state_directory).ok().map(|enrolled| enrolled.node);
+    let node = match enrolled.or_else(|| config.node.clone()) {
+        Some(node) => node,
+        None => short_host_name(config)?,
+    };
+    let facts = facts::observe(&host, node, &config.roles).context("observing this node")?;
+    match output {
+        Format::Text => print!("{}", show::facts(&facts)),
+        Format::Json => println!("{}", serde_json::to_string_pretty(&facts)?),
+    }
+    Ok(())
+}
+
+fn print_status(config: &Config, output: Format) -> anyhow::Result<()> {
+    let path = journal::path_in(&config.state_directory);
+    let text = match std::fs::read(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            println!("There is no journal {} yet: no agent has run here.", path.display());
+            return Ok(());
+        }
+        Err(error) => return Err(error).with_context(|| format!("reading the journal {}", path.display())),
+    };
+    let reading = lines::read(&text).map_err(|source| OpenError::Damaged { path, source })?;
+    match output {
+        Format::Text => print!("{}", show::status(&reading.journal)),
+        Format::Json => println!("{}", serde_json::to_string_pretty(&reading.journal.current())?),
+    }
+    Ok(())
+}
+
+fn exit_code(error: &anyhow::Error) -> ExitCode {
+    let journal = |error: &AgentError| matches!(error, AgentError::Journal(_));
+    ExitCode::from(if error.is::<ConfigError>() {
+        3
+    } else if error.is::<CredentialsError>() {
+        4
+    } else if error.is::<OpenError>() || error.downcast_ref().is_some_and(journal) {
+        5
+    } else if error.is::<EnrolError>() {
+        6
+    } else {
+        1
+    })
+}

@@ -1,0 +1,235 @@
+//! Output of the steps of the last task, kept in memory and bounded, so that a slow or broken link never holds the
+//! runner up. It is for people: nothing depends on it, and after a restart of the agent it begins anew.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use tokio::sync::Notify;
+use wavegate_common::id::StepId;
+use wavegate_common::order::TaskKey;
+
+/// Bytes kept of one task; of a task with more the earliest go first.
+const KEPT: usize = 1 << 20;
+/// Bytes of one piece.
+const PIECE: usize = 32 << 10;
+
+/// A piece of a step's output.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Piece {
+    /// The task.
+    pub key: TaskKey,
+    /// The step.
+    pub step: StepId,
+    /// Bytes of the step's output before this piece.
+    pub offset: u64,
+    /// The bytes, at most 32 KiB.
+    pub data: Vec<u8>,
+}
+
+/// How far somebody has read. The default is the beginning.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Position {
+    key: Option<TaskKey>,
+    step: usize,
+    offset: u64,
+}
+
+/// Output of the steps of the last task that ran.
+#[derive(Debug, Default)]
+pub struct Output {
+    kept: Mutex<Kept>,
+    grown: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    key: Option<TaskKey>,
+    steps: Vec<StepOutput>,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct StepOutput {
+    step: StepId,
+    /// Bytes that were dropped from the beginning.
+    dropped: u64,
+    text: Vec<u8>,
+}
+
+impl StepOutput {
+    fn end(&self) -> u64 {
+        self.dropped + self.text.len() as u64
+    }
+}
+
+impl Output {
+    /// A step begins, maybe anew. The output of an earlier task is forgotten.
+    pub fn begin(&self, key: &TaskKey, step: &StepId) {
+        let mut kept = self.kept();
+        if kept.key.as_ref() != Some(key) {
+            *kept = Kept { key: Some(key.clone()), ..Kept::default() };
+        }
+        if kept.steps.last().is_some_and(|last| last.step == *step) {
+            let again = kept.steps.pop();
+            kept.bytes -= again.map_or(0, |step| step.text.len());
+        }
+        kept.steps.push(StepOutput { step: step.clone(), dropped: 0, text: Vec::new() });
+    }
+
+    /// A line of the step that began last.
+    pub fn line(&self, line: &str) {
+        let mut kept = self.kept();
+        if let Some(step) = kept.steps.last_mut() {
+            step.text.extend_from_slice(line.as_bytes());
+            step.text.push(b'\n');
+            kept.bytes += line.len() + 1;
+            kept.drop_the_earliest();
+        }
+        drop(kept);
+        self.grown.notify_one();
+    }
+
+    /// The next piece for somebody who has read up to `position`, which moves on behind it; `None` at the end.
+    pub fn next_piece(&self, position: &mut Position) -> Option<Piece> {
+        let kept = self.kept();
+        if position.key != kept.key {
+            *position = Position { key: kept.key.clone(), ..Position::default() };
+        }
+        let key = kept.key.clone()?;
+        loop {
+            let step = kept.steps.get(position.step)?;
+            position.offset = position.offset.max(step.dropped);
+            if position.offset < step.end() {
+                let offset = position.offset;
+                let text = &step.text[usize::try_from(offset - step.dropped).unwrap_or(usize::MAX)..];
+                let data = text[..text.len().min(PIECE)].to_vec();
+                position.offset += data.len() as u64;
+                return Some(Piece { key, step: step.step.clone(), offset, data });
+            }
+            if position.step + 1 == kept.steps.len() {
+                return None;
+            }
+            (position.step, position.offset) = (position.step + 1, 0);
+        }
+    }
+
+    /// Whether there is a piece behind `position`.
+    #[must_use]
+    pub fn goes_on(&self, position: &Position) -> bool {
+        self.next_piece(&mut position.clone()).is_some()
+    }
+
+    /// The position behind all that there is.
+    #[must_use]
+    pub fn end(&self) -> Position {
+        let kept = self.kept();
+        let step = kept.steps.len().saturating_sub(1);
+        Position { key: kept.key.clone(), step, offset: kept.steps.last().map_or(0, StepOutput::end) }
+    }
+
+    /// Comes back when there is more output than at the last call.
+    pub async fn grown(&self) {
+        self.grown.notified().await;
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Kept {
+    fn drop_the_earliest(&mut self) {
+        for step in &mut self.steps {
+            // A quarter more than need be goes, so that the rest is not moved at every line.
+            let Some(over) = self.bytes.checked_sub(KEPT).filter(|over| *over > 0) else { return };
+            let going = step.text.len().min(over + KEPT / 4);
+            step.text.drain(..going);
+            step.dropped += going as u64;
+            self.bytes -= going;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wavegate_common::id::{NodeId, RolloutId};
+    use wavegate_common::platform::Stage;
+
+    fn key(attempt: u32) -> TaskKey {
+        let (rollout, node) = (RolloutId::new("r1").expect("an id"), NodeId::new("n1").expect("a name"));
+        TaskKey { rollout, stage: Stage::Compute, node, attempt }
+    }
+
+    fn step(name: &str) -> StepId {
+        StepId::new(name).expect("an id")
+    }
+
+    fn read(output: &Output, position: &mut Position) -> Vec<(String, u64, usize)> {
+        let pieces = std::iter::from_fn(|| output.next_piece(position));
+        pieces.map(|piece| (piece.step.to_string(), piece.offset, piece.data.len())).collect()
+    }
+
+    #[test]
+    fn every_reader_gets_every_piece_in_order() {
+        let output = Output::default();
+        output.begin(&key(1), &step("a"));
+        output.line("1234");
+        let mut early = Position::default();
+        assert_eq!(read(&output, &mut early), [("a".to_owned(), 0, 5)]);
+        assert!(!output.goes_on(&early));
+        output.line("56");
+        output.begin(&key(1), &step("quiet"));
+        output.begin(&key(1), &step("b"));
+        output.line(&"x".repeat(40_000));
+        assert_eq!(
+            read(&output, &mut early),
+            [("a".to_owned(), 5, 3), ("b".to_owned(), 0, 32_768), ("b".to_owned(), 32_768, 7_233)]
+        );
+        let all = read(&output, &mut Position::default());
+        assert_eq!(all[0], ("a".to_owned(), 0, 8));
+        assert_eq!(early, output.end());
+    }
+
+    #[test]
+    fn a_step_that_runs_again_begins_at_offset_0() {
+        let output = Output::default();
+        let mut position = Position::default();
+        output.begin(&key(1), &step("a"));
+        output.line("Reading package lists");
+        read(&output, &mut position);
+        output.begin(&key(1), &step("a"));
+        output.line("Reading package lists");
+        assert_eq!(read(&output, &mut position), []);
+        output.line("Done");
+        assert_eq!(read(&output, &mut position), [("a".to_owned(), 22, 5)]);
+        assert_eq!(read(&output, &mut Position::default()), [("a".to_owned(), 0, 27)]);
+    }
+
+    #[test]
+    fn a_new_task_takes_the_place_of_the_old() {
+        let output = Output::default();
+        output.begin(&key(1), &step("a"));
+        output.line("old");
+        let mut position = output.end();
+        output.begin(&key(2), &step("a"));
+        output.line("new");
+        let piece = output.next_piece(&mut position).expect("a piece");
+        assert_eq!((piece.key, piece.offset, piece.data), (key(2), 0, b"new\n".to_vec()));
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded_and_offsets_stay_true() {
+        let output = Output::default();
+        output.begin(&key(1), &step("a"));
+        let line = "y".repeat(999);
+        (0..1500).for_each(|_| output.line(&line));
+        output.begin(&key(1), &step("b"));
+        (0..10).for_each(|_| output.line(&line));
+        assert!(output.kept().bytes <= KEPT);
+        let pieces = read(&output, &mut Position::default());
+        let a: Vec<_> = pieces.iter().filter(|(step, ..)| step == "a").collect();
+        assert!(a[0].1 > 0);
+        assert!(a.windows(2).all(|two| two[0].1 + two[0].2 as u64 == two[1].1));
+        let last = a.last().expect("a piece");
+        assert_eq!(last.1 + last.2 as u64, 1_500_000);
+    }
+}

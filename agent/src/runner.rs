@@ -1,0 +1,189 @@
+//! Runs the open task of a journal to its end: record, check, apply, verify, record. What comes next is the journal's
+//! decision alone, so a runner that was killed anywhere is taken up by the next one. Threads and panics are `worker`'s.
+
+use crate::action::{self, Check, Context, Forecast};
+use crate::host::Host;
+use crate::journal::{AppendError, Store};
+use crate::os::Os;
+use std::time::Duration;
+use wavegate_common::action::Action;
+use wavegate_common::id::StepId;
+use wavegate_common::journal::{Journal, Next, Record, TaskInJournal};
+use wavegate_common::order::{PlannedStep, TaskKey, TaskOrder, Work};
+use wavegate_common::outcome::{Outcome, StepError};
+use wavegate_common::platform::Stage;
+
+/// What somebody who looks on may want to know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress<'a> {
+    /// The journal has something new about this task.
+    Recorded(&'a TaskKey),
+    /// A step begins.
+    Step(&'a TaskKey, &'a StepId),
+    /// A line of output of the step that began last.
+    Line(&'a str),
+}
+
+/// The machine that a task runs on.
+#[derive(Clone, Copy)]
+pub struct Machine<'a> {
+    /// The door to it.
+    pub host: &'a dyn Host,
+    /// The conventions of its operating system.
+    pub os: &'a Os,
+}
+
+/// Runs the open task to its end; does nothing if none is open.
+///
+/// # Errors
+/// [`AppendError`] if a record can't get to disk. Nothing is done without its record, so the task stands still; called
+/// again, it goes on as after a crash: the step in question is looked at again.
+pub fn advance(
+    store: &impl Store,
+    machine: Machine<'_>,
+    tell: &mut dyn FnMut(Progress<'_>),
+) -> Result<(), AppendError> {
+    while let Some((order, next)) = store.read(open_task) {
+        let key = &order.key;
+        match next {
+            Next::Idle => return Ok(()),
+            Next::Step { index, .. } => run_step(store, machine, &order, &order.steps[index], tell)?,
+            Next::End { result } => {
+                store.append(&Record::TaskEnded { key: key.clone(), result, at: machine.host.now() })?;
+                tracing::info!(task = %key, ?result, "task ended");
+            }
+        }
+        tell(Progress::Recorded(key));
+    }
+    Ok(())
+}
+
+/// The name of a step's transaction: the same after a crash, different for every attempt and step. A `:` is in none
+/// of its parts, and it is a file name.
+#[must_use]
+pub fn transaction_name(key: &TaskKey, step: &StepId) -> String {
+    format!("{}:{}:{}:{step}", key.rollout, key.stage, key.attempt)
+}
+
+fn open_task(journal: &Journal) -> Option<(TaskOrder, Next)> {
+    match journal.next() {
+        Next::Idle => None,
+        next @ (Next::Step { .. } | Next::End { .. }) => Some((journal.current()?.order.clone(), next)),
+    }
+}
+
+fn run_step(
+    store: &impl Store,
+    machine: Machine<'_>,
+    order: &TaskOrder,
+    step: &PlannedStep,
+    tell: &mut dyn FnMut(Progress<'_>),
+) -> Result<(), AppendError> {
+    let (key, id) = (&order.key, &step.id);
+    let outcome = match &step.work {
+        Work::Skip { reason } => Outcome::Skipped { reason: reason.clone() },
+        Work::Run { action, timeout_s } => {
+            // Asked before this start is recorded, which would look like the one that was interrupted.
+            let unsettled = store.read(|journal| unsettled(journal, key.stage, id));
+            store.append(&Record::StepStarted {
+                key: key.clone(),
+                step: id.clone(),
+                at: machine.host.now(),
+            })?;
+            tell(Progress::Recorded(key));
+            tell(Progress::Step(key, id));
+            let changed_at = |step: &StepId| store.read(|journal| journal.changed_at(key.stage, step));
+            let mut cx = Context {
+                host: machine.host,
+                os: machine.os,
+                transaction: transaction_name(key, id),
+                timeout: Duration::from_secs(*timeout_s),
+                output: &mut |line| tell(Progress::Line(line)),
+                changed_at: &changed_at,
+                forecast: &Forecast::default(),
+            };
+            work(action, &mut cx, unsettled)
+        }
+    };
+    tracing::info!(task = %key, step = %id, %outcome, "step ended");
+    store.append(&Record::StepEnded { key: key.clone(), step: id.clone(), at: machine.host.now(), outcome })
+}
+
+/// Check, then apply, which verifies.
+fn work(action: &Action, cx: &mut Context<'_>, unsettled: Option<Unsettled>) -> Outcome {
+    let began = cx.host.now();
+    let limit = cx.timeout;
+    let outcome = match action::check(action, cx) {
+        Ok(Check::AlreadySo { evidence }) => already_so(action, evidence, unsettled),
+        Ok(Check::WouldChange { .. }) => {
+            let spent = Duration::from_millis(cx.host.now().millis_since(began));
+            match limit.checked_sub(spent).filter(|left| !left.is_zero()) {
+                None => Err(out_of_time(limit)),
+                Some(left) => {
+                    cx.timeout = left;
+                    action::apply(action, cx).map(|applied| Outcome::Changed {
+                        changes: applied.changes,
+                        evidence: applied.evidence,
+                    })
+                }
+            }
+        }
+        Err(error) => Err(error),
+    };
+    outcome.unwrap_or_else(|error| Outcome::Failed { error })
+}
+
+/// A node that is so already, before this start of the step touched it.
+///
+/// If the step was begun before and its outcome never got known to be good, what made the node so may well have been
+/// that beginning: killed after the work and before the record, or failed in its last look. To record `already so`
+/// then would lose the change, and with it the restart of a service that must be newer than this step
+/// (`service.restart`, `newer_than_steps`): it would go on with the old configuration and count as upgraded. So the
+/// change is recorded, with the evidence and without a list of changes, since nobody saw it happen. Where the step had
+/// not yet touched anything, this costs a restart that was not needed; the other way round nobody would notice.
+fn already_so(action: &Action, evidence: String, unsettled: Option<Unsettled>) -> Result<Outcome, StepError> {
+    let how = match unsettled {
+        Some(_) if action.is_check() => None,
+        Some(Unsettled::Interrupted) => Some("completed before the interruption"),
+        Some(Unsettled::Failed) => Some("completed by an earlier attempt"),
+        None => None,
+    };
+    Ok(match how {
+        Some(how) => Outcome::Changed { changes: Vec::new(), evidence: format!("{how}: {evidence}") },
+        None => Outcome::AlreadySo { evidence },
+    })
+}
+
+/// Why it is not known whether an earlier start of a step changed the node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unsettled {
+    /// It was started in this task and did not end.
+    Interrupted,
+    /// The last time that it ended on this node, it failed.
+    Failed,
+}
+
+fn unsettled(journal: &Journal, stage: Stage, step: &StepId) -> Option<Unsettled> {
+    let current = journal.current()?;
+    if current.started.as_ref() == Some(step) {
+        return Some(Unsettled::Interrupted);
+    }
+    let of_stage = |task: &&TaskInJournal| task.order.key.stage == stage;
+    let mut ended = journal.ended().iter().rev().filter(of_stage).flat_map(|task| &task.steps);
+    let last = ended.find(|ended| ended.step == *step)?;
+    matches!(last.outcome, Outcome::Failed { .. }).then_some(Unsettled::Failed)
+}
+
+fn out_of_time(limit: Duration) -> StepError {
+    StepError {
+        what: format!(
+            "looking at the node took longer than the {} s that the step may take",
+            limit.as_secs()
+        ),
+        output: Vec::new(),
+        next: "see in the agent's log what was slow on this node; then retry the task".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,88 @@
+//! What `wavegate-agent facts` and `wavegate-agent status` print: JSON for programs, lines for people.
+
+use std::fmt::Write;
+use wavegate_common::facts::Facts;
+use wavegate_common::journal::{Journal, Next, TaskInJournal};
+use wavegate_common::order::Work;
+use wavegate_common::outcome::Outcome;
+use wavegate_common::rollout::TaskResult;
+
+/// Facts for people.
+#[must_use]
+pub fn facts(facts: &Facts) -> String {
+    let list = |words: Vec<String>| if words.is_empty() { "none".to_owned() } else { words.join(", ") };
+    let roles = list(facts.roles.iter().map(ToString::to_string).collect());
+    let versions =
+        list(facts.versions.iter().map(|(component, version)| format!("{component} {version}")).collect());
+    let release = facts.release.map_or_else(|| "no Neutron found".to_owned(), |release| release.to_string());
+    let lines = [
+        ("node", facts.node.to_string()),
+        ("host name", facts.hostname.clone()),
+        (
+            "platform",
+            format!(
+                "{} ({}, {})",
+                facts.platform.pretty_name, facts.platform.package_manager, facts.platform.service_manager
+            ),
+        ),
+        ("kernel", facts.kernel.clone()),
+        ("roles", roles),
+        ("versions", versions),
+        ("OpenStack", release),
+        ("DHCP agent", facts.dhcp_agent.to_string()),
+        ("agent", facts.agent_version.clone()),
+    ];
+    lines.iter().fold(String::new(), |mut text, (name, value)| {
+        let _ = writeln!(text, "{name:<11} {value}");
+        text
+    })
+}
+
+/// What a journal says, for people.
+#[must_use]
+pub fn status(journal: &Journal) -> String {
+    let mut text = format!("generation  {}\n", journal.generation());
+    let Some(task) = journal.current().or_else(|| journal.ended().back()) else {
+        text.push_str("task        none yet\n");
+        return text;
+    };
+    let _ = writeln!(text, "task        {}", task.order.key);
+    let _ = writeln!(text, "state       {}", state(journal, task));
+    for (index, step) in task.order.steps.iter().enumerate() {
+        let outcome = match task.steps.get(index) {
+            Some(ended) => ended.outcome.to_string(),
+            None if task.started.as_ref() == Some(&step.id) => "running".to_owned(),
+            None if task.result.is_some() => "not tried".to_owned(),
+            None => "to come".to_owned(),
+        };
+        let _ = writeln!(text, "{:>4}  {:<28} {outcome}", index + 1, step.id.as_str());
+        if let Some(Outcome::Failed { error }) = task.steps.get(index).map(|ended| &ended.outcome) {
+            error.output.iter().for_each(|line| {
+                let _ = writeln!(text, "        | {line}");
+            });
+            let _ = writeln!(text, "        next: {}", error.next);
+        }
+    }
+    text
+}
+
+fn state(journal: &Journal, task: &TaskInJournal) -> String {
+    let told = if task.acknowledged {
+        "the coordinator has it in its log"
+    } else {
+        "the coordinator does not know yet"
+    };
+    match (task.result, journal.next()) {
+        (Some(TaskResult::Finished), _) => format!("finished; {told}"),
+        (Some(TaskResult::Failed), _) => format!("failed; {told}"),
+        (None, Next::Step { index, .. }) => {
+            let step = &task.order.steps[index];
+            let action = match &step.work {
+                Work::Run { action, .. } => action.name(),
+                Work::Skip { .. } => "skip",
+            };
+            format!("step {} of {}: {} ({action})", index + 1, task.order.steps.len(), step.title)
+        }
+        (None, Next::End { .. } | Next::Idle) => "about to end".to_owned(),
+    }
+}

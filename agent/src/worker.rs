@@ -1,0 +1,229 @@
+//! The one thread that touches the machine: tasks, previews and observations, one after the other, so that none meets
+//! another at the package manager's lock. A panic of an action ends at this thread's jobs. Decides nothing.
+
+use crate::facts;
+use crate::host::Host;
+use crate::journal::{AppendError, SharedJournal, Store};
+use crate::os::Os;
+use crate::output::Output;
+use crate::preview;
+use crate::runner::{self, Machine, Progress};
+use std::any::Any;
+use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
+use wavegate_common::facts::Facts;
+use wavegate_common::id::{NodeId, StepId};
+use wavegate_common::journal::{Journal, Next, Record};
+use wavegate_common::order::{PlannedStep, TaskKey, Work};
+use wavegate_common::outcome::{Outcome, Preview, StepError};
+use wavegate_common::plan::StepPreview;
+use wavegate_common::platform::{Role, Stage};
+
+/// How long to wait before a record that did not get to disk is tried again.
+const RETRY_APPEND: Duration = Duration::from_secs(5);
+
+/// Something to do on the machine.
+#[derive(Debug)]
+pub enum Job {
+    /// Run the open task of the journal to its end, if there is one, and observe the node after it.
+    Advance,
+    /// Observe the node.
+    Observe,
+    /// Say what steps would change.
+    Preview(PreviewJob),
+}
+
+/// A preview that was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PreviewJob {
+    /// The request's id.
+    pub request: u64,
+    /// The stage of the steps.
+    pub stage: Stage,
+    /// The steps.
+    pub steps: Vec<PlannedStep>,
+}
+
+/// A preview that was made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PreviewDone {
+    /// The request's id.
+    pub request: u64,
+    /// The stage of the steps.
+    pub stage: Stage,
+    /// What each would do.
+    pub previews: Vec<StepPreview>,
+}
+
+/// What the worker tells.
+#[derive(Debug)]
+pub enum Told {
+    /// The journal has something new about this task.
+    Recorded(TaskKey),
+    /// The node was observed, or could not be: the reason.
+    Observed(Result<Box<Facts>, String>),
+    /// A preview is ready.
+    Previewed(PreviewDone),
+    /// A record can't get to disk for good.
+    JournalLost(AppendError),
+    /// The worker has ended without being asked to.
+    Ended,
+}
+
+/// What the worker works with.
+pub struct Tools {
+    /// The machine.
+    pub host: Arc<dyn Host>,
+    /// The conventions of its operating system.
+    pub os: Os,
+    /// The node, for its facts.
+    pub node: NodeId,
+    /// Roles that the configuration adds.
+    pub extra_roles: BTreeSet<Role>,
+    /// The journal.
+    pub journal: SharedJournal,
+    /// Where output of steps goes.
+    pub output: Arc<Output>,
+}
+
+/// Starts the thread. It ends when the returned end of its queue is dropped or `tell` says `false`, after the job
+/// that it is at.
+///
+/// # Errors
+/// If the system has no thread left.
+pub fn start(tools: Tools, tell: impl Fn(Told) -> bool + Send + 'static) -> std::io::Result<Sender<Job>> {
+    let (queue, jobs) = channel();
+    std::thread::Builder::new().name("worker".to_owned()).spawn(move || {
+        let tell = Teller(tell);
+        run(&tools, &jobs, &tell.0);
+    })?;
+    Ok(queue)
+}
+
+/// Says so when the thread ends, however it does.
+struct Teller<F: Fn(Told) -> bool>(F);
+
+impl<F: Fn(Told) -> bool> Drop for Teller<F> {
+    fn drop(&mut self) {
+        (self.0)(Told::Ended);
+    }
+}
+
+fn run(tools: &Tools, jobs: &Receiver<Job>, tell: &dyn Fn(Told) -> bool) {
+    while let Ok(job) = jobs.recv() {
+        let goes_on = match job {
+            Job::Advance => advance(tools, tell) && tell(observe(tools)),
+            Job::Observe => tell(observe(tools)),
+            // What the node looks like goes along, so that a plan is never made from facts that are older than its previews.
+            Job::Preview(job) => tell(observe(tools)) && tell(Told::Previewed(look(tools, job))),
+        };
+        if !goes_on {
+            return;
+        }
+    }
+}
+
+/// Runs the open task to its end; `false` if the worker is to end.
+fn advance(tools: &Tools, tell: &dyn Fn(Told) -> bool) -> bool {
+    loop {
+        let ran = caught(|| {
+            let mut on_progress = |progress: Progress<'_>| match progress {
+                Progress::Recorded(key) => {
+                    tell(Told::Recorded(key.clone()));
+                }
+                Progress::Step(key, step) => tools.output.begin(key, step),
+                Progress::Line(line) => tools.output.line(line),
+            };
+            let machine = Machine { host: &*tools.host, os: &tools.os };
+            runner::advance(&tools.journal, machine, &mut on_progress)
+        });
+        let recorded = match ran {
+            Ok(recorded) => recorded,
+            Err(message) => match fail_step(tools, &message) {
+                Some(recorded) => recorded,
+                None => return false,
+            },
+        };
+        match recorded {
+            Ok(()) if tools.journal.read(Journal::next) == Next::Idle => return true,
+            Ok(()) => {}
+            Err(AppendError::Closed) => return false,
+            Err(error) if error.can_be_tried_again() => {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "the task stands still until this is solved"
+                );
+                tools.host.sleep(RETRY_APPEND);
+            }
+            Err(error) => {
+                tell(Told::JournalLost(error));
+                return false;
+            }
+        }
+    }
+}
+
+/// A panic in the middle of a step is the failure of that step; `None` if there is no step that could fail.
+fn fail_step(tools: &Tools, message: &str) -> Option<Result<(), AppendError>> {
+    let current = tools.journal.read(|journal| {
+        let task = journal.current()?;
+        Some((task.order.key.clone(), task.started.clone()?))
+    });
+    let Some((key, step)) = current else {
+        tracing::error!(
+            message,
+            "the runner panicked outside a step: a defect of wavegate, please report it"
+        );
+        return None;
+    };
+    tracing::error!(task = %key, %step, message, "the step panicked: a defect of wavegate, please report it");
+    let outcome = Outcome::Failed { error: defect(message) };
+    Some(tools.journal.append(&Record::StepEnded { key, step, at: tools.host.now(), outcome }))
+}
+
+fn observe(tools: &Tools) -> Told {
+    let facts = caught(|| facts::observe(&*tools.host, tools.node.clone(), &tools.extra_roles));
+    Told::Observed(match facts {
+        Ok(Ok(facts)) => Ok(Box::new(facts)),
+        Ok(Err(error)) => Err(format!("{error:#}")),
+        Err(message) => Err(defect(&message).what),
+    })
+}
+
+fn look(tools: &Tools, job: PreviewJob) -> PreviewDone {
+    let PreviewJob { request, stage, steps } = job;
+    let changed_at = |step: &StepId| tools.journal.read(|journal| journal.changed_at(stage, step));
+    let previews = caught(|| preview::preview(&steps, &*tools.host, &tools.os, &changed_at));
+    let previews = previews.unwrap_or_else(|message| {
+        let runs = steps.iter().filter(|step| matches!(step.work, Work::Run { .. }));
+        let preview = Preview::Blocked { error: defect(&message) };
+        runs.map(|step| StepPreview { step: step.id.clone(), preview: preview.clone() }).collect()
+    });
+    PreviewDone { request, stage, previews }
+}
+
+fn defect(message: &str) -> StepError {
+    StepError {
+        what: format!("the agent itself failed: {message}"),
+        output: Vec::new(),
+        next: "this is a defect of wavegate: report it with the agent's log of this node; look at the node before \
+               you retry"
+            .to_owned(),
+    }
+}
+
+/// Runs something that may panic; the panic's message is the error. What unwinds without a message is no panic but
+/// somebody ending this thread, and goes on.
+fn caught<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+    // What a panic can leave half-changed lives behind locks that are sound at every line: journal, output, host.
+    catch_unwind(AssertUnwindSafe(work)).map_err(|payload: Box<dyn Any + Send>| {
+        match (payload.downcast_ref::<&str>(), payload.downcast_ref::<String>()) {
+            (Some(text), _) => (*text).to_owned(),
+            (_, Some(text)) => text.clone(),
+            (None, None) => resume_unwind(payload),
+        }
+    })
+}
