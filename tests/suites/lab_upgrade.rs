@@ -8,18 +8,14 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use wavegate_tests::demo::{self, Snapshot};
 use wavegate_tests::deploy::{SITE_FILE, SOON, UPGRADE, Wavegate, journal};
-use wavegate_tests::lab::{Family, Fleet, FleetSpec, Lab, Node, Role, require, wait_until};
+use wavegate_tests::lab::{Family, Fleet, FleetSpec, Lab, Node, Role, wait_until};
 
 const STAGES: [&str; 3] = ["etcd", "compute", "control"];
 
 /// A fleet, unless the environment says that there is no lab here.
 fn boot(spec: FleetSpec) -> Result<Option<Fleet>> {
-    if std::env::var_os("WAVEGATE_NO_LAB").is_some() {
-        println!("skipped: WAVEGATE_NO_LAB is set");
-        return Ok(None);
-    }
-    require()?;
-    Fleet::boot(&Lab::prepare()?, spec).map(Some)
+    let Some(lab) = Lab::for_suite()? else { return Ok(None) };
+    Fleet::boot(&lab, spec).map(Some)
 }
 
 fn small(name: &str) -> FleetSpec {

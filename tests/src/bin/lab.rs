@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
+use wavegate_tests::demo;
 use wavegate_tests::lab::{Fleet, FleetSpec, Lab, requirements};
 
 #[derive(Parser)]
@@ -33,6 +34,15 @@ enum Verb {
         /// The fleet's name
         #[arg(long, default_value = "demo")]
         name: String,
+        /// End every fleet of this lab
+        #[arg(long, conflicts_with = "name")]
+        all: bool,
+    },
+    /// Boot the default fleet, install wavegate, upgrade it, and show before and after
+    Demo {
+        /// Leave the fleet up afterwards
+        #[arg(long)]
+        keep: bool,
     },
     /// Run a command on a node
     Exec {
@@ -75,7 +85,14 @@ fn run(verb: Verb) -> Result<ExitCode> {
             Fleet::boot(&Lab::prepare()?, FleetSpec::standard(&name))?.keep()?;
             list()
         }
-        Verb::Down { name } => Fleet::down(&name).map(|()| ExitCode::SUCCESS),
+        Verb::Down { all: true, .. } => {
+            for state in Fleet::list()? {
+                Fleet::down(&state.spec.name)?;
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        Verb::Down { name, all: false } => Fleet::down(&name).map(|()| ExitCode::SUCCESS),
+        Verb::Demo { keep } => demo::run(keep).map(|()| ExitCode::SUCCESS),
         Verb::Exec { name, node, command } => {
             exec(&name, &node, &command.iter().map(String::as_str).collect::<Vec<_>>())
         }
