@@ -1,0 +1,199 @@
+//! Asking the coordinator for a plan: the arguments that `plan` and `upgrade` share, and the wait for the nodes' answers.
+
+use super::document;
+use super::error::CliError;
+use super::output::Output;
+use super::{Invocation, render};
+use indicatif::{ProgressBar, ProgressStyle};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+use wavegate_common::platform::Stage;
+use wavegate_proto::v1;
+use wavegate_proto::v1::make_plan_response::Message;
+
+/// What a plan is made of.
+#[derive(Debug, clap::Args)]
+pub(super) struct PlanArgs {
+    /// The shipped procedure
+    #[arg(long, default_value = "calico-openstack", value_name = "NAME", conflicts_with = "procedure_file")]
+    procedure: String,
+    /// A procedure of your own, in place of a shipped one
+    #[arg(long, value_name = "FILE")]
+    procedure_file: Option<PathBuf>,
+    /// Values of the procedure's parameters (TOML)
+    #[arg(long, value_name = "FILE")]
+    parameters: Option<PathBuf>,
+    /// Value of one parameter; wins over the file. May be given more than once
+    #[arg(long, value_name = "NAME=VALUE", value_parser = setting)]
+    set: Vec<String>,
+    /// Nodes of a stage in its first wave, e.g. compute=2
+    #[arg(long, value_name = "STAGE=N", value_parser = limit)]
+    canary: Vec<(Stage, u32)>,
+    /// Nodes of a stage that may be worked on or have failed at the same time, e.g. compute=10
+    #[arg(long, value_name = "STAGE=N", value_parser = limit)]
+    max_unavailable: Vec<(Stage, u32)>,
+    /// Nodes of a stage that may fail before the rollout halts, e.g. compute=1
+    #[arg(long, value_name = "STAGE=N", value_parser = limit)]
+    errors_allowed: Vec<(Stage, u32)>,
+}
+
+fn setting(text: &str) -> Result<String, String> {
+    match text.split_once('=') {
+        Some((name, _)) if !name.is_empty() => Ok(text.to_owned()),
+        _ => Err("write NAME=VALUE".to_owned()),
+    }
+}
+
+fn limit(text: &str) -> Result<(Stage, u32), String> {
+    let (stage, number) = text.split_once('=').ok_or("write STAGE=N, e.g. compute=2")?;
+    let stage = stage.parse::<Stage>().map_err(|error| error.to_string())?;
+    Ok((stage, number.parse().map_err(|_| format!("'{number}' is no whole number, 0 or more"))?))
+}
+
+impl PlanArgs {
+    /// The request, with the files read.
+    fn request(&self) -> Result<v1::MakePlanRequest, CliError> {
+        let (procedure_file, procedure_text) = read(self.procedure_file.as_ref())?;
+        let (parameters_file, parameters_text) = read(self.parameters.as_ref())?;
+        Ok(v1::MakePlanRequest {
+            procedure: self.procedure.clone(),
+            procedure_text,
+            procedure_file,
+            parameters_text,
+            parameters_file,
+            settings: self.set.clone(),
+            limits: self.limits(),
+        })
+    }
+
+    fn limits(&self) -> Vec<v1::StageLimits> {
+        let mut limits: BTreeMap<Stage, v1::StageLimits> = BTreeMap::new();
+        let mut of = |stage: Stage, put: fn(&mut v1::StageLimits, u32), number: u32| {
+            let fresh = || v1::StageLimits { stage: stage.to_string(), ..v1::StageLimits::default() };
+            put(limits.entry(stage).or_insert_with(fresh), number);
+        };
+        self.canary.iter().for_each(|(stage, n)| of(*stage, |limits, n| limits.canary = Some(n), *n));
+        self.max_unavailable
+            .iter()
+            .for_each(|(stage, n)| of(*stage, |limits, n| limits.max_unavailable = Some(n), *n));
+        self.errors_allowed
+            .iter()
+            .for_each(|(stage, n)| of(*stage, |limits, n| limits.errors_allowed = Some(n), *n));
+        limits.into_values().collect()
+    }
+}
+
+/// A file's name and text; both empty for none.
+fn read(path: Option<&PathBuf>) -> Result<(String, String), CliError> {
+    let Some(path) = path else { return Ok(Default::default()) };
+    let text =
+        std::fs::read_to_string(path).map_err(|source| CliError::File { path: path.clone(), source })?;
+    Ok((path.display().to_string(), text))
+}
+
+/// Has a plan made. Gives the document as it came.
+///
+/// # Errors
+/// What the coordinator says against it.
+pub(super) async fn make_plan(invocation: &Invocation, args: &PlanArgs) -> Result<v1::Document, CliError> {
+    let request = args.request()?;
+    let mut answers = invocation.connect().await?.make_plan(request).await?.into_inner();
+    let wait = Wait::begin(&invocation.output);
+    while let Some(answer) = answers.message().await? {
+        match answer.message {
+            Some(Message::Plan(document)) => return Ok(document),
+            Some(Message::Progress(progress)) => wait.say(&asked(&progress)),
+            None => {}
+        }
+    }
+    Err(CliError::Incomplete("no plan came"))
+}
+
+fn asked(progress: &v1::PlanProgress) -> String {
+    let v1::PlanProgress { nodes_asked, nodes_answered, waiting_for } = progress;
+    let mut text = format!("asking the nodes what would change: {nodes_answered} of {nodes_asked} answered");
+    if !waiting_for.is_empty() {
+        text.push_str(&format!(", waiting for {}", document::printable(&waiting_for.join(", "))));
+    }
+    render::cut(&text, super::output::width().saturating_sub(2))
+}
+
+/// The wait, shown where somebody looks on.
+struct Wait(Option<ProgressBar>);
+
+impl Wait {
+    fn begin(output: &Output) -> Self {
+        Self(output.live.then(|| {
+            let bar = ProgressBar::new_spinner().with_style(ProgressStyle::default_spinner());
+            bar.enable_steady_tick(Duration::from_millis(120));
+            bar.set_message("asking the nodes what would change");
+            bar
+        }))
+    }
+
+    fn say(&self, text: &str) {
+        if let Some(bar) = &self.0 {
+            bar.set_message(text.to_owned());
+        }
+    }
+}
+
+impl Drop for Wait {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.0 {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        plan: PlanArgs,
+    }
+
+    fn args(line: &str) -> PlanArgs {
+        Line::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{error}")).plan
+    }
+
+    #[test]
+    fn limits_of_a_stage_are_put_together() {
+        let args = args(
+            "plan --canary compute=2 --max-unavailable compute=5 --errors-allowed control=1 --canary compute=3",
+        );
+        let limits = args.limits();
+        let compute = v1::StageLimits {
+            stage: "compute".into(),
+            canary: Some(3),
+            max_unavailable: Some(5),
+            errors_allowed: None,
+        };
+        assert_eq!(limits[0], compute);
+        assert_eq!(
+            (limits[1].stage.as_str(), limits[1].errors_allowed, limits.len()),
+            ("control", Some(1), 2)
+        );
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_named() {
+        let error = args("plan --parameters /nowhere/site.toml").request().expect_err("no file").to_string();
+        assert_eq!(error, "/nowhere/site.toml cannot be read");
+    }
+
+    #[test]
+    fn the_wait_names_who_has_not_answered() {
+        let progress = v1::PlanProgress {
+            nodes_asked: 3,
+            nodes_answered: 2,
+            waiting_for: vec!["compute-2\u{1b}".into()],
+        };
+        insta::assert_snapshot!(asked(&progress), @"asking the nodes what would change: 2 of 3 answered, waiting for compute-2�");
+    }
+}

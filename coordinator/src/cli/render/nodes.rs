@@ -1,0 +1,109 @@
+//! The fleet as people read it: `wavegate nodes`.
+
+use super::{Look, Tone, cell, counted, time};
+use crate::status::view::NodeStatus;
+use wavegate_common::facts::{Component, DhcpAgent};
+use wavegate_common::id::Timestamp;
+use wavegate_common::rollout::Link;
+
+const COMPONENTS: [(Component, &str); 5] = [
+    (Component::Etcd, "ETCD"),
+    (Component::Felix, "FELIX"),
+    (Component::NetworkingCalico, "NETWORKING-CALICO"),
+    (Component::Neutron, "NEUTRON"),
+    (Component::Dnsmasq, "DNSMASQ"),
+];
+
+/// The nodes: a table of what they are, and one of what is installed on them.
+#[must_use]
+pub fn nodes(nodes: &[NodeStatus], now: Timestamp, look: &Look) -> String {
+    if nodes.is_empty() {
+        return "No node has enrolled yet. Make a token (wavegate token create) and give it to an agent.\n"
+            .to_owned();
+    }
+    let online = nodes.iter().filter(|node| node.link.is_online()).count();
+    let summary = format!("{}, {online} online\n", counted(nodes.len(), "node"));
+    [summary, machines(nodes, now, look), versions(nodes, look)].join("\n")
+}
+
+fn machines(nodes: &[NodeStatus], now: Timestamp, look: &Look) -> String {
+    let mut table = look.table(&["NODE", "LINK", "ROLES", "PLATFORM", "RELEASE", "DHCP AGENT", "AGENT"]);
+    for node in nodes {
+        let roles = node.roles.iter().map(|role| role.as_str()).collect::<Vec<_>>().join(", ");
+        let dhcp_agent = match node.dhcp_agent {
+            Some(DhcpAgent::Both) => cell(Tone::Bad, DhcpAgent::Both),
+            other => cell(Tone::Plain, or_dash(other)),
+        };
+        table.add_row([
+            cell(Tone::Plain, &node.node),
+            link(node.link, now),
+            cell(Tone::Plain, if roles.is_empty() { "-" } else { &roles }),
+            cell(Tone::Plain, or_dash(node.platform.as_ref())),
+            cell(Tone::Plain, or_dash(node.release)),
+            dhcp_agent,
+            cell(Tone::Plain, or_dash(node.agent_version.as_ref())),
+        ]);
+    }
+    look.lay_out(table, 0)
+}
+
+fn link(link: Link, now: Timestamp) -> comfy_table::Cell {
+    match link {
+        Link::Online { .. } => cell(Tone::Good, "online"),
+        Link::Offline { since } if since == Timestamp::default() => cell(Tone::Bad, "offline"),
+        Link::Offline { since } => {
+            cell(Tone::Bad, format!("offline {}", time::duration(now.millis_since(since))))
+        }
+    }
+}
+
+/// Only columns that some node has something for.
+fn versions(nodes: &[NodeStatus], look: &Look) -> String {
+    let installed = |component| nodes.iter().any(|node| node.versions.contains_key(&component));
+    let shown: Vec<_> = COMPONENTS.into_iter().filter(|(component, _)| installed(*component)).collect();
+    if shown.is_empty() {
+        return String::new();
+    }
+    let header: Vec<&str> = std::iter::once("NODE").chain(shown.iter().map(|(_, name)| *name)).collect();
+    let mut table = look.table(&header);
+    for node in nodes.iter().filter(|node| !node.versions.is_empty()) {
+        let of = |component: &Component| node.versions.get(component).map_or("-", String::as_str);
+        table.add_row(
+            std::iter::once(node.node.as_str()).chain(shown.iter().map(|(component, _)| of(component))),
+        );
+    }
+    look.lay_out(table, 0)
+}
+
+fn or_dash<T: ToString>(value: Option<T>) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| value.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples;
+    use super::*;
+
+    #[test]
+    fn the_fleet() {
+        insta::assert_snapshot!(nodes(&samples::nodes(), samples::at(200), &samples::look()), @r"
+        7 nodes, 5 online
+
+        NODE       LINK                ROLES        PLATFORM                    RELEASE  DHCP AGENT  AGENT
+        compute-1  online              etcd-proxy,  ubuntu 14.04, apt/upstart   kilo     neutron     0.1.0
+                                       compute
+        compute-2  online              compute      centos 7, yum/systemd       kilo     neutron     0.1.0
+        compute-3  offline 2 min       compute      centos 7, yum/systemd       kilo     neutron     0.1.0
+        control-1  online              control      ubuntu 14.04, apt/upstart   kilo     -           0.1.0
+        deploy-1   online              -            ubuntu 14.04, apt/upstart   -        -           0.1.0
+        etcd-1     online              etcd-member  ubuntu 14.04, apt/upstart   kilo     -           0.1.0
+        compute-4  offline 3 min 20 s  -            -                           -        -           -
+
+        NODE       FELIX         DNSMASQ
+        compute-1  1.4.5~trusty  2.68-1ubuntu0.1
+        compute-2  1.4.5~trusty  2.68-1ubuntu0.1
+        compute-3  1.4.5~trusty  2.68-1ubuntu0.1
+        ");
+        insta::assert_snapshot!(nodes(&[], samples::at(0), &samples::look()), @"No node has enrolled yet. Make a token (wavegate token create) and give it to an agent.");
+    }
+}

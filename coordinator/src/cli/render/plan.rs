@@ -1,0 +1,250 @@
+//! A plan as people read it: stage, wave, node, step, and what each step would change. Its short form is `digest`'s.
+
+mod digest;
+mod problems;
+
+pub use digest::digest;
+pub use problems::problems;
+
+use super::{Look, Tone, cell, change_text, counted, time};
+use std::collections::BTreeMap;
+use wavegate_common::id::NodeId;
+use wavegate_common::order::{PlannedStep, Work};
+use wavegate_common::outcome::Preview;
+use wavegate_common::plan::{Limits, Plan, PlannedNode, StagePlan};
+use wavegate_common::procedure::{Procedure, Value, shipped};
+
+/// The whole plan.
+#[must_use]
+pub fn plan(plan: &Plan, look: &Look) -> String {
+    let mut text = header(plan, look);
+    for stage in &plan.body.stages {
+        text.push('\n');
+        text.push_str(&stage_of(plan, stage, look));
+    }
+    text.push('\n');
+    text.push_str(&idle(plan, look));
+    text.push_str(&totals(plan));
+    text.push_str(&problems(&plan.body.problems, look));
+    if plan.body.problems.is_empty() {
+        text.push_str(&format!("Start it with: wavegate start {}\n", plan.id));
+    }
+    text
+}
+
+/// What the plan is, and the parameters that its site has set.
+fn header(plan: &Plan, look: &Look) -> String {
+    let body = &plan.body;
+    let made = format!("made {} by {}", time::moment(body.created_at, look), body.created_by);
+    let name = look.paint(Tone::Heading, &format!("Plan {}", plan.id));
+    let mut text = format!("{name}: procedure {} {}, {made}\n", body.procedure, body.procedure_version);
+    for (name, value) in set_by_site(plan) {
+        text.push_str(&look.paragraph(&format!("{name} = {value}"), 2));
+    }
+    text
+}
+
+/// The parameters that differ from the defaults; all of them if the procedure is not one that ships with this program.
+fn set_by_site(plan: &Plan) -> BTreeMap<&String, &Value> {
+    let known = shipped(&plan.body.procedure).and_then(|(file, text)| Procedure::parse(file, text).ok());
+    let known = known.filter(|procedure| procedure.digest == plan.body.procedure_digest);
+    let default = |name: &String| known.as_ref()?.parameters.get(name)?.default.as_ref();
+    plan.body.parameters.iter().filter(|(name, value)| default(name) != Some(value)).collect()
+}
+
+fn stage_of(plan: &Plan, stage: &StagePlan, look: &Look) -> String {
+    let title = look.paint(Tone::Heading, &format!("Stage {}", stage.stage));
+    if stage.tasks.is_empty() {
+        return format!("{title}: no nodes\n");
+    }
+    let nodes = counted(stage.tasks.len(), "node");
+    let mut text = format!("{title}: {nodes}, {}\n", limits(stage));
+    for (index, wave) in stage.waves.iter().enumerate() {
+        let canary = if index == 0 { ", the canary" } else { "" };
+        text.push_str(&format!("  Wave {} of {}{canary}\n", index + 1, stage.waves.len()));
+        for node in wave {
+            text.push_str(&format!("    {node}{}\n", described(plan.body.nodes.get(node))));
+            text.push_str(&task_of(plan, stage, node, look));
+        }
+    }
+    text
+}
+
+fn described(node: Option<&PlannedNode>) -> String {
+    let Some(node) = node else { return String::new() };
+    let release = node.release.map_or_else(String::new, |release| format!(", {release}"));
+    format!(" ({}{release})", node.platform)
+}
+
+/// `2 waves, at most 1 at a time, halts at the first failure`
+fn limits(stage: &StagePlan) -> String {
+    let Limits { max_unavailable, errors_allowed, .. } = stage.limits;
+    let halts = match errors_allowed {
+        0 => "halts at the first failure".to_owned(),
+        allowed => format!("halts at more than {}", counted(allowed as usize, "failure")),
+    };
+    format!("{}, at most {max_unavailable} at a time, {halts}", counted(stage.waves.len(), "wave"))
+}
+
+fn task_of(plan: &Plan, stage: &StagePlan, node: &NodeId, look: &Look) -> String {
+    let mut table = look.bare_table();
+    for step in stage.tasks.get(node).into_iter().flatten() {
+        let (tone, word, details) = foreseen(step, preview_of(plan, stage, node, step));
+        let text = std::iter::once(step.title.clone()).chain(details).collect::<Vec<_>>().join("\n");
+        table.add_row([cell(tone, word), cell(if tone == Tone::Faint { tone } else { Tone::Plain }, text)]);
+    }
+    look.lay_out(table, 6)
+}
+
+fn preview_of<'p>(
+    plan: &'p Plan,
+    stage: &StagePlan,
+    node: &NodeId,
+    step: &PlannedStep,
+) -> Option<&'p Preview> {
+    let previews = plan.body.previews.get(&stage.stage)?.get(node)?;
+    previews.iter().find(|preview| preview.step == step.id).map(|preview| &preview.preview)
+}
+
+/// A step's word, and the lines under its title.
+fn foreseen(step: &PlannedStep, preview: Option<&Preview>) -> (Tone, &'static str, Vec<String>) {
+    match (&step.work, preview) {
+        (Work::Skip { reason }, _) => (Tone::Faint, "skip", vec![format!("because {reason}")]),
+        (Work::Run { .. }, Some(Preview::WouldChange { changes })) => (
+            Tone::Busy,
+            "change",
+            changes.iter().map(|change| format!("- {}", change_text(change))).collect(),
+        ),
+        (Work::Run { .. }, Some(Preview::AlreadySo { evidence })) => {
+            (Tone::Faint, "already so", vec![evidence.clone()])
+        }
+        (Work::Run { .. }, Some(Preview::WouldCheck)) => (Tone::Plain, "check", Vec::new()),
+        (Work::Run { .. }, Some(Preview::Blocked { error })) => {
+            (Tone::Bad, "blocked", vec![error.what.clone(), format!("to do: {}", error.next)])
+        }
+        (Work::Run { action, .. }, None) if action.is_check() => (Tone::Plain, "check", Vec::new()),
+        (Work::Run { action, .. }, None) => (Tone::Bad, "not foreseen", vec![action.to_string()]),
+    }
+}
+
+/// The nodes that no stage works on.
+fn idle(plan: &Plan, look: &Look) -> String {
+    let works_on = |node: &NodeId| plan.body.stages.iter().any(|stage| stage.tasks.contains_key(node));
+    let idle: Vec<&str> = plan.body.nodes.keys().filter(|node| !works_on(node)).map(NodeId::as_str).collect();
+    if idle.is_empty() {
+        return String::new();
+    }
+    look.paragraph(&format!("No stage works on {}.", idle.join(", ")), 0)
+}
+
+/// How much the plan would change, in a sentence.
+fn totals(plan: &Plan) -> String {
+    let previews = plan.body.previews.values().flatten();
+    let (mut steps, mut nodes) = (0, std::collections::BTreeSet::new());
+    for (node, previews) in previews {
+        let changing =
+            previews.iter().filter(|step| matches!(step.preview, Preview::WouldChange { .. })).count();
+        steps += changing;
+        if changing > 0 {
+            nodes.insert(node);
+        }
+    }
+    let of = plan.body.nodes.len();
+    match steps {
+        0 => format!("Nothing would be changed: as far as can be seen, all {of} nodes are already so.\n"),
+        _ => format!(
+            "{} would change something, on {} of {}.\n",
+            counted(steps, "step"),
+            nodes.len(),
+            counted(of, "node")
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples;
+
+    #[test]
+    fn a_fresh_plan_of_a_mixed_fleet() {
+        insta::assert_snapshot!(super::plan(&samples::plan(), &samples::look()), @r"
+        Plan 0a1b2c3d4e5f: procedure calico-openstack 1, made 2026-11-22T12:00:00+00:00 by alice
+          dist_upgrade = false
+          etcd_packages = etcd=2.3.8
+
+        Stage etcd: 2 nodes, 2 waves, at most 1 at a time, halts at the first failure
+          Wave 1 of 2, the canary
+            etcd-1 (ubuntu 14.04, apt/upstart, kilo)
+              change  Install etcd
+                      - etcd 2.3.7 -> 2.3.8
+              check   etcd answers and is healthy
+          Wave 2 of 2
+            compute-1 (ubuntu 14.04, apt/upstart, kilo)
+              already so  Install etcd
+                          etcd 2.3.8 is installed
+              check       etcd answers and is healthy
+
+        Stage compute: 3 nodes, 2 waves, at most 2 at a time, halts at the first failure
+          Wave 1 of 2, the canary
+            compute-1 (ubuntu 14.04, apt/upstart, kilo)
+              change      Install Calico's compute packages
+                          - calico-felix 1.4.5~trusty -> 1.4.6~trusty
+                          - calico-common not installed -> 1.4.6~trusty
+              change      Restart Felix
+                          - calico-felix: restarted
+              already so  Stop Neutron's DHCP agent and keep it down
+                          neutron-dhcp-agent is not installed
+              skip        Install Calico's DHCP agent
+                          because the node's OpenStack release kilo is before liberty
+              check       Felix reports the installed version
+          Wave 2 of 2
+            compute-2 (centos 7, yum/systemd, kilo)
+              change      Install Calico's compute packages
+                          - calico-felix 1.4.5~trusty -> 1.4.6~trusty
+                          - calico-common not installed -> 1.4.6~trusty
+              change      Restart Felix
+                          - calico-felix: restarted
+              already so  Stop Neutron's DHCP agent and keep it down
+                          neutron-dhcp-agent is not installed
+              skip        Install Calico's DHCP agent
+                          because the node's OpenStack release kilo is before liberty
+              check       Felix reports the installed version
+            compute-3 (centos 7, yum/systemd, kilo)
+              change      Install Calico's compute packages
+                          - calico-felix 1.4.5~trusty -> 1.4.6~trusty
+                          - calico-common not installed -> 1.4.6~trusty
+              change      Restart Felix
+                          - calico-felix: restarted
+              already so  Stop Neutron's DHCP agent and keep it down
+                          neutron-dhcp-agent is not installed
+              skip        Install Calico's DHCP agent
+                          because the node's OpenStack release kilo is before liberty
+              check       Felix reports the installed version
+
+        Stage control: 1 node, 1 wave, at most 1 at a time, halts at the first failure
+          Wave 1 of 1, the canary
+            control-1 (ubuntu 14.04, apt/upstart, kilo)
+              change      Install Calico's control packages
+                          - calico-control 1.4.5~trusty -> 1.4.6~trusty
+              already so  Restart neutron-server
+                          neutron-server is newer than its packages
+
+        No stage works on deploy-1.
+        8 steps would change something, on 5 of 6 nodes.
+        Start it with: wavegate start 0a1b2c3d4e5f
+        ");
+    }
+
+    #[test]
+    fn nothing_is_wider_than_the_look() {
+        for width in [60, 100] {
+            let look = super::Look { width, ..samples::look() };
+            let text = super::plan(&samples::plan_with_problems(), &look);
+            let long: Vec<&str> = text.lines().filter(|line| line.chars().count() > width).collect();
+            assert!(
+                long.iter().all(|line| line.starts_with("Plan ") || line.starts_with("Stage ")),
+                "{long:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! A rollout while it runs, as a few lines that are drawn over and over on a terminal.
+
+use super::{Look, Tone, counted, cut, status, summary, time, tone_of_stage, tone_of_status, waiting};
+use crate::status::view::{RolloutStatus, StageStatus, TaskStatus};
+use std::collections::BTreeMap;
+use wavegate_common::id::{NodeId, StepId, Timestamp};
+use wavegate_common::plan::Plan;
+use wavegate_common::platform::Stage;
+use wavegate_common::rollout::{Link, Subject, TaskState, WaitingOn};
+
+/// Nodes at work that are shown, and reasons for waiting: the lines must fit a small terminal.
+const NODES: usize = 10;
+const REASONS: usize = 5;
+
+/// What steps are, for people; without the plan their ids must do.
+#[derive(Debug, Default)]
+pub struct Titles(BTreeMap<(Stage, NodeId), Vec<(StepId, String)>>);
+
+impl Titles {
+    /// The titles of a plan's steps.
+    #[must_use]
+    pub fn of(plan: &Plan) -> Self {
+        let mut titles = BTreeMap::new();
+        for stage in &plan.body.stages {
+            for (node, steps) in &stage.tasks {
+                let steps = steps.iter().map(|step| (step.id.clone(), step.title.clone())).collect();
+                titles.insert((stage.stage, node.clone()), steps);
+            }
+        }
+        Self(titles)
+    }
+
+    fn of_step<'a>(&'a self, stage: Stage, node: &NodeId, step: &'a StepId) -> &'a str {
+        let steps = self.0.get(&(stage, node.clone()));
+        let found = steps.and_then(|steps| steps.iter().find(|(id, _)| id == step));
+        found.map_or(step.as_str(), |(_, title)| title)
+    }
+}
+
+/// The rollout at a moment, `now` by the coordinator's clock. No line is longer than the look's width.
+#[must_use]
+pub fn progress(rollout: &RolloutStatus, now: Timestamp, titles: &Titles, look: &Look) -> Vec<String> {
+    let mut lines = vec![headline(rollout, now, look)];
+    for stage in &rollout.stages {
+        lines.push(stage_line(stage, now, look));
+        let at_work: Vec<&TaskStatus> = stage.tasks.iter().filter(|task| at_work(task)).collect();
+        lines.extend(at_work.iter().take(NODES).map(|task| task_line(stage.stage, task, now, titles, look)));
+        if let Some(more @ 1..) = at_work.len().checked_sub(NODES) {
+            lines.push(format!("    and {}", counted(more, "more node")));
+        }
+    }
+    let reasons: Vec<&WaitingOn> = rollout.waiting.iter().filter(|reason| is_news(reason)).collect();
+    for reason in reasons.iter().take(REASONS) {
+        lines.push(cut(&format!("  waits: {}", reason.why), look.width));
+        lines.push(cut(&format!("         next: {}", reason.unblock), look.width));
+    }
+    if let Some(more @ 1..) = reasons.len().checked_sub(REASONS) {
+        lines.push(format!("  and {} (wavegate why)", counted(more, "more reason")));
+    }
+    lines
+}
+
+/// What a node at work waits for is in its own line, and the barrier is seen from the stages' lines.
+fn is_news(reason: &WaitingOn) -> bool {
+    waiting::needs_somebody(reason)
+        && (!matches!(reason.subject, Subject::Stage { .. }) || reason.unblock.starts_with("wavegate"))
+}
+
+const fn at_work(task: &TaskStatus) -> bool {
+    matches!(task.state, TaskState::Preparing | TaskState::Applying | TaskState::Unknown)
+}
+
+fn headline(rollout: &RolloutStatus, now: Timestamp, look: &Look) -> String {
+    let total = rollout.started_at.map_or(0, |started| now.millis_since(started));
+    let state = look.paint(tone_of_status(rollout.status), rollout.status.as_str());
+    format!("rollout {}  {state}  {}", rollout.rollout, time::duration(total))
+}
+
+fn stage_line(stage: &StageStatus, now: Timestamp, look: &Look) -> String {
+    // Padded before it is painted: the codes of the colours have no width.
+    let state = look.paint(tone_of_stage(stage.state), &format!("{:<9}", stage.state));
+    let done = format!("{}/{}", stage.counts.finished, stage.counts.total());
+    let mut line = format!("  {:<8}  {state}  {done:>7}", stage.stage);
+    if stage.began.is_none() {
+        return line;
+    }
+    if stage.wave.is_some() {
+        line.push_str(&format!("  wave {}", status::wave(stage)));
+    }
+    for (count, word, tone) in
+        [(stage.counts.failed, "failed", Tone::Bad), (stage.counts.unknown, "unknown", Tone::Bad)]
+    {
+        if count > 0 {
+            line.push_str(&format!("  {}", look.paint(tone, &format!("{count} {word}"))));
+        }
+    }
+    line + &format!("  {}", status::took(stage, now))
+}
+
+fn task_line(stage: Stage, task: &TaskStatus, now: Timestamp, titles: &Titles, look: &Look) -> String {
+    let doing = match (&task.step, task.state) {
+        (_, TaskState::Unknown) => "was lost while applying".to_owned(),
+        (Some(step), _) => {
+            let title = titles.of_step(stage, &task.node, step);
+            format!("step {}/{}  {title}", (task.steps.len() + 1).min(task.steps_total), task.steps_total)
+        }
+        (None, _) => summary::result(task).to_owned(),
+    };
+    // The node's clock may be ahead of the coordinator's: `millis_since` is then 0.
+    let since = task.steps.last().map(|step| step.ended_at).max(task.started_at).unwrap_or(task.since);
+    let took = time::duration(now.millis_since(since));
+    let offline = match task.link {
+        Link::Online { .. } => "",
+        Link::Offline { .. } => "  OFFLINE",
+    };
+    cut(&format!("    {:<16}  {doing}  {took}{offline}", task.node), look.width)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples;
+    use super::*;
+
+    #[test]
+    fn a_running_rollout_with_an_offline_node() {
+        let status = samples::running().status(90);
+        let lines = progress(&status, samples::at(95), &Titles::of(&samples::plan()), &samples::look());
+        insta::assert_snapshot!(lines.join("\n"), @r"
+        rollout r-20261122-1  running  1 min 25 s
+          etcd      done           2/2  25 s
+          compute   active         1/3  wave 2/2  55 s
+            compute-2         step 2/5  Restart Felix  19 s
+            compute-3         step 1/5  Install Calico's compute packages  18 s  OFFLINE
+          control   unstarted      0/1
+          waits: compute-3 went offline while applying stage compute
+                 next: switch compute-3 on, or start its agent there: systemctl start wavegate-agent; it go…
+        ");
+    }
+
+    #[test]
+    fn a_halted_rollout_without_titles() {
+        let status = samples::halted().status(90);
+        let lines = progress(&status, samples::at(95), &Titles::default(), &samples::look());
+        insta::assert_snapshot!(lines.join("\n"), @r"
+        rollout r-20261122-1  paused  1 min 25 s
+          etcd      done           2/2  25 s
+          compute   error          0/3  wave 2/2  1 failed  55 s
+          control   unstarted      0/1
+          waits: halted: 1 node(s) failed in stage compute, 0 allowed
+                 next: mend the cause (wavegate logs NODE), then: wavegate retry --all-failed && wavegate r…
+          waits: compute-1 failed in stage compute at step install-packages: apt-get ended with code 100: c…
+                 next: mend the cause (wavegate logs compute-1), then: wavegate retry compute-1 && wavegate…
+        ");
+    }
+
+    #[test]
+    fn no_line_is_wider_than_the_terminal() {
+        let look = Look { width: 60, ..samples::look() };
+        for status in [samples::running().status(90), samples::halted().status(90)] {
+            for line in progress(&status, status.now, &Titles::of(&samples::plan()), &look) {
+                assert!(line.chars().count() <= 60, "{line}");
+            }
+        }
+    }
+}

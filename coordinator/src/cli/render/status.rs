@@ -1,0 +1,257 @@
+//! A rollout as people read it: `wavegate status`.
+
+use super::{Look, Tone, cell, pause_text, time, tone_of_stage, tone_of_status, tone_of_task, waiting};
+use crate::status::view::{FailedStep, RolloutStatus, StageStatus, TaskStatus};
+use wavegate_common::id::{StepId, Timestamp};
+use wavegate_common::rollout::{Counts, Link, Mode, TaskState};
+
+/// The rollout: where it is, its stages, its nodes, what failed, and what it waits for.
+#[must_use]
+pub fn status(status: &RolloutStatus, look: &Look) -> String {
+    let mut parts = vec![headline(status, look), stages(status, look)];
+    parts.push(tasks(status, look));
+    parts.push(failures(status, look));
+    if !status.waiting.is_empty() {
+        let waiting = waiting::waiting(&status.waiting, status.now, look);
+        parts.push(format!("{}\n{waiting}", look.paint(Tone::Heading, "Waiting")));
+    }
+    parts.retain(|part| !part.is_empty());
+    parts.join("\n")
+}
+
+/// What it is and where it is, in a line or two.
+#[must_use]
+pub fn headline(status: &RolloutStatus, look: &Look) -> String {
+    let name = look.paint(Tone::Heading, &format!("Rollout {}", status.rollout));
+    let state = look.paint(tone_of_status(status.status), status.status.as_str());
+    let manual = match status.mode {
+        Mode::Auto => "",
+        Mode::Manual => ", each wave waits for an operator",
+    };
+    let since = time::since(status.since, status.now, look);
+    let mut text =
+        format!("{name} of plan {} ({}): {state} for {since}{manual}\n", status.plan, status.procedure);
+    if let Some(reason) = &status.pause {
+        text.push_str(&format!("  {}\n", look.paint(Tone::Bad, &pause_text(reason))));
+    }
+    text
+}
+
+fn stages(status: &RolloutStatus, look: &Look) -> String {
+    let mut table = look.table(&[
+        "STAGE",
+        "STATE",
+        "WAVE",
+        "NODES",
+        "FINISHED",
+        "RUNNING",
+        "FAILED",
+        "UNKNOWN",
+        "NOT TRIED",
+        "TIME",
+    ]);
+    for stage in &status.stages {
+        let Counts { not_tried, running, finished, failed, unknown } = stage.counts;
+        let bad = |count: u32| cell(if count > 0 { Tone::Bad } else { Tone::Plain }, count);
+        table.add_row([
+            cell(Tone::Plain, stage.stage),
+            cell(tone_of_stage(stage.state), stage.state),
+            cell(Tone::Plain, wave(stage)),
+            cell(Tone::Plain, stage.counts.total()),
+            cell(Tone::Plain, finished),
+            cell(Tone::Plain, running),
+            bad(failed),
+            bad(unknown),
+            cell(Tone::Plain, not_tried),
+            cell(Tone::Plain, took(stage, status.now)),
+        ]);
+    }
+    look.lay_out(table, 0)
+}
+
+/// `2/4`: the wave being worked on, from 1, of how many; `-` before and after.
+#[must_use]
+pub fn wave(stage: &StageStatus) -> String {
+    match stage.wave {
+        Some(wave) if stage.began.is_some() => format!("{}/{}", wave + 1, stage.waves),
+        _ => "-".to_owned(),
+    }
+}
+
+/// How long a stage took, or has taken so far.
+#[must_use]
+pub fn took(stage: &StageStatus, now: Timestamp) -> String {
+    stage.began.map_or_else(
+        || "-".to_owned(),
+        |began| time::duration(stage.ended.unwrap_or(now).millis_since(began)),
+    )
+}
+
+fn tasks(status: &RolloutStatus, look: &Look) -> String {
+    let mut table = look.table(&["STAGE", "WAVE", "NODE", "STATE", "LINK", "STEP", "SINCE"]);
+    for stage in &status.stages {
+        for task in &stage.tasks {
+            let (step, since) =
+                (step(task), if task.attempt == 0 { "-".to_owned() } else { since(task, status.now) });
+            table.add_row([
+                cell(Tone::Plain, stage.stage),
+                cell(Tone::Plain, task.wave + 1),
+                cell(Tone::Plain, &task.node),
+                cell(tone_of_task(task.state), state(task)),
+                link(task.link),
+                cell(Tone::Plain, step),
+                cell(Tone::Plain, since),
+            ]);
+        }
+    }
+    look.lay_out(table, 0)
+}
+
+fn since(task: &TaskStatus, now: Timestamp) -> String {
+    time::duration(now.millis_since(task.since))
+}
+
+fn link(link: Link) -> comfy_table::Cell {
+    match link {
+        Link::Online { .. } => cell(Tone::Plain, "online"),
+        Link::Offline { .. } => cell(Tone::Bad, "offline"),
+    }
+}
+
+/// A task's state; of a finished one, whether anything had to be changed.
+fn state(task: &TaskStatus) -> String {
+    let state = match task.state {
+        TaskState::Finished if task.changed => "finished, changed",
+        TaskState::Finished => "finished, already so",
+        other => other.as_str(),
+    };
+    if task.attempt > 1 { format!("{state} (attempt {})", task.attempt) } else { state.to_owned() }
+}
+
+/// `3/9 install-packages` while it works or where it failed.
+fn step(task: &TaskStatus) -> String {
+    let numbered = |number: usize, id: &StepId| format!("{number}/{} {id}", task.steps_total);
+    match (&task.error, &task.step) {
+        (Some(failed), _) => numbered(task.steps.len(), &failed.step),
+        (None, Some(id)) => numbered(task.steps.len() + 1, id),
+        (None, None) if task.steps.is_empty() => "-".to_owned(),
+        (None, None) => format!("{}/{}", task.steps.len(), task.steps_total),
+    }
+}
+
+/// What failed, with the last lines that were printed, and what to do next; empty text if nothing did.
+#[must_use]
+pub fn failures(status: &RolloutStatus, look: &Look) -> String {
+    let mut text = String::new();
+    for stage in &status.stages {
+        for (task, failed) in stage.tasks.iter().filter_map(|task| Some((task, task.error.as_ref()?))) {
+            let FailedStep { step, error } = failed;
+            let place = format!("{}, stage {}, step {step}: {}", task.node, stage.stage, error.what);
+            text.push_str(&look.paragraph(&place, 2));
+            for line in &error.output {
+                text.push_str(&look.paragraph(&format!("| {line}"), 4));
+            }
+            text.push_str(&look.labelled("to do:", &error.next, 4));
+        }
+    }
+    if text.is_empty() { text } else { format!("{}\n{text}", look.paint(Tone::Bad, "Failed")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples;
+
+    #[test]
+    fn a_running_rollout_with_an_offline_node() {
+        insta::assert_snapshot!(super::status(&samples::running().status(200), &samples::look()), @r"
+        Rollout r-20261122-1 of plan 0a1b2c3d4e5f (calico-openstack): running for 3 min 10 s (2026-11-22T12:00:10+00:00)
+
+        STAGE    STATE      WAVE  NODES  FINISHED  RUNNING  FAILED  UNKNOWN  NOT TRIED  TIME
+        etcd     done       -     2      2         0        0       0        0          25 s
+        compute  active     2/2   3      1         2        0       0        0          2 min 40 s
+        control  unstarted  -     1      0         0        0       0        1          -
+
+        STAGE    WAVE  NODE       STATE                 LINK     STEP                  SINCE
+        etcd     1     etcd-1     finished, changed     online   2/2                   2 min 58 s
+        etcd     2     compute-1  finished, already so  online   2/2                   2 min 45 s
+        compute  1     compute-1  finished, changed     online   5/5                   2 min 10 s
+        compute  2     compute-2  applying              online   2/5 restart-felix     2 min 9 s
+        compute  2     compute-3  applying              offline  1/5 install-packages  2 min 3 s
+        control  1     control-1  scheduled             online   -                     -
+
+        Waiting
+          compute-2 is applying stage compute
+            since  2 min 9 s (2026-11-22T12:01:11+00:00)
+            next  nothing to do: it goes on by itself (watch: wavegate logs compute-2 --follow)
+          compute-3 went offline while applying stage compute
+            since  2 min (2026-11-22T12:01:20+00:00)
+            next  switch compute-3 on, or start its agent there: systemctl start wavegate-agent; it goes
+                  on by itself when it is back
+          stage control waits for stage compute: 2 of 3 node(s) not finished: compute-2, compute-3
+            since  3 min 10 s (2026-11-22T12:00:10+00:00)
+            next  every node of stage compute finishes
+        ");
+    }
+
+    #[test]
+    fn a_halted_rollout() {
+        insta::assert_snapshot!(super::status(&samples::halted().status(100), &samples::look()), @r"
+        Rollout r-20261122-1 of plan 0a1b2c3d4e5f (calico-openstack): paused for 54 s (2026-11-22T12:00:46+00:00)
+          halted: 1 failed in stage compute, 0 allowed
+
+        STAGE    STATE      WAVE  NODES  FINISHED  RUNNING  FAILED  UNKNOWN  NOT TRIED  TIME
+        etcd     done       -     2      2         0        0       0        0          25 s
+        compute  error      2/2   3      0         0        1       0        2          1 min
+        control  unstarted  -     1      0         0        0       0        1          -
+
+        STAGE    WAVE  NODE       STATE                 LINK    STEP                  SINCE
+        etcd     1     etcd-1     finished, changed     online  2/2                   1 min 18 s
+        etcd     2     compute-1  finished, already so  online  2/2                   1 min 5 s
+        compute  1     compute-1  failed                online  1/5 install-packages  54 s
+        compute  2     compute-2  scheduled             online  -                     -
+        compute  2     compute-3  scheduled             online  -                     -
+        control  1     control-1  scheduled             online  -                     -
+
+        Failed
+          compute-1, stage compute, step install-packages: apt-get ended with code 100: calico-felix
+          depends on python-etcd (>= 0.4.3)
+            | E: Unmet dependencies. Try using -f.
+            to do:  add the repository that has python-etcd 0.4.3, then retry
+
+        Waiting
+          halted: 1 node(s) failed in stage compute, 0 allowed
+            since  54 s (2026-11-22T12:00:46+00:00)
+            next  mend the cause (wavegate logs NODE), then: wavegate retry --all-failed && wavegate
+                  resume
+          compute-1 failed in stage compute at step install-packages: apt-get ended with code 100:
+          calico-felix depends on python-etcd (>= 0.4.3)
+            since  54 s (2026-11-22T12:00:46+00:00)
+            next  mend the cause (wavegate logs compute-1), then: wavegate retry compute-1 && wavegate
+                  resume
+          stage control waits for stage compute: 3 of 3 node(s) not finished: compute-1, compute-2,
+          compute-3
+            since  1 min 30 s (2026-11-22T12:00:10+00:00)
+            next  every node of stage compute finishes
+        ");
+    }
+
+    #[test]
+    fn a_finished_rollout() {
+        insta::assert_snapshot!(super::status(&samples::finished_unchanged().status(600), &samples::look()), @r"
+        Rollout r-20261122-1 of plan 0a1b2c3d4e5f (calico-openstack): finished for 6 min 50 s (2026-11-22T12:03:10+00:00)
+
+        STAGE    STATE  WAVE  NODES  FINISHED  RUNNING  FAILED  UNKNOWN  NOT TRIED  TIME
+        etcd     done   -     2      2         0        0       0        0          1 min
+        compute  done   -     3      3         0        0       0        0          1 min 30 s
+        control  done   -     1      1         0        0       0        0          30 s
+
+        STAGE    WAVE  NODE       STATE                 LINK    STEP  SINCE
+        etcd     1     etcd-1     finished, already so  online  2/2   9 min 20 s
+        etcd     2     compute-1  finished, already so  online  2/2   8 min 50 s
+        compute  1     compute-1  finished, already so  online  5/5   8 min 20 s
+        compute  2     compute-2  finished, already so  online  5/5   7 min 50 s
+        compute  2     compute-3  finished, already so  online  5/5   7 min 20 s
+        control  1     control-1  finished, already so  online  2/2   6 min 50 s
+        ");
+    }
+}

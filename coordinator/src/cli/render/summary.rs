@@ -1,0 +1,229 @@
+//! What a rollout did, as `upgrade` and `watch` say it at its end: per stage, per node, and in a sentence.
+
+use super::{Look, Tone, cell, change_text, counted, cut, status, time, tone_of_stage, tone_of_task};
+use crate::cli::ending::Ending;
+use crate::status::view::{RolloutStatus, StageStatus, TaskStatus};
+use wavegate_common::outcome::{Change, Outcome};
+use wavegate_common::rollout::TaskState;
+
+/// Changes of a node that are shown; a whole distribution's are hundreds.
+const SHOWN: usize = 8;
+
+/// What the rollout did.
+#[must_use]
+pub fn summary(rollout: &RolloutStatus, ending: Ending, look: &Look) -> String {
+    let mut parts = vec![stages(rollout, look), nodes(rollout, look), status::failures(rollout, look)];
+    parts.push(sentence(rollout, ending, look));
+    parts.retain(|part| !part.is_empty());
+    parts.join("\n")
+}
+
+fn stages(rollout: &RolloutStatus, look: &Look) -> String {
+    let mut table =
+        look.table(&["STAGE", "STATE", "NODES", "CHANGED", "ALREADY SO", "FAILED", "NOT DONE", "TIME"]);
+    for stage in &rollout.stages {
+        let counts = stage.counts;
+        let changed = finished(stage).filter(|task| task.changed).count();
+        table.add_row([
+            cell(Tone::Plain, stage.stage),
+            cell(tone_of_stage(stage.state), stage.state),
+            cell(Tone::Plain, counts.total()),
+            cell(Tone::Plain, changed),
+            cell(Tone::Plain, finished(stage).count() - changed),
+            cell(if counts.failed > 0 { Tone::Bad } else { Tone::Plain }, counts.failed),
+            cell(Tone::Plain, counts.total() - counts.finished - counts.failed),
+            cell(Tone::Plain, status::took(stage, rollout.now)),
+        ]);
+    }
+    look.lay_out(table, 0)
+}
+
+fn finished(stage: &StageStatus) -> impl Iterator<Item = &TaskStatus> {
+    stage.tasks.iter().filter(|task| task.state == TaskState::Finished)
+}
+
+fn nodes(rollout: &RolloutStatus, look: &Look) -> String {
+    let mut table = look.table(&["STAGE", "NODE", "RESULT", "TIME", "CHANGES"]);
+    for stage in &rollout.stages {
+        for task in &stage.tasks {
+            table.add_row([
+                cell(Tone::Plain, stage.stage),
+                cell(Tone::Plain, &task.node),
+                cell(tone_of_task(task.state), result(task)),
+                cell(Tone::Plain, took(task)),
+                cell(Tone::Plain, changes(task)),
+            ]);
+        }
+    }
+    look.lay_out(table, 0)
+}
+
+/// The word for what came of a task.
+#[must_use]
+pub fn result(task: &TaskStatus) -> &'static str {
+    match task.state {
+        TaskState::Finished if task.changed => "changed",
+        TaskState::Finished => "already so",
+        TaskState::Failed => "failed",
+        TaskState::Unknown => "unknown",
+        TaskState::Scheduled | TaskState::Canceled => "not tried",
+        TaskState::Preparing | TaskState::Applying => "running",
+    }
+}
+
+fn took(task: &TaskStatus) -> String {
+    let ended = matches!(task.state, TaskState::Finished | TaskState::Failed);
+    match task.started_at.filter(|_| ended) {
+        Some(began) => time::duration(task.since.millis_since(began)),
+        None => "-".to_owned(),
+    }
+}
+
+/// What the last attempt changed, one a line, in the order of the steps.
+fn changes(task: &TaskStatus) -> String {
+    let all: Vec<String> = changes_of(task).map(|change| cut(&change_text(change), 70)).collect();
+    let mut lines: Vec<String> = all.iter().take(SHOWN).cloned().collect();
+    if let Some(more @ 1..) = all.len().checked_sub(SHOWN) {
+        lines.push(format!("and {more} more (wavegate events)"));
+    }
+    if task.attempt > 1 {
+        lines.push(format!("in attempt {} (of the earlier ones: wavegate events)", task.attempt));
+    }
+    if lines.is_empty() { "-".to_owned() } else { lines.join("\n") }
+}
+
+fn changes_of(task: &TaskStatus) -> impl Iterator<Item = &Change> {
+    task.steps.iter().flat_map(|step| match &step.outcome {
+        Outcome::Changed { changes, .. } => changes.as_slice(),
+        Outcome::AlreadySo { .. } | Outcome::Skipped { .. } | Outcome::Failed { .. } => &[],
+    })
+}
+
+fn sentence(rollout: &RolloutStatus, ending: Ending, look: &Look) -> String {
+    let tasks = || rollout.stages.iter().flat_map(|stage| &stage.tasks);
+    let nodes = |wanted: fn(&TaskStatus) -> bool| {
+        tasks()
+            .filter(|task| wanted(task))
+            .map(|task| &task.node)
+            .collect::<std::collections::BTreeSet<_>>()
+            .len()
+    };
+    let (all, changed) = (nodes(|_| true), nodes(|task| task.changed));
+    let text = match ending {
+        Ending::Finished if changed == 0 && tasks().any(|task| task.attempt > 1) => {
+            "Finished: the last attempts changed nothing; what earlier ones changed is in wavegate events."
+                .to_owned()
+        }
+        Ending::Finished if changed == 0 => {
+            return look.paint(Tone::Good, "Nothing was changed: every node was already so.") + "\n";
+        }
+        Ending::Finished if changed == all => format!("Finished: {} changed.", counted(all, "node")),
+        Ending::Finished => {
+            format!("Finished: {changed} of {} changed, the others were already so.", counted(all, "node"))
+        }
+        Ending::Failures => {
+            let failed = nodes(|task| task.error.is_some());
+            format!(
+                "Not finished: {} failed, and the rollout does not go on by itself. Mend the cause (above; wavegate logs \
+                 NODE has the whole output), then: wavegate retry --all-failed && wavegate resume",
+                counted(failed, "node")
+            )
+        }
+        Ending::Stopped => format!(
+            "Stopped by an operator: {changed} of {} changed. What was not tried is as it was; a new plan goes on from there.",
+            counted(all, "node")
+        ),
+    };
+    look.paragraph(&text, 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples;
+    use super::*;
+
+    #[test]
+    fn nothing_was_changed() {
+        let status = samples::finished_unchanged().status(600);
+        insta::assert_snapshot!(summary(&status, Ending::Finished, &samples::look()), @r"
+        STAGE    STATE  NODES  CHANGED  ALREADY SO  FAILED  NOT DONE  TIME
+        etcd     done   2      0        2           0       0         1 min
+        compute  done   3      0        3           0       0         1 min 30 s
+        control  done   1      0        1           0       0         30 s
+
+        STAGE    NODE       RESULT      TIME  CHANGES
+        etcd     etcd-1     already so  30 s  -
+        etcd     compute-1  already so  30 s  -
+        compute  compute-1  already so  30 s  -
+        compute  compute-2  already so  30 s  -
+        compute  compute-3  already so  30 s  -
+        control  control-1  already so  30 s  -
+
+        Nothing was changed: every node was already so.
+        ");
+    }
+
+    #[test]
+    fn what_earlier_attempts_changed_is_not_denied() {
+        let mut status = samples::finished_unchanged().status(600);
+        status.stages[1].tasks[0].attempt = 2;
+        let text = summary(&status, Ending::Finished, &samples::look());
+        assert!(!text.contains("Nothing was changed"), "{text}");
+        assert!(text.contains("in attempt 2 (of the earlier ones: wavegate events)"), "{text}");
+    }
+
+    #[test]
+    fn everything_went_well() {
+        let status = samples::finished().status(600);
+        insta::assert_snapshot!(summary(&status, Ending::Finished, &samples::look()), @r"
+        STAGE    STATE  NODES  CHANGED  ALREADY SO  FAILED  NOT DONE  TIME
+        etcd     done   2      1        1           0       0         25 s
+        compute  done   3      3        0           0       0         1 min 31 s
+        control  done   1      1        0           0       0         20 s
+
+        STAGE    NODE       RESULT      TIME  CHANGES
+        etcd     etcd-1     changed     12 s  etcd 2.3.7 -> 2.3.8
+        etcd     compute-1  already so  12 s  -
+        compute  compute-1  changed     30 s  calico-felix 1.4.5~trusty -> 1.4.6~trusty
+                                              calico-common not installed -> 1.4.6~trusty
+                                              calico-felix: restarted, process 812 -> 2044
+        compute  compute-2  changed     30 s  calico-felix 1.4.5~trusty -> 1.4.6~trusty
+                                              calico-common not installed -> 1.4.6~trusty
+                                              calico-felix: restarted, process 812 -> 2044
+        compute  compute-3  changed     30 s  calico-felix 1.4.5~trusty -> 1.4.6~trusty
+                                              calico-common not installed -> 1.4.6~trusty
+                                              calico-felix: restarted, process 812 -> 2044
+        control  control-1  changed     20 s  calico-control 1.4.5~trusty -> 1.4.6~trusty
+
+        Finished: 5 nodes changed.
+        ");
+    }
+
+    #[test]
+    fn it_was_halted() {
+        let status = samples::halted().status(100);
+        insta::assert_snapshot!(summary(&status, Ending::Failures, &samples::look()), @r"
+        STAGE    STATE      NODES  CHANGED  ALREADY SO  FAILED  NOT DONE  TIME
+        etcd     done       2      1        1           0       0         25 s
+        compute  error      3      0        0           1       2         1 min
+        control  unstarted  1      0        0           0       1         -
+
+        STAGE    NODE       RESULT      TIME  CHANGES
+        etcd     etcd-1     changed     12 s  etcd 2.3.7 -> 2.3.8
+        etcd     compute-1  already so  12 s  -
+        compute  compute-1  failed      6 s   -
+        compute  compute-2  not tried   -     -
+        compute  compute-3  not tried   -     -
+        control  control-1  not tried   -     -
+
+        Failed
+          compute-1, stage compute, step install-packages: apt-get ended with code 100: calico-felix
+          depends on python-etcd (>= 0.4.3)
+            | E: Unmet dependencies. Try using -f.
+            to do:  add the repository that has python-etcd 0.4.3, then retry
+
+        Not finished: 1 node failed, and the rollout does not go on by itself. Mend the cause (above;
+        wavegate logs NODE has the whole output), then: wavegate retry --all-failed && wavegate resume
+        ");
+    }
+}

@@ -1,0 +1,47 @@
+//! `wavegate upgrade`: plan, ask, start, and look on to the end.
+
+use super::follow::{follow, interrupted};
+use super::make_plan::{PlanArgs, make_plan};
+use super::render::progress::Titles;
+use super::start::{refuse, start};
+use super::{CliError, Exit, Invocation, document, question, render, watch};
+use wavegate_common::plan::Plan;
+
+/// Arguments of `upgrade`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    plan: PlanArgs,
+    /// Start without asking
+    #[arg(long, short)]
+    yes: bool,
+    /// Let each wave wait for `wavegate wave next`
+    #[arg(long)]
+    manual: bool,
+}
+
+pub(super) async fn run(invocation: &Invocation, args: &Args) -> Result<Exit, CliError> {
+    let output = &invocation.output;
+    let document = make_plan(invocation, &args.plan).await?;
+    let plan: Plan = document::read("plan", &document)?;
+    if !output.is_json() {
+        output.write(&render::plan::digest(&plan, &output.look))?;
+    }
+    if refuse(invocation, &plan) {
+        if output.is_json() {
+            output.write(&document::pretty("plan", &document)?)?;
+        }
+        return Ok(Exit::Problems);
+    }
+    if !args.yes {
+        question::ask(&format!("\nStart plan {}? (wavegate plan show has all of it)", plan.id))?;
+    }
+    // From here on Ctrl-C no longer ends the program: it ends the looking on, and says so.
+    let mut interrupt = interrupted()?;
+    let answer = start(invocation, &plan, args.manual).await?;
+    if !output.is_json() {
+        output.note(&document::printable(&answer.text));
+    }
+    let followed = follow(invocation, &answer.rollout, &Titles::of(&plan), &mut interrupt).await?;
+    watch::conclude(invocation, followed)
+}
