@@ -14,15 +14,20 @@ use wavegate_common::outcome::StepError;
 /// [`StepError`] if it can't be fetched, has another digest or can't be unpacked.
 pub(super) fn unpacked(url: &str, sha256: &Sha256, cx: &mut Context<'_>) -> Result<PathBuf, StepError> {
     (cx.output)(&format!("fetching {url}"));
-    let next = "see that the node reaches this address, or put the archive where it does and plan with that url";
-    let fetched =
-        cx.host.fetch(url, sha256.as_str(), cx.timeout).map_err(|error| failed(&error, next))?;
+    let next =
+        "see that the node reaches this address, or put the archive where it does and plan with that url";
+    let fetched = cx.host.fetch(url, sha256.as_str(), cx.timeout).map_err(|error| failed(&error, next))?;
     if fetched.sha256 != sha256.as_str() {
         return Err(StepError {
-            what: format!("{url} has SHA-256 {}, not {}: it is not installed", fetched.sha256, sha256.as_str()),
+            what: format!(
+                "{url} has SHA-256 {}, not {}: it is not installed",
+                fetched.sha256,
+                sha256.as_str()
+            ),
             output: Vec::new(),
-            next: "find out which of the two is right; do not take the digest of a file that nobody vouches for"
-                .to_owned(),
+            next:
+                "find out which of the two is right; do not take the digest of a file that nobody vouches for"
+                    .to_owned(),
         });
     }
     let archive = fetched.path.display().to_string();

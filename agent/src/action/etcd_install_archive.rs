@@ -75,7 +75,8 @@ pub fn apply(action: &EtcdInstallArchive, cx: &mut Context<'_>) -> Result<Applie
     if was_active && !cx.os.service(cx.host, unit)?.is_active() {
         attempt(cx, &systemd::reset_failed(unit))?;
         control(cx, unit, &systemd::start(unit))?;
-        changes.push(Change::Service { unit: unit.clone(), what: "started with the new programs".to_owned() });
+        changes
+            .push(Change::Service { unit: unit.clone(), what: "started with the new programs".to_owned() });
     }
     if noted(&directory, cx)? {
         note(&directory, "", cx)?;
@@ -145,7 +146,8 @@ fn note(directory: &Path, text: &str, cx: &Context<'_>) -> Result<(), StepError>
 
 fn noted(directory: &Path, cx: &Context<'_>) -> Result<bool, StepError> {
     let note = cx.host.read(&note_path(directory));
-    let note = note.map_err(|error| failed(&error, "see why the agent's state directory can't be read, then retry"))?;
+    let note = note
+        .map_err(|error| failed(&error, "see why the agent's state directory can't be read, then retry"))?;
     Ok(note.is_some_and(|note| note == WAS_ACTIVE.as_bytes()))
 }
 
@@ -199,7 +201,12 @@ mod tests {
         ");
         assert_ne!(bench.main_pid("etcd"), before);
         let history = bench.history();
-        let order = ["systemctl stop", "replace /usr/local/bin/etcd", "replace /usr/local/bin/etcdctl", "systemctl start"];
+        let order = [
+            "systemctl stop",
+            "replace /usr/local/bin/etcd",
+            "replace /usr/local/bin/etcdctl",
+            "systemctl start",
+        ];
         let at: Vec<Option<usize>> = order.iter().map(|text| history.find(text)).collect();
         assert!(at.is_sorted() && at.iter().all(Option::is_some), "{history}");
         let old = bench.machine().files[std::path::Path::new("/usr/local/bin/etcd.wavegate-old")].clone();
@@ -218,7 +225,12 @@ mod tests {
 
     #[test]
     fn after_a_kill_anywhere_the_end_is_the_same() {
-        let points = ["systemctl stop", "replace /usr/local/bin/etcd", "replace /usr/local/bin/etcdctl", "systemctl start"];
+        let points = [
+            "systemctl stop",
+            "replace /usr/local/bin/etcd",
+            "replace /usr/local/bin/etcdctl",
+            "systemctl start",
+        ];
         for point in points {
             for after in [false, true] {
                 let (bench, action) = bench();

@@ -36,7 +36,7 @@ pub fn check(action: &PackageInstall, cx: &mut Context<'_>) -> Result<Check, Ste
     if !changes.is_empty() {
         return Ok(Check::WouldChange { changes });
     }
-    if !simulated.is_empty() {
+    if simulated.installs.keys().any(|name| cx.forecast.packages.contains(name)) {
         return Ok(Check::AlreadySo { evidence: "earlier steps bring every package of this one".to_owned() });
     }
     let evidence = verify(&wanted, &simulated, cx)?;
@@ -80,14 +80,19 @@ pub fn apply(action: &PackageInstall, cx: &mut Context<'_>) -> Result<Applied, S
 
 /// What is asked for on this node: packages that are wanted only where they are installed may not be.
 fn wanted(action: &PackageInstall, cx: &Context<'_>) -> Result<Wanted, StepError> {
-    let names: Vec<&str> = action.if_installed.iter().map(|spec| spec.name.as_str()).collect();
-    let installed = cx.os.versions(cx.host, &names)?;
+    let names: BTreeSet<&str> =
+        action.packages.iter().chain(&action.if_installed).map(|spec| spec.name.as_str()).collect();
+    let installed = cx.os.versions(cx.host, &names.into_iter().collect::<Vec<_>>())?;
     let mut packages = action.packages.clone();
     let named: BTreeSet<&String> = action.packages.iter().map(|spec| &spec.name).collect();
     let too = |spec: &&PackageSpec| installed.contains_key(&spec.name) && !named.contains(&spec.name);
     packages.extend(action.if_installed.iter().filter(too).cloned());
-    let distribution = action.scope == Scope::Distribution;
-    Ok(Wanted { packages, distribution, allow_removals: action.allow_removals })
+    Ok(Wanted {
+        packages,
+        present: installed.into_keys().collect(),
+        distribution: action.scope == Scope::Distribution,
+        allow_removals: action.allow_removals,
+    })
 }
 
 /// With the packages that earlier steps of the same preview update: what is tied to their versions would otherwise seem to
@@ -97,7 +102,8 @@ fn with_forecast(wanted: &Wanted, cx: &Context<'_>) -> Result<Wanted, StepError>
     let mut together = wanted.clone();
     for name in cx.os.versions(cx.host, &names)?.into_keys() {
         if !wanted.packages.iter().any(|spec| spec.name == name) {
-            together.packages.push(PackageSpec { name, version: None });
+            together.packages.push(PackageSpec { name: name.clone(), version: None });
+            together.present.insert(name);
         }
     }
     Ok(together)
@@ -180,7 +186,7 @@ fn verify(wanted: &Wanted, simulated: &Simulated, cx: &mut Context<'_>) -> Resul
                 continue;
             }
         };
-        let what = format!("the package manager reports success, but {name} is not as wanted: {wrong}");
+        let what = format!("{name} is not as wanted, and the package manager would do nothing more: {wrong}");
         let next = "see what the package manager on the node says about this package (a lock on its version, a \
                     repository with another priority, a name that it does not know), then retry";
         return Err(exit_failed(what, &crate::host::Exit::default(), next));

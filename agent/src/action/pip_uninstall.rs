@@ -97,7 +97,8 @@ fn uninstall(
     copy: &Copy,
     cx: &mut Context<'_>,
 ) -> Result<(), StepError> {
-    let next = format!("read the output above; remove {} on the node by hand, then retry", copy.path.display());
+    let next =
+        format!("read the output above; remove {} on the node by hand, then retry", copy.path.display());
     let run = |command: &Command| cx.host.run(command).map_err(|error| failed(&error, &next));
     let pip = [interpreter, "-m", "pip", "uninstall"];
     // From pip 23.0.1 on a system may forbid pip to touch anything, and this permits it; older pip does not know it.
@@ -129,13 +130,19 @@ mod tests {
     }
 
     fn copy(version: &str, path: &str) -> FakeDistribution {
-        FakeDistribution { name: "networking-calico".to_owned(), version: version.to_owned(), path: path.into() }
+        FakeDistribution {
+            name: "networking-calico".to_owned(),
+            version: version.to_owned(),
+            path: path.into(),
+        }
     }
 
     fn bench(copies: &[FakeDistribution]) -> Bench {
         let mut machine = FakeMachine::debian();
         let files = vec![PathBuf::from(OWNED)];
-        machine.installed.insert("networking-calico".to_owned(), FakeInstalled { files, ..FakeInstalled::default() });
+        machine
+            .installed
+            .insert("networking-calico".to_owned(), FakeInstalled { files, ..FakeInstalled::default() });
         machine.distributions = copies.to_vec();
         Bench::new(machine)
     }
@@ -157,7 +164,9 @@ mod tests {
         /usr/local/lib/python3/dist-packages/networking_calico-1.0.0.dist-info: removed: networking-calico 1.0.0, which no package owns
         no networking-calico outside of packages
         ");
-        assert!(bench.history().contains("python3 -m pip uninstall -y --break-system-packages networking-calico"));
+        assert!(
+            bench.history().contains("python3 -m pip uninstall -y --break-system-packages networking-calico")
+        );
     }
 
     #[test]

@@ -43,8 +43,14 @@ pub(super) fn interpreters(cx: &Context<'_>) -> Vec<&'static str> {
 ///
 /// # Errors
 /// [`StepError`] if the interpreter can't tell, or the package database can't.
-pub(super) fn copies(interpreter: &str, distribution: &str, cx: &Context<'_>) -> Result<Vec<Copy>, StepError> {
-    let next = format!("see why {interpreter} on the node can't list its distributions (setuptools missing?), then retry");
+pub(super) fn copies(
+    interpreter: &str,
+    distribution: &str,
+    cx: &Context<'_>,
+) -> Result<Vec<Copy>, StepError> {
+    let next = format!(
+        "see why {interpreter} on the node can't list its distributions (setuptools missing?), then retry"
+    );
     let command = Command::new([interpreter, "-c", LIST, distribution]);
     let exit = cx.host.run(&command).map_err(|error| failed(&error, &next))?;
     if exit.code != 0 {

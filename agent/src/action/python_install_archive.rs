@@ -45,7 +45,8 @@ pub fn apply(action: &PythonInstallArchive, cx: &mut Context<'_>) -> Result<Appl
     let directory = unpacked(&action.url, &action.sha256, cx)?;
     let setup = find(&directory, "setup.py", &action.url, cx)?;
     let source = setup.parent().unwrap_or(Path::new("/")).display().to_string();
-    let next = "read the output above; a missing compiler or setuptools is to be installed on the node; then retry";
+    let next =
+        "read the output above; a missing compiler or setuptools is to be installed on the node; then retry";
     let command = Command::new([interpreter, "-c", SETUP, &source]).timeout(cx.timeout);
     (cx.output)(&format!("{interpreter} setup.py install, in {source}"));
     let exit = cx.host.run(&command).map_err(|error| failed(&error, next))?;

@@ -43,13 +43,12 @@ pub fn refresh() -> Command {
     apt_get(&[&["-q", "-o", "Acquire::Retries=3", "update"]]).timeout(Duration::from_secs(600))
 }
 
-/// The sources that a refresh could not read. apt-get exits 0 then, and goes on with the lists it had.
+/// The sources that a refresh could not read. apt-get exits 0 then, and goes on with the lists it had. `Err:` lines do
+/// not count: another try may have succeeded after them.
 #[must_use]
 pub fn failed_sources(exit: &Exit) -> Vec<String> {
     let failed = |line: &&str| {
-        ["Err:", "Err ", "W: Failed to fetch", "E: Failed to fetch"]
-            .iter()
-            .any(|start| line.starts_with(start))
+        ["W: Failed to fetch", "E: Failed to fetch"].iter().any(|start| line.starts_with(start))
     };
     exit.stdout.lines().chain(exit.stderr.lines()).filter(failed).map(str::to_owned).collect()
 }
@@ -248,7 +247,8 @@ mod tests {
         dpkg --force-confdef --force-confold --configure -a
         apt-get -q -y -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold -o DPkg::Lock::Timeout=600 --no-remove -f install
         ");
-        let env: Vec<String> = commands[5].env.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let env: Vec<String> =
+            commands[5].env.iter().map(|(name, value)| format!("{name}={value}")).collect();
         insta::assert_snapshot!(env.join(" "), @"APT_LISTCHANGES_FRONTEND=none DEBIAN_FRONTEND=noninteractive DEBIAN_PRIORITY=critical NEEDRESTART_SUSPEND=1 UCF_FORCE_CONFFOLD=1");
     }
 
@@ -262,7 +262,8 @@ mod tests {
         assert_eq!(simulated.installs["calico-felix"], "1.4.6");
         assert_eq!(simulated.installs["libfoo:i386"], "1.0");
         assert_eq!(simulated.removes.into_iter().collect::<Vec<_>>(), ["calico-dhcp-agent"]);
-        let downgrade = "The following packages will be DOWNGRADED:\n  a b\n  c\n0 upgraded, 3 downgraded\n  d\n";
+        let downgrade =
+            "The following packages will be DOWNGRADED:\n  a b\n  c\n0 upgraded, 3 downgraded\n  d\n";
         let simulated = read_simulation(&printed(downgrade)).expect("it reads");
         assert_eq!(simulated.downgrades.into_iter().collect::<Vec<_>>(), ["a", "b", "c"]);
         let error = read_simulation(&printed("Inst odd\n")).expect_err("another form");
@@ -273,10 +274,10 @@ mod tests {
     fn states_versions_and_owners_are_read() {
         let text = "a\t1.0\tinstalled\nb\t2:1-1\thalf-configured\nc\t1\tconfig-files\nd\t\tnot-installed\n";
         let versions = read_versions(&printed(text)).expect("it reads");
-        assert_eq!(versions.into_iter().collect::<Vec<_>>(), [
-            ("a".to_owned(), "1.0".to_owned()),
-            ("b".to_owned(), "2:1-1".to_owned())
-        ]);
+        assert_eq!(
+            versions.into_iter().collect::<Vec<_>>(),
+            [("a".to_owned(), "1.0".to_owned()), ("b".to_owned(), "2:1-1".to_owned())]
+        );
         let audit = read_audit(&printed("a\tinstalled\nb\thalf-configured\nc\ttriggers-pending\n"));
         assert_eq!(audit.into_iter().collect::<Vec<_>>(), ["b", "c"]);
         let owner = |text: &str| read_owner(&printed(text));
@@ -292,14 +293,17 @@ mod tests {
         assert!(locked("E: Could not get lock /var/lib/dpkg/lock-frontend. It is held by process 1 (apt)"));
         assert!(locked("dpkg: error: dpkg frontend lock is locked by another process"));
         assert!(!locked("E: Unable to locate package x"));
-        let update = "Hit:1 file:/x ./ InRelease\nErr:2 http://x stable InRelease\nIgn:3 y\n";
-        assert_eq!(failed_sources(&printed(update)), ["Err:2 http://x stable InRelease"]);
+        let update = "Err:2 file:/x ./ Packages\nGet:2 file:/x ./ Packages [2290 B]\nW: Failed to fetch http://y/Release\n";
+        assert_eq!(failed_sources(&printed(update)), ["W: Failed to fetch http://y/Release"]);
         let dpkg = "Configuration file '/etc/default/etcd'\n ==> Modified (by you or by a script) since installation.\n \
                     ==> Package distributor has shipped an updated version.\n ==> Keeping old config file as default.\n";
-        assert_eq!(kept_files(dpkg), [(
-            "/etc/default/etcd".to_owned(),
-            "kept; the package's own is /etc/default/etcd.dpkg-dist".to_owned()
-        )]);
+        assert_eq!(
+            kept_files(dpkg),
+            [(
+                "/etc/default/etcd".to_owned(),
+                "kept; the package's own is /etc/default/etcd.dpkg-dist".to_owned()
+            )]
+        );
     }
 
     proptest! {

@@ -16,6 +16,8 @@ use wavegate_common::platform::OsFamily;
 pub struct Wanted {
     /// Packages that must be there afterwards.
     pub packages: Vec<PackageSpec>,
+    /// Those of them that are there now, in whatever version.
+    pub present: BTreeSet<String>,
     /// Whether everything else is updated too.
     pub distribution: bool,
     /// Whether packages may be removed on the way.
@@ -31,6 +33,8 @@ pub struct Simulated {
     pub removes: BTreeSet<String>,
     /// Those of `installs` that would go back to an older version.
     pub downgrades: BTreeSet<String>,
+    /// Packages that have a newer version which something else that is installed does not let in.
+    pub kept_back: BTreeSet<String>,
 }
 
 impl Simulated {
@@ -46,6 +50,7 @@ impl Simulated {
         self.installs.extend(next.installs);
         self.removes.extend(next.removes);
         self.downgrades.extend(next.downgrades);
+        self.kept_back.extend(next.kept_back);
         self
     }
 }
@@ -58,6 +63,17 @@ pub struct Unreadable {
     pub what: &'static str,
     /// The line itself.
     pub text: String,
+}
+
+/// Why a package manager can't say what it would do.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unforeseen {
+    /// It refuses: a package that does not exist, dependencies that can't be met. Its own words.
+    #[error("{0}")]
+    Refused(String),
+    /// Its output has another form than expected.
+    #[error(transparent)]
+    Unreadable(#[from] Unreadable),
 }
 
 const LOOK_AT_DATABASE: &str = "look whether the package database of the node is in order, then retry";
@@ -167,15 +183,20 @@ impl Os {
         };
         commands.iter().try_fold(Simulated::default(), |so_far, command| {
             let exit = self.ask(host, command)?;
-            Ok(so_far.and(self.read_simulation(command, &exit)?))
+            Ok(so_far.and(self.read_simulation(wanted, command, &exit)?))
         })
     }
 
-    fn read_simulation(&self, command: &Command, exit: &Exit) -> Result<Simulated, StepError> {
+    fn read_simulation(
+        &self,
+        wanted: &Wanted,
+        command: &Command,
+        exit: &Exit,
+    ) -> Result<Simulated, StepError> {
         const NEXT: &str =
             "check the package names and versions and the node's repositories, then plan again";
         let refused = |why: &str| exit_failed(format!("{} can't do it: {why}", command.argv[0]), exit, NEXT);
-        match self.platform.family {
+        let simulated = match self.platform.family {
             OsFamily::Debian => {
                 let simulated = debian::read_simulation(exit).map_err(|error| refused(&error.to_string()))?;
                 // With downgrades, apt-get simulates nothing and fails: what it named is the better reason.
@@ -183,10 +204,17 @@ impl Os {
                     let reason = exit.stderr.lines().find(|line| line.starts_with("E: "));
                     return Err(refused(reason.unwrap_or("it gives no reason")));
                 }
-                Ok(simulated)
+                simulated
             }
-            OsFamily::RedHat => redhat::read_simulation(exit).map_err(|error| refused(&error.to_string())),
+            OsFamily::RedHat => redhat::read_simulation(exit).map_err(|error| refused(&error.to_string()))?,
+        };
+        let named = wanted.packages.iter().map(|spec| &spec.name);
+        let kept_back: Vec<&str> =
+            named.filter(|name| simulated.kept_back.contains(*name)).map(String::as_str).collect();
+        if kept_back.is_empty() {
+            return Ok(simulated);
         }
+        Err(refused(&format!("what is installed does not let in the newer {}", kept_back.join(", "))))
     }
 
     /// The transactions that do it, in order.

@@ -2,10 +2,11 @@
 //!
 //! Options and output forms: yum(8) 3.4, dnf(8) 4, rpm(8); the transaction table is the same in both programs.
 
-use super::packages::{Simulated, Unreadable, Wanted};
+use super::packages::{Simulated, Unforeseen, Unreadable, Wanted};
 use crate::host::{Command, Exit};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
+use wavegate_common::action::PackageSpec;
 use wavegate_common::id::Timestamp;
 use wavegate_common::platform::PackageManager;
 
@@ -39,28 +40,33 @@ pub fn simulations(manager: PackageManager, wanted: &Wanted) -> Vec<Command> {
     commands.map(|command| command.timeout(Duration::from_secs(600))).collect()
 }
 
-/// `install` updates what is there and installs what is not, in one transaction, in yum and dnf alike; `update` of a
-/// package that is not there says so and exits 0.
+/// What is there is updated, what is not is installed, in two transactions: `install` leaves alone what is there in any
+/// version (dnf), and `update` of what is not there says so and exits 0 (yum).
 fn operations(manager: PackageManager, wanted: &Wanted, answer: &str) -> Vec<Command> {
-    let start = [program(manager), answer, "--setopt=obsoletes=1"];
-    let specs: Vec<String> = wanted
-        .packages
-        .iter()
-        .map(|spec| match &spec.version {
-            // The form that carries an epoch, and the only one that does not when there is none: dnf(8), yum(8).
-            Some(version) => format!("{}-{version}", spec.name),
-            None => spec.name.clone(),
-        })
-        .collect();
+    let (present, absent): (Vec<_>, Vec<_>) =
+        wanted.packages.iter().partition(|spec| wanted.present.contains(&spec.name));
+    let command = |verb: &'static str, specs: Vec<String>| {
+        let start = [program(manager), answer, verb].map(str::to_owned);
+        Command::new(start.into_iter().chain(specs))
+    };
     let mut commands = Vec::new();
-    if !specs.is_empty() {
-        let operands = specs.iter().map(String::as_str);
-        commands.push(Command::new(start.into_iter().chain(["install"]).chain(operands)));
-    }
     if wanted.distribution {
-        commands.push(Command::new(start.into_iter().chain(["update"])));
+        commands.push(command("update", Vec::new()));
+    } else if !present.is_empty() {
+        commands.push(command("update", present.into_iter().map(operand).collect()));
+    }
+    if !absent.is_empty() {
+        commands.push(command("install", absent.into_iter().map(operand).collect()));
     }
     commands
+}
+
+/// A package and its version as `NAME-[EPOCH:]VERSION[-RELEASE]`, which both programs take.
+fn operand(spec: &PackageSpec) -> String {
+    match &spec.version {
+        Some(version) => format!("{}-{version}", spec.name),
+        None => spec.name.clone(),
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -69,6 +75,7 @@ enum Section {
     Downgrades,
     Removes,
     Reinstalls,
+    KeptBack,
 }
 
 fn section(line: &str) -> Option<Section> {
@@ -77,6 +84,7 @@ fn section(line: &str) -> Option<Section> {
     match title {
         "Downgrading" => Some(Section::Downgrades),
         "Reinstalling" => Some(Section::Reinstalls),
+        _ if title.starts_with("Skip") => Some(Section::KeptBack),
         _ if title.starts_with("Removing") => Some(Section::Removes),
         _ if ["Installing", "Updating", "Upgrading"].iter().any(|word| title.starts_with(word)) => {
             Some(Section::Installs)
@@ -88,24 +96,27 @@ fn section(line: &str) -> Option<Section> {
 /// Reads the table of a transaction that was answered with no.
 ///
 /// # Errors
-/// [`Unreadable`] if there is neither a table nor the word that there is nothing to do, or a package was not found, or
-/// a row has another form.
-pub fn read_simulation(exit: &Exit) -> Result<Simulated, Unreadable> {
+/// [`Unforeseen`] if it refuses, if there is neither a table nor the word that there is nothing to do, or a
+/// row has another form.
+pub fn read_simulation(exit: &Exit) -> Result<Simulated, Unforeseen> {
     let all = format!("{}{}", exit.stdout, exit.stderr);
     if let Some(line) = all.lines().find(|line| not_found(line)) {
-        return Err(Unreadable { what: "answer: a package is not found", text: line.trim().to_owned() });
+        return Err(Unforeseen::Refused(line.trim().to_owned()));
     }
-    let Some(table) =
-        exit.stdout.split("Dependencies Resolved").nth(1).or_else(|| table_of_dnf(&exit.stdout))
-    else {
-        let nothing = all.lines().any(|line| {
-            matches!(line.trim(), "Nothing to do." | "Nothing to do" | "No packages marked for update")
-        });
-        let last = all.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("nothing").trim().to_owned();
-        let error = Unreadable { what: "answer without a transaction", text: last };
-        return if nothing && !all.contains("Error:") { Ok(Simulated::default()) } else { Err(error) };
-    };
-    read_table(table.split("Transaction Summary").next().unwrap_or(""))
+    let table = exit.stdout.split("Dependencies Resolved").nth(1).or_else(|| table_of_dnf(&exit.stdout));
+    if let Some(table) = table {
+        return Ok(read_table(table.split("Transaction Summary").next().unwrap_or(""))?);
+    }
+    let reason = |line: &&str| line.starts_with("Problem") || line.starts_with("Error: ");
+    if let Some(line) = all.lines().map(str::trim).find(reason) {
+        return Err(Unforeseen::Refused(line.to_owned()));
+    }
+    let nothing = ["Nothing to do", "No packages marked for update"];
+    if all.lines().any(|line| nothing.iter().any(|text| line.trim().starts_with(text))) {
+        return Ok(Simulated::default());
+    }
+    let last = all.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("nothing").trim().to_owned();
+    Err(Unreadable { what: "answer without a transaction", text: last }.into())
 }
 
 fn table_of_dnf(stdout: &str) -> Option<&str> {
@@ -114,7 +125,9 @@ fn table_of_dnf(stdout: &str) -> Option<&str> {
 
 fn not_found(line: &str) -> bool {
     let line = line.trim();
-    ["No match for argument: ", "Error: Unable to find a match: "].iter().any(|start| line.starts_with(start))
+    ["No match for argument: ", "No Match for argument: ", "Error: Unable to find a match: "]
+        .iter()
+        .any(|start| line.starts_with(start))
         || (line.starts_with("No package ") && line.contains(" available"))
 }
 
@@ -122,7 +135,8 @@ fn read_table(table: &str) -> Result<Simulated, Unreadable> {
     let mut simulated = Simulated::default();
     let mut current = None;
     let mut row: Vec<&str> = Vec::new();
-    for line in table.lines().filter(|line| !line.trim().is_empty()) {
+    // Advice in brackets stands between a title and its rows.
+    for line in table.lines().filter(|line| !line.trim().is_empty() && !line.starts_with('(')) {
         if !line.starts_with(' ') {
             current = section(line.trim_end());
             row.clear();
@@ -149,6 +163,7 @@ fn read_table(table: &str) -> Result<Simulated, Unreadable> {
                 simulated.downgrades.insert(name.clone());
                 simulated.installs.insert(name, version);
             }
+            Section::KeptBack => drop(simulated.kept_back.insert(name)),
             Section::Reinstalls => {}
         }
         row.clear();
@@ -196,19 +211,21 @@ pub fn read_audit(exit: &Exit) -> BTreeSet<String> {
     twice
 }
 
-/// Removes the older of packages that are there twice; without effect where an interrupted transaction left none.
+/// Removes the older of packages that are there twice, with the programs that the node has.
 #[must_use]
-pub fn repairs(manager: PackageManager) -> Vec<Command> {
-    match manager {
-        // Both are of yum-utils; the first finishes what is left of the transaction, the second what it can't.
-        PackageManager::Yum => vec![
-            Command::new(["yum-complete-transaction", "-y"]),
-            Command::new(["package-cleanup", "-y", "--cleandupes"]),
-        ],
-        PackageManager::Dnf | PackageManager::Apt => {
-            vec![Command::new(["dnf", "-y", "remove", "--duplicates"])]
-        }
+pub fn repairs(manager: PackageManager, has: impl Fn(&str) -> bool) -> Vec<Command> {
+    // Both are of yum-utils, which a node may lack; the first finishes what is left of the transaction, the second what
+    // the first can't. dnf does it itself, also where it is called yum.
+    let of_yum = [["yum-complete-transaction", "-y"].as_slice(), &["package-cleanup", "-y", "--cleandupes"]];
+    let mut commands: Vec<Command> = of_yum
+        .into_iter()
+        .filter(|argv| manager == PackageManager::Yum && has(argv[0]))
+        .map(|argv| Command::new(argv.iter().copied()))
+        .collect();
+    if commands.is_empty() {
+        commands.push(Command::new([program(manager), "-y", "remove", "--duplicates"]));
     }
+    commands
 }
 
 /// Asks for versions and installation times of packages.
@@ -272,3 +289,6 @@ pub fn kept_files(output: &str) -> Vec<(String, String)> {
     }
     kept
 }
+
+#[cfg(test)]
+mod tests;

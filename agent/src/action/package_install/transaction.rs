@@ -12,7 +12,7 @@ use wavegate_common::outcome::StepError;
 /// Versions of packages; `None` for one that is not installed.
 pub(super) type Snapshot = BTreeMap<String, Option<String>>;
 
-/// Transactions that one step may have: the named packages and the whole distribution.
+/// Transactions that one step may have: named packages and the whole distribution, or updates and new packages.
 const PARTS: usize = 2;
 
 /// How long another package manager is waited for before it is looked for again.

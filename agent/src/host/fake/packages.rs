@@ -406,8 +406,13 @@ fn yum(machine: &mut FakeMachine, command: &Command) -> Exit {
         "remove" => return exit(0, "Nothing to do.\n", ""),
         _ => {}
     }
-    let specs: Vec<String> = specs.iter().map(|spec| rpm_spec(machine, spec)).collect();
-    let solution = match machine.solve(&specs, verb == "update" && specs.is_empty()) {
+    let everything = verb == "update" && specs.is_empty();
+    let mut specs: Vec<String> = specs.iter().map(|spec| rpm_spec(machine, spec)).collect();
+    if verb == "install" {
+        // As dnf does: what is there in any version is left alone.
+        specs.retain(|spec| spec.contains('=') || !machine.installed.contains_key(spec));
+    }
+    let solution = match machine.solve(&specs, everything) {
         Ok(solution) => solution,
         Err(name) => {
             let text = format!("No match for argument: {name}\nError: Unable to find a match: {name}\n");
