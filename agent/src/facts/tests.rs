@@ -45,7 +45,7 @@ fn a_compute_node() {
     felix 1.3.1-1.el7
     networking-calico 1:1.1.2-1.el7
     neutron 1:8.0.0-1.el7
-    dnsmasq 2.75-1-1.el7
+    dnsmasq 2.75-1.el7
     ");
 }
 
