@@ -43,6 +43,9 @@ use settings::{ConnectionArgs, Settings};
 use wavegate_common::id::Timestamp;
 use wavegate_proto::v1;
 
+/// The heading of the options that every command takes.
+const COMMON: &str = "Common";
+
 /// Upgrades a Calico-based OpenStack fleet in waves, behind gates: etcd first, then compute, then control.
 #[derive(Debug, Parser)]
 #[command(name = "wavegate", version, after_help = exit::HELP, disable_help_subcommand = true, max_term_width = 100)]
@@ -50,18 +53,11 @@ pub struct Cli {
     #[command(flatten)]
     connection: ConnectionArgs,
     /// The form of the output; json is the coordinator's documents as they are
-    #[arg(
-        long,
-        short,
-        global = true,
-        env = "WAVEGATE_OUTPUT",
-        value_enum,
-        default_value_t,
-        value_name = "FORM"
-    )]
+    #[arg(long, short, global = true, env = "WAVEGATE_OUTPUT", help_heading = COMMON)]
+    #[arg(value_enum, default_value_t, value_name = "FORM")]
     output: Format,
     /// The rollout that the command is about [default: the newest]
-    #[arg(long, global = true, env = "WAVEGATE_ROLLOUT", value_name = "ID")]
+    #[arg(long, global = true, env = "WAVEGATE_ROLLOUT", value_name = "ID", help_heading = COMMON)]
     rollout: Option<String>,
     #[command(subcommand)]
     command: Command,
@@ -79,6 +75,7 @@ enum Command {
     /// Ask every node what an upgrade would change, and show it; nothing is changed
     Plan(plan::Args),
     /// Plan, ask, start, and look on to the end (json: every status, one a line)
+    #[command(after_help = exit::HELP)]
     Upgrade(upgrade::Args),
     /// Start a plan
     Start(start::Args),
@@ -88,6 +85,7 @@ enum Command {
     /// Where the rollout is, and what it waits for
     Status,
     /// Look on until the rollout has ended, or does not go on without an operator (json: every status, one a line)
+    #[command(after_help = exit::HELP)]
     Watch,
     /// Why nothing more happens, and what would unblock it
     Why(why::Args),

@@ -99,7 +99,8 @@ impl Settings {
         let named = |what: &str, path: &Option<PathBuf>| {
             path.clone().ok_or_else(|| CliError::Usage {
                 what: format!(
-                    "a coordinator at HOST:PORT asks for the operator's credentials: --{what} is missing"
+                    "a coordinator at HOST:PORT asks for the operator's credentials: --{what} is missing (or in \
+                     ~/.config/wavegate/operator.toml: {what} = \"FILE\")"
                 ),
             })
         };

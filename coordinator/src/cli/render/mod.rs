@@ -14,10 +14,13 @@ pub mod waiting;
 #[cfg(test)]
 pub(in crate::cli) mod samples;
 
-use comfy_table::{Attribute, Cell, Color, ContentArrangement, Table, presets};
+use comfy_table::{Attribute, Cell, Color, ColumnConstraint, ContentArrangement, Table, presets};
 use jiff::tz::TimeZone;
 use wavegate_common::outcome::{Change, Outcome};
 use wavegate_common::rollout::{PauseReason, StageState, Status, TaskState};
+
+/// Columns of names: a name that is broken in two can't be copied.
+const WHOLE: [&str; 3] = ["NODE", "STEP", "PROCEDURE"];
 
 /// How output looks.
 #[derive(Debug, Clone)]
@@ -66,6 +69,11 @@ impl Look {
     fn table(&self, header: &[&str]) -> Table {
         let mut table = self.bare_table();
         table.set_header(header.iter().map(|name| Cell::new(name).add_attribute(Attribute::Bold)));
+        for (name, column) in header.iter().zip(table.column_iter_mut()) {
+            if WHOLE.contains(name) {
+                column.set_constraint(ColumnConstraint::ContentWidth);
+            }
+        }
         table
     }
 

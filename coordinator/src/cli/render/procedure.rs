@@ -1,7 +1,7 @@
 //! Procedures as people read them: which ship, what a site may vary, and what their steps are.
 
-use super::{Look, Tone, cell};
-use wavegate_common::procedure::{Procedure, StageSteps};
+use super::{Look, Tone};
+use wavegate_common::procedure::{Parameter, Procedure, StageSteps, Value};
 
 /// The procedures by name, version and title.
 #[must_use]
@@ -32,20 +32,20 @@ pub fn procedure(procedure: &Procedure, look: &Look) -> String {
 }
 
 fn parameters(procedure: &Procedure, look: &Look) -> String {
-    let mut table = look.table(&["NAME", "TYPE", "DEFAULT", "WHAT FOR"]);
-    for (name, parameter) in &procedure.parameters {
+    let one = |(name, parameter): (&String, &Parameter)| {
         let default = match &parameter.default {
-            None => cell(Tone::Bad, "none: set it"),
-            Some(value) => cell(Tone::Plain, value.to_string().replace(',', ", ")),
+            None => look.paint(Tone::Bad, "no default, set it if it is used"),
+            Some(value) if value.to_string().is_empty() => "default: empty".to_owned(),
+            // A list's items are told apart by blanks, so that a long list can be wrapped.
+            Some(Value::List(items)) => format!("default: {}", items.join(" ")),
+            Some(value) => format!("default: {value}"),
         };
-        table.add_row([
-            cell(Tone::Plain, name),
-            cell(Tone::Plain, parameter.kind),
-            default,
-            cell(Tone::Plain, &parameter.help),
-        ]);
-    }
-    look.lay_out(table, 2)
+        let head = format!("  {name} ({}), {default}", parameter.kind);
+        let wide = head.chars().count() > look.width;
+        let head = if wide { look.paragraph(head.trim_start(), 2) } else { format!("{head}\n") };
+        head + &look.paragraph(&parameter.help, 6)
+    };
+    procedure.parameters.iter().map(one).collect()
 }
 
 fn steps(stage: &StageSteps, look: &Look) -> String {
