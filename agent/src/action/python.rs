@@ -17,21 +17,33 @@ pub(super) struct Copy {
 }
 
 /// Prints version and metadata path of every copy on `sys.path`, the one that counts first. `importlib.metadata` is
-/// there from Python 3.8, `pkg_resources` (which finds the first copy only) wherever an older one has setuptools.
+/// there from Python 3.8; an older Python may lack even setuptools, so that the names of metadata directories and of
+/// eggs are read as packaging.python.org describes them ("Recording installed projects", "Python eggs").
 const LIST: &str = "\
-import re, sys
+import os, re, sys
 def plain(name):
     return re.sub('[-_.]+', '-', name or '').lower()
-wanted = plain(sys.argv[1])
-try:
-    from importlib import metadata
-    found = [(d.version, str(d._path)) for d in metadata.distributions() if plain(d.metadata['Name']) == wanted]
-except ImportError:
-    import pkg_resources
-    found = [(d.version, getattr(d, 'egg_info', None) or d.location)
-             for d in pkg_resources.working_set if plain(d.project_name) == wanted]
-for version, path in found:
-    sys.stdout.write(version + '\\t' + path + '\\n')
+def installed():
+    try:
+        from importlib import metadata
+    except ImportError:
+        metadata = None
+    if metadata:
+        for d in metadata.distributions():
+            yield d.metadata['Name'], d.version, str(d._path)
+        return
+    for place in sys.path:
+        top, name = os.path.split(place)
+        found = [(name, os.path.join(place, 'EGG-INFO'))] if name.endswith('.egg') else []
+        if os.path.isdir(place):
+            found += [(n, os.path.join(place, n)) for n in sorted(os.listdir(place))]
+        for name, path in found:
+            m = re.match('([^-]+)-([^-]+)(-py[^-]+)?[.](dist-info|egg-info|egg)$', name)
+            if m and (m.group(4) != 'egg' or path.endswith('EGG-INFO')):
+                yield m.group(1), m.group(2), path
+for name, version, path in installed():
+    if plain(name) == plain(sys.argv[1]):
+        sys.stdout.write(version + '\\t' + path + '\\n')
 ";
 
 /// The interpreters of the node, in the order in which Neutron's scripts would take one.
@@ -49,7 +61,7 @@ pub(super) fn copies(
     cx: &Context<'_>,
 ) -> Result<Vec<Copy>, StepError> {
     let next = format!(
-        "see why {interpreter} on the node can't list its distributions (setuptools missing?), then retry"
+        "see why {interpreter} on the node can't list its distributions in the agent's environment, then retry"
     );
     let command = Command::new([interpreter, "-c", LIST, distribution]);
     let exit = cx.host.run(&command).map_err(|error| failed(&error, &next))?;
@@ -59,7 +71,8 @@ pub(super) fn copies(
     }
     let rows = exit.stdout.lines().filter_map(|line| line.split_once('\t'));
     rows.map(|(version, path)| {
-        let path = PathBuf::from(path);
+        // The package database knows directories without the slash at their end.
+        let path = PathBuf::from(path.trim_end_matches('/'));
         Ok(Copy { version: version.to_owned(), owner: cx.os.owner(cx.host, &path)?, path })
     })
     .collect()

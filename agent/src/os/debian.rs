@@ -56,8 +56,10 @@ pub fn failed_sources(exit: &Exit) -> Vec<String> {
 /// The transactions that bring what is wanted, in order.
 #[must_use]
 pub fn transactions(wanted: &Wanted) -> Vec<Command> {
+    // A terminal would get a progress line that is drawn over itself.
+    let plain = ["-o", "Dpkg::Use-Pty=0"];
     let keep: &[&str] = if wanted.allow_removals { &[] } else { &["--no-remove"] };
-    operations(wanted, &[&["-q", "-y"], &CONFFILES, &LOCK, &UNPHASED, keep])
+    operations(wanted, &[&["-q", "-y"], &plain, &CONFFILES, &LOCK, &UNPHASED, keep])
 }
 
 /// The same, simulated. Removals are not forbidden here, so that they can be named.
