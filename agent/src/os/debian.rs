@@ -243,9 +243,9 @@ mod tests {
         dpkg-query -W -f=${Package}\t${Version}\t${db:Status-Status}\n -- etcd
         dpkg-query -S -- /usr/bin/etcd
         apt-get -s -q -y -o APT::Get::Always-Include-Phased-Updates=true install calico-felix etcd=2.3.8-1
-        apt-get -q -y -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold -o DPkg::Lock::Timeout=600 -o APT::Get::Always-Include-Phased-Updates=true --no-remove install calico-felix
-        apt-get -q -y -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold -o DPkg::Lock::Timeout=600 -o APT::Get::Always-Include-Phased-Updates=true install etcd=2.3.8-1
-        apt-get -q -y -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold -o DPkg::Lock::Timeout=600 -o APT::Get::Always-Include-Phased-Updates=true dist-upgrade
+        apt-get -q -y -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold -o DPkg::Lock::Timeout=600 -o APT::Get::Always-Include-Phased-Updates=true --no-remove install calico-felix
+        apt-get -q -y -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold -o DPkg::Lock::Timeout=600 -o APT::Get::Always-Include-Phased-Updates=true install etcd=2.3.8-1
+        apt-get -q -y -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold -o DPkg::Lock::Timeout=600 -o APT::Get::Always-Include-Phased-Updates=true dist-upgrade
         dpkg --force-confdef --force-confold --configure -a
         apt-get -q -y -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold -o DPkg::Lock::Timeout=600 --no-remove -f install
         ");

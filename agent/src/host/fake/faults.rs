@@ -1,6 +1,6 @@
 //! What goes wrong on a fake machine, and when: programs that fail or hang, agents that are killed, power cuts.
 
-use super::{FakeMachine, FakeTransaction, packages};
+use super::{FakeMachine, FakeTransaction, package_programs};
 use crate::host::{Command, Exit, HostError};
 
 /// What unwinds through an agent that a fault killed. Catch it with `std::panic::catch_unwind`.
@@ -94,7 +94,7 @@ pub(super) fn transact(
     };
     let exit = if cut {
         machine.history.push(line);
-        packages::cut_short(machine, command);
+        package_programs::cut_short(machine, command);
         None
     } else {
         Some(machine.run(command)?)

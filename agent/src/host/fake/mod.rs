@@ -3,6 +3,7 @@
 
 mod faults;
 mod nodes;
+mod package_programs;
 mod packages;
 mod programs;
 mod services;
@@ -253,7 +254,7 @@ impl FakeMachine {
             }
             Some(Fault::AgentKilled | Fault::PowerCut | Fault::Interrupted) | None => {}
         }
-        packages::run(self, command)
+        package_programs::run(self, command)
             .or_else(|| services::run(self, command))
             .or_else(|| programs::run(self, command))
             .ok_or_else(|| HostError::Run { program, source: std::io::ErrorKind::NotFound.into() })

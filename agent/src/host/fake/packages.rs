@@ -1,7 +1,7 @@
-//! Packages of a fake machine, and apt, dpkg, yum, dnf and rpm as far as the agent uses them.
+//! Packages of a fake machine: what installing, updating and removing them does to it. The programs that are asked to do
+//! so are in `package_programs`.
 
 use super::{FakeMachine, FakeService, services};
-use crate::host::{Command, Exit};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use wavegate_common::id::Timestamp;
@@ -66,9 +66,11 @@ pub struct FakeInstalled {
 
 /// A transaction, worked out.
 #[derive(Debug, Default)]
-struct Solution {
-    installs: Vec<String>,
-    removes: BTreeSet<String>,
+pub(super) struct Solution {
+    /// Packages to install or update, in order.
+    pub(super) installs: Vec<String>,
+    /// Packages to remove.
+    pub(super) removes: BTreeSet<String>,
 }
 
 impl FakeMachine {
@@ -81,7 +83,7 @@ impl FakeMachine {
         self.configure(name, package, update)
     }
 
-    fn unpack(&mut self, name: &str, package: &FakePackage) -> bool {
+    pub(super) fn unpack(&mut self, name: &str, package: &FakePackage) -> bool {
         self.now.0 += 1000;
         for (path, content) in &package.files {
             // A configuration file stays as it is, if it is there.
@@ -175,7 +177,7 @@ impl FakeMachine {
         Ok(())
     }
 
-    fn solve(&self, specs: &[String], everything: bool) -> Result<Solution, String> {
+    pub(super) fn solve(&self, specs: &[String], everything: bool) -> Result<Solution, String> {
         let mut solution = Solution::default();
         for spec in specs {
             self.want(&mut solution, spec)?;
@@ -197,7 +199,7 @@ impl FakeMachine {
         Ok(solution)
     }
 
-    fn carry_out(&mut self, solution: &Solution) -> Result<(), String> {
+    pub(super) fn carry_out(&mut self, solution: &Solution) -> Result<(), String> {
         for name in &solution.removes {
             self.remove(name);
         }
@@ -209,7 +211,7 @@ impl FakeMachine {
         broken
     }
 
-    fn configure_pending(&mut self) -> Result<(), String> {
+    pub(super) fn configure_pending(&mut self) -> Result<(), String> {
         for name in self.half_configured() {
             let package = self.available.get(&name).cloned().unwrap_or_default();
             self.configure(&name, &package, true)?;
@@ -217,12 +219,12 @@ impl FakeMachine {
         Ok(())
     }
 
-    fn half_configured(&self) -> Vec<String> {
+    pub(super) fn half_configured(&self) -> Vec<String> {
         let pending = self.installed.iter().filter(|(_, it)| it.state == PackageState::HalfConfigured);
         pending.map(|(name, _)| name.clone()).collect()
     }
 
-    fn owner_of(&self, path: &str) -> Option<&str> {
+    pub(super) fn owner_of(&self, path: &str) -> Option<&str> {
         let owns = |file: &PathBuf| file == Path::new(path) || file.starts_with(path);
         let found = self.installed.iter().find(|(_, installed)| installed.files.iter().any(owns));
         found.map(|(name, _)| name.as_str())
@@ -233,261 +235,10 @@ fn split(spec: &str) -> (&str, Option<&str>) {
     spec.split_once('=').map_or((spec, None), |(name, version)| (name, Some(version)))
 }
 
-fn exit(code: i32, stdout: impl Into<String>, stderr: impl Into<String>) -> Exit {
-    Exit { code, stdout: stdout.into(), stderr: stderr.into() }
-}
-
 /// What `/proc/PID/exe` says of a program whose file was replaced: rpm renames the old file first.
 pub(super) fn replaced_name(machine: &FakeMachine, exe: &Path) -> PathBuf {
     match machine.platform.family {
         OsFamily::Debian => format!("{} (deleted)", exe.display()).into(),
         OsFamily::RedHat => format!("{};557576d7 (deleted)", exe.display()).into(),
     }
-}
-
-/// Runs a program that is a package manager or asks one; `None` for any other and for one that is not of this machine.
-pub(super) fn run(machine: &mut FakeMachine, command: &Command) -> Option<Exit> {
-    let debian = machine.platform.family == OsFamily::Debian;
-    let program = command.argv.first()?.as_str();
-    match program {
-        "apt-get" if debian => Some(apt_get(machine, command)),
-        "dpkg" if debian => Some(dpkg(machine, command)),
-        "dpkg-query" if debian => Some(dpkg_query(machine, command)),
-        "yum" | "dnf" if !debian && program == machine.platform.package_manager.as_str() => {
-            Some(yum(machine, command))
-        }
-        "rpm" if !debian => Some(rpm(machine, command)),
-        _ => None,
-    }
-}
-
-/// A transaction that is cut off in the middle: its first package is unpacked, and nothing else happened.
-pub(super) fn cut_short(machine: &mut FakeMachine, command: &Command) {
-    let (_, specs) = operands(command, &["-o", "-c"]);
-    let specs: Vec<String> = specs.iter().map(|spec| rpm_spec(machine, spec)).collect();
-    let Ok(solution) = machine.solve(&specs, false) else { return };
-    let Some(name) = solution.installs.first() else { return };
-    let Some(package) = machine.available.get(name).cloned() else { return };
-    machine.unpack(name, &package);
-    if machine.platform.family == OsFamily::RedHat
-        && let Some(installed) = machine.installed.get_mut(name)
-    {
-        // rpm knows no half-configured packages: a scriptlet that did not run is forgotten.
-        installed.state = PackageState::Configured;
-    }
-}
-
-/// Verb and operands; options that take a value are named.
-fn operands(command: &Command, with_value: &[&str]) -> (String, Vec<String>) {
-    let mut words = Vec::new();
-    let mut arguments = command.argv.iter().skip(1);
-    while let Some(argument) = arguments.next() {
-        if with_value.contains(&argument.as_str()) {
-            arguments.next();
-        } else if !argument.starts_with('-') {
-            words.push(argument.clone());
-        }
-    }
-    let verb = if words.is_empty() { String::new() } else { words.remove(0) };
-    (verb, words)
-}
-
-fn has(command: &Command, option: &str) -> bool {
-    command.argv.iter().any(|argument| argument == option)
-}
-
-fn apt_get(machine: &mut FakeMachine, command: &Command) -> Exit {
-    let (verb, specs) = operands(command, &["-o", "-c"]);
-    if verb == "update" {
-        return exit(0, "Reading package lists...\n", "");
-    }
-    if has(command, "-f") {
-        let ended = machine.configure_pending();
-        return ended.map_or_else(|error| exit(100, "", dpkg_failed(&error)), |()| exit(0, "", ""));
-    }
-    let simulate = has(command, "-s");
-    if !simulate && !machine.half_configured().is_empty() {
-        let stderr =
-            "E: dpkg was interrupted, you must manually run 'dpkg --configure -a' to correct the problem.\n";
-        return exit(100, "", stderr);
-    }
-    let solution = match machine.solve(&specs, verb == "dist-upgrade") {
-        Ok(solution) => solution,
-        Err(name) => return exit(100, "", format!("E: Unable to locate package {name}\n")),
-    };
-    if has(command, "--no-remove") && !solution.removes.is_empty() {
-        return exit(100, "", "E: Packages need to be removed but remove is disabled.\n");
-    }
-    let stdout = simulation_of_apt(machine, &solution);
-    if simulate {
-        return exit(0, stdout, "");
-    }
-    match machine.carry_out(&solution) {
-        Ok(()) => exit(0, stdout, ""),
-        Err(error) => exit(100, stdout, dpkg_failed(&error)),
-    }
-}
-
-fn dpkg_failed(error: &str) -> String {
-    format!(
-        "dpkg: error processing package: {error}\nE: Sub-process /usr/bin/dpkg returned an error code (1)\n"
-    )
-}
-
-fn simulation_of_apt(machine: &FakeMachine, solution: &Solution) -> String {
-    let mut text = String::from("Reading package lists...\nBuilding dependency tree...\n");
-    let old = |name: &String| {
-        machine.installed.get(name).map_or_else(String::new, |it| format!("[{}] ", it.version))
-    };
-    for name in &solution.removes {
-        text += &format!("Remv {name} {}\n", old(name));
-    }
-    for name in &solution.installs {
-        let version = machine.available.get(name).map_or("", |package| package.version.as_str());
-        text += &format!("Inst {name} {}({version} fake:stable [all])\n", old(name));
-    }
-    for name in &solution.installs {
-        let version = machine.available.get(name).map_or("", |package| package.version.as_str());
-        text += &format!("Conf {name} ({version} fake:stable [all])\n");
-    }
-    text
-}
-
-fn dpkg(machine: &mut FakeMachine, command: &Command) -> Exit {
-    if !has(command, "--configure") {
-        return exit(2, "", "dpkg: error: need an action option\n");
-    }
-    machine.configure_pending().map_or_else(|error| exit(1, "", dpkg_failed(&error)), |()| exit(0, "", ""))
-}
-
-fn dpkg_query(machine: &FakeMachine, command: &Command) -> Exit {
-    let state = |name: &str| match machine.installed.get(name).map(|installed| installed.state) {
-        Some(PackageState::HalfConfigured) => "half-configured",
-        Some(PackageState::Configured) => "installed",
-        None => "not-installed",
-    };
-    let Some(end) = command.argv.iter().position(|argument| argument == "--") else {
-        let rows = machine.installed.keys().map(|name| format!("{name}\t{}\n", state(name)));
-        return exit(0, rows.collect::<String>(), "");
-    };
-    let names = &command.argv[end + 1..];
-    if has(command, "-S") {
-        let path = names.first().map_or("", String::as_str);
-        return match machine.owner_of(path) {
-            Some(name) => exit(0, format!("{name}: {path}\n"), ""),
-            None => exit(1, "", format!("dpkg-query: no path found matching pattern {path}\n")),
-        };
-    }
-    let (mut stdout, mut stderr) = (String::new(), String::new());
-    for name in names {
-        match machine.installed.get(name) {
-            Some(installed) => stdout += &format!("{name}\t{}\t{}\n", installed.version, state(name)),
-            None => stderr += &format!("dpkg-query: no packages found matching {name}\n"),
-        }
-    }
-    exit(i32::from(!stderr.is_empty()), stdout, stderr)
-}
-
-/// `NAME-VERSION` of yum and dnf as `NAME=VERSION`.
-fn rpm_spec(machine: &FakeMachine, spec: &str) -> String {
-    let known = |name: &str| machine.available.contains_key(name) || machine.installed.contains_key(name);
-    if known(spec) {
-        return spec.to_owned();
-    }
-    let pinned =
-        spec.match_indices('-').map(|(at, _)| (&spec[..at], &spec[at + 1..])).find(|(name, _)| known(name));
-    pinned.map_or_else(|| spec.to_owned(), |(name, version)| format!("{name}={version}"))
-}
-
-fn yum(machine: &mut FakeMachine, command: &Command) -> Exit {
-    let (verb, specs) = operands(command, &[]);
-    match verb.as_str() {
-        "clean" => return exit(0, "", ""),
-        "remove" => return exit(0, "Nothing to do.\n", ""),
-        _ => {}
-    }
-    let everything = verb == "update" && specs.is_empty();
-    let mut specs: Vec<String> = specs.iter().map(|spec| rpm_spec(machine, spec)).collect();
-    if verb == "install" {
-        // As dnf does: what is there in any version is left alone.
-        specs.retain(|spec| spec.contains('=') || !machine.installed.contains_key(spec));
-    }
-    let solution = match machine.solve(&specs, everything) {
-        Ok(solution) => solution,
-        Err(name) => {
-            let text = format!("No match for argument: {name}\nError: Unable to find a match: {name}\n");
-            return exit(1, "", text);
-        }
-    };
-    if solution.installs.is_empty() && solution.removes.is_empty() {
-        return exit(0, "Dependencies resolved.\nNothing to do.\nComplete!\n", "");
-    }
-    let table = table_of_yum(machine, &solution);
-    if has(command, "--assumeno") {
-        return exit(1, table, "Operation aborted.\n");
-    }
-    let breaks: Vec<&String> = solution
-        .installs
-        .iter()
-        .filter(|name| machine.available.get(*name).is_some_and(|package| package.breaks))
-        .collect();
-    if let Some(name) = breaks.first() {
-        // A failing %pre is what keeps an rpm from being installed; the other packages of the transaction are.
-        let stderr =
-            format!("error: %prein({name}) scriptlet failed, exit status 1\nError: Transaction failed\n");
-        return exit(1, table, stderr);
-    }
-    let ended = machine.carry_out(&solution);
-    ended.map_or_else(|error| exit(1, "", error), |()| exit(0, format!("{table}Complete!\n"), ""))
-}
-
-fn table_of_yum(machine: &FakeMachine, solution: &Solution) -> String {
-    let mut text =
-        String::from("Dependencies resolved.\n====\n Package  Arch  Version  Repository  Size\n====\n");
-    let row = |name: &str, version: &str| format!(" {name}  noarch  {version}  fake  5.0 k\n");
-    let (updates, news): (Vec<&String>, Vec<&String>) =
-        solution.installs.iter().partition(|name| machine.installed.contains_key(*name));
-    for (title, names) in [("Upgrading:", updates), ("Installing:", news)] {
-        if !names.is_empty() {
-            text += &format!("{title}\n");
-        }
-        for name in names {
-            text += &row(name, machine.available.get(name).map_or("", |package| package.version.as_str()));
-        }
-    }
-    if !solution.removes.is_empty() {
-        text += "Removing dependent packages:\n";
-    }
-    for name in &solution.removes {
-        text += &row(name, machine.installed.get(name).map_or("", |installed| installed.version.as_str()));
-    }
-    text + "\nTransaction Summary\n====\n"
-}
-
-fn rpm(machine: &FakeMachine, command: &Command) -> Exit {
-    let rows = |names: &mut dyn Iterator<Item = &String>, everything: bool| {
-        let mut text = String::new();
-        for name in names {
-            match machine.installed.get(name) {
-                Some(it) if everything => text += &format!("{name}.noarch\t{}\n", it.version),
-                Some(it) => text += &format!("{name}\t{}\t{}\n", it.version, it.installed_at.0 / 1000),
-                None => text += &format!("package {name} is not installed\n"),
-            }
-        }
-        text
-    };
-    if has(command, "-qa") {
-        return exit(0, rows(&mut machine.installed.keys(), true), "");
-    }
-    let end = command.argv.iter().position(|argument| argument == "--").unwrap_or(command.argv.len() - 1);
-    let operands = &command.argv[end + 1..];
-    if has(command, "-qf") {
-        let path = operands.first().map_or("", String::as_str);
-        return match machine.owner_of(path) {
-            Some(name) => exit(0, format!("{name}\n"), ""),
-            None => exit(1, format!("file {path} is not owned by any package\n"), ""),
-        };
-    }
-    let missing = operands.iter().filter(|name| !machine.installed.contains_key(*name)).count();
-    exit(i32::try_from(missing).unwrap_or(i32::MAX), rows(&mut operands.iter(), false), "")
 }
