@@ -178,7 +178,13 @@ pub trait Host: Send + Sync {
     ///
     /// # Errors
     /// [`HostError::Run`], [`HostError::Timeout`], [`HostError::Interrupted`]. A non-zero exit is not an error here.
-    fn transact(&self, name: &str, command: &Command, note: &str, on_line: OnLine<'_>) -> Result<Exit, HostError>;
+    fn transact(
+        &self,
+        name: &str,
+        command: &Command,
+        note: &str,
+        on_line: OnLine<'_>,
+    ) -> Result<Exit, HostError>;
 
     /// Whether a transaction of this name was started and its result not yet forgotten.
     fn transaction_known(&self, name: &str) -> bool;
@@ -203,7 +209,13 @@ pub trait Host: Send + Sync {
     ///
     /// # Errors
     /// [`HostError::File`]; the file is then as it was.
-    fn replace(&self, path: &Path, content: &[u8], backup: Option<&Path>, executable: bool) -> Result<(), HostError>;
+    fn replace(
+        &self,
+        path: &Path,
+        content: &[u8],
+        backup: Option<&Path>,
+        executable: bool,
+    ) -> Result<(), HostError>;
 
     /// Whether something is at the path (links are followed).
     fn exists(&self, path: &Path) -> bool;
