@@ -162,7 +162,6 @@ impl<'v> View<'v> {
         let passed = u64::try_from(seen.elapsed().as_millis()).unwrap_or_default();
         let look = super::render::Look { width: super::output::width(), ..self.output.look.clone() };
         bar.set_message(progress(status, Timestamp(status.now.0 + passed), self.titles, &look).join("\n"));
-        bar.tick();
     }
 }
 

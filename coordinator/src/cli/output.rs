@@ -78,5 +78,7 @@ impl Output {
 /// Columns of the terminal, or [`WIDTH`].
 #[must_use]
 pub fn width() -> usize {
-    comfy_table::Table::new().width().map_or(WIDTH, |columns| usize::from(columns).max(NARROWEST))
+    // A terminal that does not know its width says 0.
+    let columns = comfy_table::Table::new().width().filter(|columns| *columns > 0);
+    columns.map_or(WIDTH, |columns| usize::from(columns).max(NARROWEST))
 }

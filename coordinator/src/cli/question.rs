@@ -3,15 +3,23 @@
 use super::error::CliError;
 use std::io::{self, BufRead, IsTerminal, Write};
 
+/// Whether somebody can be asked.
+///
+/// # Errors
+/// [`CliError::Usage`] if standard input is no terminal.
+pub fn possible() -> Result<(), CliError> {
+    if io::stdin().is_terminal() {
+        return Ok(());
+    }
+    let what = "this asks before it starts, and standard input is no terminal; say --yes to start without a question";
+    Err(CliError::Usage { what: what.to_owned() })
+}
+
 /// Asks, and takes only `y` or `yes` for a yes. Scripts say `--yes` instead.
 ///
 /// # Errors
-/// [`CliError::Usage`] if nobody can be asked, [`CliError::Declined`] for every other answer.
+/// [`CliError::Declined`] for every other answer.
 pub fn ask(question: &str) -> Result<(), CliError> {
-    if !io::stdin().is_terminal() {
-        let what = "this asks before it starts, and standard input is no terminal; say --yes to start without a question";
-        return Err(CliError::Usage { what: what.to_owned() });
-    }
     let mut stderr = io::stderr();
     write!(stderr, "{question} [y/N] ").and_then(|()| stderr.flush()).map_err(CliError::Output)?;
     let mut answer = String::new();

@@ -22,6 +22,9 @@ pub(super) struct Args {
 
 pub(super) async fn run(invocation: &Invocation, args: &Args) -> Result<Exit, CliError> {
     let output = &invocation.output;
+    if !args.yes {
+        question::possible()?;
+    }
     let document = make_plan(invocation, &args.plan).await?;
     let plan: Plan = document::read("plan", &document)?;
     if !output.is_json() {

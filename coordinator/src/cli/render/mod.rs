@@ -20,7 +20,7 @@ use wavegate_common::outcome::{Change, Outcome};
 use wavegate_common::rollout::{PauseReason, StageState, Status, TaskState};
 
 /// Columns of names: a name that is broken in two can't be copied.
-const WHOLE: [&str; 3] = ["NODE", "STEP", "PROCEDURE"];
+const WHOLE: [&str; 4] = ["STAGE", "NODE", "STEP", "PROCEDURE"];
 
 /// How output looks.
 #[derive(Debug, Clone)]
@@ -106,10 +106,10 @@ impl Look {
         self.lay_out(table, indent)
     }
 
-    /// A paragraph behind a word: `    to do:  start it`.
-    fn labelled(&self, label: &str, text: &str, indent: u16) -> String {
+    /// Paragraphs behind words: `    to do:  start it`.
+    fn labelled(&self, rows: &[(&str, &str)], indent: u16) -> String {
         let mut table = self.bare_table();
-        table.add_row([label, text]);
+        table.add_rows(rows.iter().map(|(label, text)| [*label, *text]));
         self.lay_out(table, indent)
     }
 }

@@ -1,6 +1,8 @@
 //! A rollout as people read it: `wavegate status`.
 
-use super::{Look, Tone, cell, pause_text, time, tone_of_stage, tone_of_status, tone_of_task, waiting};
+use super::{
+    Look, Tone, cell, pause_text, summary, time, tone_of_stage, tone_of_status, tone_of_task, waiting,
+};
 use crate::status::view::{FailedStep, RolloutStatus, StageStatus, TaskStatus};
 use wavegate_common::id::{StepId, Timestamp};
 use wavegate_common::rollout::{Counts, Link, Mode, TaskState};
@@ -42,7 +44,6 @@ fn stages(status: &RolloutStatus, look: &Look) -> String {
         "STAGE",
         "STATE",
         "WAVE",
-        "NODES",
         "FINISHED",
         "RUNNING",
         "FAILED",
@@ -57,8 +58,7 @@ fn stages(status: &RolloutStatus, look: &Look) -> String {
             cell(Tone::Plain, stage.stage),
             cell(tone_of_stage(stage.state), stage.state),
             cell(Tone::Plain, wave(stage)),
-            cell(Tone::Plain, stage.counts.total()),
-            cell(Tone::Plain, finished),
+            cell(Tone::Plain, format!("{finished}/{}", stage.counts.total())),
             cell(Tone::Plain, running),
             bad(failed),
             bad(unknown),
@@ -121,8 +121,7 @@ fn link(link: Link) -> comfy_table::Cell {
 /// A task's state; of a finished one, whether anything had to be changed.
 fn state(task: &TaskStatus) -> String {
     let state = match task.state {
-        TaskState::Finished if task.changed => "finished, changed",
-        TaskState::Finished => "finished, already so",
+        TaskState::Finished => summary::result(task),
         other => other.as_str(),
     };
     if task.attempt > 1 { format!("{state} (attempt {})", task.attempt) } else { state.to_owned() }
@@ -151,7 +150,7 @@ pub fn failures(status: &RolloutStatus, look: &Look) -> String {
             for line in &error.output {
                 text.push_str(&look.paragraph(&format!("| {line}"), 4));
             }
-            text.push_str(&look.labelled("to do:", &error.next, 4));
+            text.push_str(&look.labelled(&[("to do:", &error.next)], 4));
         }
     }
     if text.is_empty() { text } else { format!("{}\n{text}", look.paint(Tone::Bad, "Failed")) }
@@ -166,30 +165,30 @@ mod tests {
         insta::assert_snapshot!(super::status(&samples::running().status(200), &samples::look()), @r"
         Rollout r-20261122-1 of plan 0a1b2c3d4e5f (calico-openstack): running for 3 min 10 s (2026-11-22T12:00:10+00:00)
 
-        STAGE    STATE      WAVE  NODES  FINISHED  RUNNING  FAILED  UNKNOWN  NOT TRIED  TIME
-        etcd     done       -     2      2         0        0       0        0          25 s
-        compute  active     2/2   3      1         2        0       0        0          2 min 40 s
-        control  unstarted  -     1      0         0        0       0        1          -
+        STAGE    STATE      WAVE  FINISHED  RUNNING  FAILED  UNKNOWN  NOT TRIED  TIME
+        etcd     done       -     2/2       0        0       0        0          25 s
+        compute  active     2/2   1/3       2        0       0        0          2 min 40 s
+        control  unstarted  -     0/1       0        0       0        1          -
 
-        STAGE    WAVE  NODE       STATE                 LINK     STEP                  SINCE
-        etcd     1     etcd-1     finished, changed     online   2/2                   2 min 58 s
-        etcd     2     compute-1  finished, already so  online   2/2                   2 min 45 s
-        compute  1     compute-1  finished, changed     online   5/5                   2 min 10 s
-        compute  2     compute-2  applying              online   2/5 restart-felix     2 min 9 s
-        compute  2     compute-3  applying              offline  1/5 install-packages  2 min 3 s
-        control  1     control-1  scheduled             online   -                     -
+        STAGE    WAVE  NODE       STATE       LINK     STEP                  SINCE
+        etcd     1     etcd-1     changed     online   2/2                   2 min 58 s
+        etcd     2     compute-1  already so  online   2/2                   2 min 45 s
+        compute  1     compute-1  changed     online   5/5                   2 min 10 s
+        compute  2     compute-2  applying    online   2/5 restart-felix     2 min 9 s
+        compute  2     compute-3  applying    offline  1/5 install-packages  2 min 3 s
+        control  1     control-1  scheduled   online   -                     -
 
         Waiting
           compute-2 is applying stage compute
             since  2 min 9 s (2026-11-22T12:01:11+00:00)
-            next  nothing to do: it goes on by itself (watch: wavegate logs compute-2 --follow)
+            next   nothing to do: it goes on by itself (watch: wavegate logs compute-2 --follow)
           compute-3 went offline while applying stage compute
             since  2 min (2026-11-22T12:01:20+00:00)
-            next  switch compute-3 on, or start its agent there: systemctl start wavegate-agent; it goes
-                  on by itself when it is back
+            next   switch compute-3 on, or start its agent there: systemctl start wavegate-agent; it goes
+                   on by itself when it is back
           stage control waits for stage compute: 2 of 3 node(s) not finished: compute-2, compute-3
             since  3 min 10 s (2026-11-22T12:00:10+00:00)
-            next  every node of stage compute finishes
+            next   every node of stage compute finishes
         ");
     }
 
@@ -199,18 +198,18 @@ mod tests {
         Rollout r-20261122-1 of plan 0a1b2c3d4e5f (calico-openstack): paused for 54 s (2026-11-22T12:00:46+00:00)
           halted: 1 failed in stage compute, 0 allowed
 
-        STAGE    STATE      WAVE  NODES  FINISHED  RUNNING  FAILED  UNKNOWN  NOT TRIED  TIME
-        etcd     done       -     2      2         0        0       0        0          25 s
-        compute  error      2/2   3      0         0        1       0        2          1 min
-        control  unstarted  -     1      0         0        0       0        1          -
+        STAGE    STATE      WAVE  FINISHED  RUNNING  FAILED  UNKNOWN  NOT TRIED  TIME
+        etcd     done       -     2/2       0        0       0        0          25 s
+        compute  error      2/2   0/3       0        1       0        2          1 min
+        control  unstarted  -     0/1       0        0       0        1          -
 
-        STAGE    WAVE  NODE       STATE                 LINK    STEP                  SINCE
-        etcd     1     etcd-1     finished, changed     online  2/2                   1 min 18 s
-        etcd     2     compute-1  finished, already so  online  2/2                   1 min 5 s
-        compute  1     compute-1  failed                online  1/5 install-packages  54 s
-        compute  2     compute-2  scheduled             online  -                     -
-        compute  2     compute-3  scheduled             online  -                     -
-        control  1     control-1  scheduled             online  -                     -
+        STAGE    WAVE  NODE       STATE       LINK    STEP                  SINCE
+        etcd     1     etcd-1     changed     online  2/2                   1 min 18 s
+        etcd     2     compute-1  already so  online  2/2                   1 min 5 s
+        compute  1     compute-1  failed      online  1/5 install-packages  54 s
+        compute  2     compute-2  scheduled   online  -                     -
+        compute  2     compute-3  scheduled   online  -                     -
+        control  1     control-1  scheduled   online  -                     -
 
         Failed
           compute-1, stage compute, step install-packages: apt-get ended with code 100: calico-felix
@@ -221,17 +220,17 @@ mod tests {
         Waiting
           halted: 1 node(s) failed in stage compute, 0 allowed
             since  54 s (2026-11-22T12:00:46+00:00)
-            next  mend the cause (wavegate logs NODE), then: wavegate retry --all-failed && wavegate
-                  resume
+            next   mend the cause (wavegate logs NODE), then: wavegate retry --all-failed && wavegate
+                   resume
           compute-1 failed in stage compute at step install-packages: apt-get ended with code 100:
           calico-felix depends on python-etcd (>= 0.4.3)
             since  54 s (2026-11-22T12:00:46+00:00)
-            next  mend the cause (wavegate logs compute-1), then: wavegate retry compute-1 && wavegate
-                  resume
+            next   mend the cause (wavegate logs compute-1), then: wavegate retry compute-1 && wavegate
+                   resume
           stage control waits for stage compute: 3 of 3 node(s) not finished: compute-1, compute-2,
           compute-3
             since  1 min 30 s (2026-11-22T12:00:10+00:00)
-            next  every node of stage compute finishes
+            next   every node of stage compute finishes
         ");
     }
 
@@ -240,18 +239,18 @@ mod tests {
         insta::assert_snapshot!(super::status(&samples::finished_unchanged().status(600), &samples::look()), @r"
         Rollout r-20261122-1 of plan 0a1b2c3d4e5f (calico-openstack): finished for 6 min 50 s (2026-11-22T12:03:10+00:00)
 
-        STAGE    STATE  WAVE  NODES  FINISHED  RUNNING  FAILED  UNKNOWN  NOT TRIED  TIME
-        etcd     done   -     2      2         0        0       0        0          1 min
-        compute  done   -     3      3         0        0       0        0          1 min 30 s
-        control  done   -     1      1         0        0       0        0          30 s
+        STAGE    STATE  WAVE  FINISHED  RUNNING  FAILED  UNKNOWN  NOT TRIED  TIME
+        etcd     done   -     2/2       0        0       0        0          1 min
+        compute  done   -     3/3       0        0       0        0          1 min 30 s
+        control  done   -     1/1       0        0       0        0          30 s
 
-        STAGE    WAVE  NODE       STATE                 LINK    STEP  SINCE
-        etcd     1     etcd-1     finished, already so  online  2/2   9 min 20 s
-        etcd     2     compute-1  finished, already so  online  2/2   8 min 50 s
-        compute  1     compute-1  finished, already so  online  5/5   8 min 20 s
-        compute  2     compute-2  finished, already so  online  5/5   7 min 50 s
-        compute  2     compute-3  finished, already so  online  5/5   7 min 20 s
-        control  1     control-1  finished, already so  online  2/2   6 min 50 s
+        STAGE    WAVE  NODE       STATE       LINK    STEP  SINCE
+        etcd     1     etcd-1     already so  online  2/2   9 min 20 s
+        etcd     2     compute-1  already so  online  2/2   8 min 50 s
+        compute  1     compute-1  already so  online  5/5   8 min 20 s
+        compute  2     compute-2  already so  online  5/5   7 min 50 s
+        compute  2     compute-3  already so  online  5/5   7 min 20 s
+        control  1     control-1  already so  online  2/2   6 min 50 s
         ");
     }
 }

@@ -13,8 +13,8 @@ pub fn waiting(reasons: &[WaitingOn], now: Timestamp, look: &Look) -> String {
         } else {
             time::since(reason.since, now, look)
         };
-        let what = look.paragraph(&reason.why, 2);
-        what + &look.labelled("since", &since, 4) + &look.labelled("next", &reason.unblock, 4)
+        let rows = [("since", since.as_str()), ("next", &reason.unblock)];
+        look.paragraph(&reason.why, 2) + &look.labelled(&rows, 4)
     };
     reasons.iter().map(one).collect()
 }
@@ -46,14 +46,14 @@ mod tests {
         Waiting
           compute-2 is applying stage compute
             since  2 min 9 s (2026-11-22T12:01:11+00:00)
-            next  nothing to do: it goes on by itself (watch: wavegate logs compute-2 --follow)
+            next   nothing to do: it goes on by itself (watch: wavegate logs compute-2 --follow)
           compute-3 went offline while applying stage compute
             since  2 min (2026-11-22T12:01:20+00:00)
-            next  switch compute-3 on, or start its agent there: systemctl start wavegate-agent; it goes
-                  on by itself when it is back
+            next   switch compute-3 on, or start its agent there: systemctl start wavegate-agent; it goes
+                   on by itself when it is back
           stage control waits for stage compute: 2 of 3 node(s) not finished: compute-2, compute-3
             since  3 min 10 s (2026-11-22T12:00:10+00:00)
-            next  every node of stage compute finishes
+            next   every node of stage compute finishes
         ");
         assert!(why(&[], status.now, &samples::look()).starts_with("Nothing is waited for"));
     }

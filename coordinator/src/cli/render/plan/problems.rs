@@ -19,7 +19,7 @@ pub fn problems(problems: &[Problem], look: &Look) -> String {
         for line in &problem.error.output {
             text.push_str(&look.paragraph(&format!("| {line}"), 6));
         }
-        text.push_str(&look.labelled("to do:", &problem.error.next, 6));
+        text.push_str(&look.labelled(&[("to do:", &problem.error.next)], 6));
     }
     text
 }
