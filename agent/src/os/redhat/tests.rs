@@ -1,4 +1,4 @@
-//! What yum, dnf and rpm print, and what is read out of it. The texts of dnf are those of dnf 4.14, those of yum of 3.4.3.
+//! What yum, dnf and rpm print, and what is read out of it. The texts of dnf are those of dnf 4.14; those of yum were written after 3.4.3 from memory, not recorded.
 
 use super::*;
 use proptest::prelude::*;
