@@ -55,6 +55,12 @@ impl PlanArgs {
     /// The request, with the files read.
     fn request(&self) -> Result<v1::MakePlanRequest, CliError> {
         let (procedure_file, procedure_text) = read(self.procedure_file.as_ref())?;
+        if self.procedure_file.is_some() && procedure_text.trim().is_empty() {
+            // No text would mean the shipped procedure, which is not what was asked for.
+            return Err(CliError::Usage {
+                what: format!("{procedure_file} is empty; it must be a procedure"),
+            });
+        }
         let (parameters_file, parameters_text) = read(self.parameters.as_ref())?;
         Ok(v1::MakePlanRequest {
             procedure: self.procedure.clone(),
@@ -185,6 +191,14 @@ mod tests {
     fn a_file_that_is_not_there_is_named() {
         let error = args("plan --parameters /nowhere/site.toml").request().expect_err("no file").to_string();
         assert_eq!(error, "/nowhere/site.toml cannot be read");
+    }
+
+    #[test]
+    fn an_empty_procedure_is_not_the_shipped_one() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let line = format!("plan --procedure-file {}", file.path().display());
+        let error = args(&line).request().expect_err("empty").to_string();
+        assert!(error.ends_with("is empty; it must be a procedure"), "{error}");
     }
 
     #[test]

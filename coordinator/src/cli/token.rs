@@ -47,7 +47,8 @@ pub(super) async fn run(invocation: &Invocation, command: &Command) -> Result<Ex
     let until = render::time::moment(Timestamp(expires_at_ms), &output.look);
     let who = args.node.as_ref().map_or_else(|| "any node".to_owned(), |node| format!("node {node} alone"));
     output.note(&format!(
-        "It is for {who}, once, until {until}. Whoever has it can join the fleet: keep it secret."
+        "It is for {who}, once, until {until}. Whoever has it can join the fleet: keep it secret.\n\
+         On the node, with the coordinator's address in /etc/wavegate/agent.toml: wavegate-agent enrol --token TOKEN"
     ));
     Ok(Exit::Ok)
 }
