@@ -1,4 +1,15 @@
 //! The coordinator: holds the barrier between the stages, keeps the event log, serves agents and operators.
 //! The `wavegate` command line lives here too; it uses the operator service alone.
 
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod daemon;
+pub mod engine;
+mod files;
+pub mod init;
+pub mod pki;
+pub mod rpc;
 pub mod status;
+pub mod store;
+pub mod token;

@@ -1,3 +1,4 @@
 //! What operators are shown of a rollout and of the fleet.
 
+pub mod nodes;
 pub mod view;

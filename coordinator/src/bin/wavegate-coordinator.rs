@@ -1,0 +1,82 @@
+//! The coordinator's daemon: reads its command line and configuration, runs until it is told to end.
+//!
+//! Exit codes: 0 it was told to end; 1 it failed; 2 the command line; 3 the configuration.
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+use wavegate_coordinator::clock::Clock;
+use wavegate_coordinator::config::{Config, DEFAULT_PATH};
+use wavegate_coordinator::daemon::Daemon;
+
+/// Holds the barrier between the stages of an upgrade, and serves agents and operators.
+#[derive(Debug, Parser)]
+#[command(name = "wavegate-coordinator", version, disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run until SIGTERM or SIGINT
+    Run {
+        /// The configuration
+        #[arg(long, default_value = DEFAULT_PATH, value_name = "FILE")]
+        config: PathBuf,
+    },
+}
+
+fn main() -> ExitCode {
+    let Command::Run { config } = Cli::parse().command;
+    let config = match Config::load(&config) {
+        Ok(config) => config,
+        Err(error) => return ended(&error.into(), 3),
+    };
+    let filter = match EnvFilter::try_new(&config.log) {
+        Ok(filter) => filter,
+        Err(error) => {
+            let error =
+                anyhow::Error::new(error).context(format!("log = \"{}\" is not understood", config.log));
+            return ended(&error, 3);
+        }
+    };
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+    match run(&config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => ended(&error, 1),
+    }
+}
+
+fn ended(error: &anyhow::Error, code: u8) -> ExitCode {
+    use std::io::Write;
+    // Nobody to tell if standard error is closed.
+    drop(writeln!(std::io::stderr(), "wavegate-coordinator: {error:#}"));
+    ExitCode::from(code)
+}
+
+fn run(config: &Config) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")?;
+    runtime.block_on(async {
+        let (mut terminate, mut interrupt) =
+            (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let mut daemon = Daemon::start(config, Clock::System).await?;
+        tracing::info!(address = %daemon.address(), socket = %daemon.socket().display(), "listening");
+        if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
+            tracing::warn!(%error, "the service manager could not be told that it is ready");
+        }
+        let failed = tokio::select! {
+            _ = terminate.recv() => Ok(()),
+            _ = interrupt.recv() => Ok(()),
+            failed = daemon.failed() => failed,
+        };
+        if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Stopping]) {
+            tracing::debug!(%error, "the service manager could not be told that it ends");
+        }
+        let ended = daemon.shutdown().await;
+        failed.and(ended)
+    })
+}

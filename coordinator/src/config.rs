@@ -1,0 +1,223 @@
+//! The coordinator's configuration: a TOML file, over it `WAVEGATE_COORDINATOR_*` of the environment.
+
+use serde::Deserialize;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+/// Where the configuration is unless somebody says otherwise.
+pub const DEFAULT_PATH: &str = "/etc/wavegate/coordinator.toml";
+const ENVIRONMENT: &str = "WAVEGATE_COORDINATOR";
+
+/// The coordinator's configuration. Every key has a default.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Where agents, and operators from afar, connect.
+    pub listen: SocketAddr,
+    /// The unix socket for operators on this machine.
+    pub socket: PathBuf,
+    /// What the coordinator remembers: its store and its certificates.
+    pub state_directory: PathBuf,
+    /// A node with a task in flight that is offline for so many seconds is lost.
+    pub lost_after_s: u64,
+    /// Agents say so often, in seconds, that they are there. Three times this without a word and a node is offline.
+    pub heartbeat_interval_s: u32,
+    /// What is logged: a level, or `tracing` directives such as `info,wavegate_coordinator=debug`.
+    pub log: String,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([0, 0, 0, 0], 7443)),
+            socket: PathBuf::from("/run/wavegate/operator.sock"),
+            state_directory: PathBuf::from("/var/lib/wavegate/coordinator"),
+            lost_after_s: 30,
+            heartbeat_interval_s: 5,
+            log: "info".to_owned(),
+        }
+    }
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file can't be read.
+    #[error("the configuration {} cannot be read; make it with `wavegate init`, or name another with --config", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// The reason.
+        source: std::io::Error,
+    },
+    /// The file is wrong.
+    #[error("{}: {what}", path.display())]
+    Wrong {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong and where.
+        what: String,
+    },
+    /// The environment is wrong.
+    #[error("the environment ({ENVIRONMENT}_*): {what}")]
+    Environment {
+        /// What is wrong.
+        what: String,
+    },
+}
+
+impl Config {
+    /// Reads the configuration: the file, and over it the environment.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with the place of what is wrong.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let environment = std::env::vars().filter(|(name, _)| name.starts_with(ENVIRONMENT)).collect();
+        Self::load_with(path, environment)
+    }
+
+    fn load_with(path: &Path, environment: Vec<(String, String)>) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Unreadable { path: path.to_path_buf(), source })?;
+        // Read by `toml` alone first, since it knows the line of what is wrong.
+        let wrong = |what: String| ConfigError::Wrong { path: path.to_path_buf(), what };
+        toml::from_str::<Self>(&text)
+            .map_err(|error| wrong(error.to_string().trim_end().to_owned()))?
+            .check()
+            .map_err(wrong)?;
+        let in_environment = |what: String| ConfigError::Environment { what };
+        let environment = config::Environment::with_prefix(ENVIRONMENT)
+            .prefix_separator("_")
+            .try_parsing(true)
+            .source(Some(environment.into_iter().collect()));
+        let both = config::Config::builder()
+            .add_source(config::File::from_str(&text, config::FileFormat::Toml))
+            .add_source(environment)
+            .build()
+            .and_then(config::Config::try_deserialize::<Self>)
+            .map_err(|error| in_environment(error.to_string()))?;
+        both.check().map_err(in_environment)?;
+        Ok(both)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        if !(1..=300).contains(&self.heartbeat_interval_s) {
+            return Err(format!(
+                "heartbeat_interval_s is {}; it must be 1 to 300",
+                self.heartbeat_interval_s
+            ));
+        }
+        if self.lost_after_s == 0 {
+            return Err(
+                "lost_after_s is 0, so that no node could reconnect in time; it must be 1 or more".to_owned()
+            );
+        }
+        Ok(())
+    }
+
+    /// The folder of the certificates.
+    #[must_use]
+    pub fn pki_folder(&self) -> PathBuf {
+        self.state_directory.join("pki")
+    }
+
+    /// The store's file.
+    #[must_use]
+    pub fn store_file(&self) -> PathBuf {
+        self.state_directory.join("store.redb")
+    }
+}
+
+/// The text of a configuration file in which only these two are not as by default.
+#[must_use]
+pub fn commented(listen: SocketAddr, state_directory: &Path) -> String {
+    let own = Config { listen, state_directory: state_directory.to_path_buf(), ..Config::default() };
+    let default = Config::default();
+    let line = |key: &str, value: String, is_default: bool| {
+        format!("{}{key} = {value}\n", if is_default { "# " } else { "" })
+    };
+    let text = |value: String| toml::Value::String(value).to_string();
+    [
+        "# The wavegate coordinator. What is commented out is as by default.\n\n".to_owned(),
+        "# Where agents, and operators from afar, connect.\n".to_owned(),
+        line("listen", text(own.listen.to_string()), own.listen == default.listen),
+        "\n# The unix socket for operators on this machine: root, and the user that the coordinator runs as.\n".to_owned(),
+        line("socket", text(own.socket.display().to_string()), true),
+        "\n# The store and the certificates. Back it up: without the authority's key no node can enrol.\n".to_owned(),
+        line(
+            "state_directory",
+            text(own.state_directory.display().to_string()),
+            own.state_directory == default.state_directory,
+        ),
+        "\n# A node with a task in flight that is offline for so many seconds is lost: its task is unknown until it\n# returns.\n".to_owned(),
+        line("lost_after_s", own.lost_after_s.to_string(), true),
+        "\n# Agents say so often, in seconds, that they are there. Three times this without a word is offline.\n".to_owned(),
+        line("heartbeat_interval_s", own.heartbeat_interval_s.to_string(), true),
+        "\n# error, warn, info, debug, trace; or directives such as \"info,wavegate_coordinator=debug\".\n".to_owned(),
+        line("log", text(own.log), true),
+    ]
+    .concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str, environment: &[(&str, &str)]) -> Result<Config, String> {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("coordinator.toml");
+        std::fs::write(&path, text).expect("written");
+        let environment = environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let shorten = |error: ConfigError| error.to_string().replace(&path.display().to_string(), "FILE");
+        Config::load_with(&path, environment).map_err(shorten)
+    }
+
+    #[test]
+    fn the_environment_wins_over_the_file_and_the_file_over_defaults() {
+        let file = "listen = \"127.0.0.1:1\"\nlost_after_s = 60\n";
+        let config = load(file, &[("WAVEGATE_COORDINATOR_LOST_AFTER_S", "90")]).expect("good");
+        assert_eq!((config.listen.port(), config.lost_after_s, config.heartbeat_interval_s), (1, 90, 5));
+        assert_eq!(load("", &[]), Ok(Config::default()));
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_with_its_place() {
+        insta::assert_snapshot!(load("lost_after_s = 1\nlost_before = 2\n", &[]).expect_err("unknown key"), @r#"
+FILE: TOML parse error at line 2, column 1
+  |
+2 | lost_before = 2
+  | ^^^^^^^^^^^
+unknown field `lost_before`, expected one of `listen`, `socket`, `state_directory`, `lost_after_s`, `heartbeat_interval_s`, `log`
+"#);
+        insta::assert_snapshot!(load("listen = \"nowhere\"\n", &[]).expect_err("no address"), @r#"
+FILE: TOML parse error at line 1, column 10
+  |
+1 | listen = "nowhere"
+  |          ^^^^^^^^^
+invalid socket address syntax
+"#);
+        insta::assert_snapshot!(load("lost_after_s = 0\n", &[]).expect_err("zero"), @"FILE: lost_after_s is 0, so that no node could reconnect in time; it must be 1 or more");
+        insta::assert_snapshot!(load("", &[("WAVEGATE_COORDINATOR_LITSEN", "x")]).expect_err("unknown"), @"the environment (WAVEGATE_COORDINATOR_*): unknown field `litsen`, expected one of `listen`, `socket`, `state_directory`, `lost_after_s`, `heartbeat_interval_s`, `log`");
+        insta::assert_snapshot!(load("", &[("WAVEGATE_COORDINATOR_LISTEN", "x")]).expect_err("no address"), @"the environment (WAVEGATE_COORDINATOR_*): invalid socket address syntax for key `listen`");
+    }
+
+    #[test]
+    fn the_commented_file_is_the_configuration_it_tells_of() {
+        let own = Config {
+            listen: SocketAddr::from(([10, 0, 0, 1], 99)),
+            state_directory: PathBuf::from("/srv/\"state\""),
+            ..Config::default()
+        };
+        let text = commented(own.listen, &own.state_directory);
+        assert_eq!(load(&text, &[]), Ok(own));
+        let default = Config::default();
+        let text = commented(default.listen, &default.state_directory);
+        assert!(text.lines().all(|line| line.is_empty() || line.starts_with('#')), "{text}");
+        let uncommented: Vec<&str> = text
+            .lines()
+            .filter(|line| line.contains(" = "))
+            .map(|line| line.trim_start_matches("# "))
+            .collect();
+        assert_eq!(load(&uncommented.join("\n"), &[]), Ok(default));
+    }
+}

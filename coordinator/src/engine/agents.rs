@@ -1,0 +1,233 @@
+//! What agents say. An agent speaks for its node alone; what contradicts the log is noted and changes nothing.
+
+use super::{
+    Complaint, Connected, Engine, FromAgent, RequestError, ToAgent, error::told, record::RecordError,
+};
+use crate::store::{OutputPiece, StepPlace};
+use wavegate_common::facts::Facts;
+use wavegate_common::id::{NodeId, StepId};
+use wavegate_common::order::TaskKey;
+use wavegate_common::rollout::Report;
+
+impl Engine {
+    pub(super) fn connected(&mut self, connected: Connected) {
+        let Connected { node, fingerprint, agent_version, generation_seen, facts, session, reply } =
+            connected;
+        let known = self.nodes.get(&node).is_some_and(|record| record.fingerprint == fingerprint);
+        if !known {
+            self.refused(
+                format!("node {node}"),
+                "a session with a certificate that is not its last one".to_owned(),
+            );
+            drop(reply.send(Err(RequestError::OldCertificate { node })));
+            return;
+        }
+        let now = self.clock.now();
+        let replaced = self.links.is_online(&node);
+        let number = self.links.open(&node, session, now);
+        tracing::info!(%node, agent_version, replaced, "online");
+        self.complaints.remove(&node);
+        if generation_seen > self.generation {
+            let what = format!(
+                "its journal has seen generation {generation_seen}, this coordinator is {}: the store was restored \
+                 from before, or another coordinator serves this fleet",
+                self.generation
+            );
+            self.complain(&node, what);
+        }
+        if reply.send(Ok(number)).is_err() {
+            self.offline(&node);
+            return;
+        }
+        if replaced {
+            self.planning_lost(&node);
+        }
+        if let Some(facts) = facts {
+            self.keep_facts(&node, facts);
+        }
+        let welcome = ToAgent::Welcome {
+            fleet: self.authority.fleet().clone(),
+            generation: self.generation,
+            heartbeat_interval_s: self.timing.heartbeat_interval_s,
+        };
+        if !self.links.send(&node, welcome, now) {
+            self.after_lost_session(&node);
+            return;
+        }
+        self.send_order(&node);
+        self.changed();
+        self.settle();
+    }
+
+    pub(super) fn said(&mut self, node: &NodeId, session: u64, message: FromAgent) {
+        if !self.links.is_current(node, session) {
+            return;
+        }
+        match message {
+            FromAgent::Working(at) => self.working(node, at),
+            FromAgent::Report(report, step) => {
+                if self.speaks_for_itself(node, &report.key) {
+                    self.working(node, Some((report.key.clone(), step)));
+                    self.report(node, report);
+                }
+            }
+            FromAgent::OrderRefused { key, reason } => {
+                if self.speaks_for_itself(node, &key) {
+                    self.complain(node, format!("it does not obey its order ({key}): {reason}"));
+                }
+            }
+            FromAgent::Output { key, step, offset, data } => {
+                if self.speaks_for_itself(node, &key) {
+                    self.keep_output(&key, &step, offset, data);
+                }
+            }
+            FromAgent::Preview { request, stage, previews } => self.previewed(node, request, stage, previews),
+            FromAgent::Facts(facts) => self.keep_facts(node, facts),
+        }
+    }
+
+    fn speaks_for_itself(&mut self, node: &NodeId, key: &TaskKey) -> bool {
+        if key.node == *node {
+            return true;
+        }
+        self.complain(node, format!("it spoke for another node ({key})"));
+        false
+    }
+
+    /// Notes what is wrong with an agent: in the log, in the audit list, and for `why`.
+    fn complain(&mut self, node: &NodeId, what: String) {
+        self.refused(format!("node {node}"), what.clone());
+        let now = self.clock.now();
+        let since =
+            self.complaints.get(node).filter(|known| known.what == what).map_or(now, |known| known.since);
+        self.complaints.insert(node.clone(), Complaint { what, since });
+        self.changed();
+    }
+
+    fn working(&mut self, node: &NodeId, at: Option<(TaskKey, Option<StepId>)>) {
+        let step = at.and_then(|(key, step)| {
+            let task = self
+                .rollout
+                .as_ref()
+                .filter(|rollout| *rollout.id() == key.rollout)?
+                .task(key.stage, node)?;
+            step.filter(|_| task.attempt == key.attempt)
+        });
+        let before = match &step {
+            Some(step) => self.steps.insert(node.clone(), step.clone()),
+            None => self.steps.remove(node),
+        };
+        if before != step {
+            self.changed();
+        }
+    }
+
+    /// Records what is new in a report and, once its end is in the log, says so to the agent.
+    fn report(&mut self, node: &NodeId, report: Report) {
+        let Some(rollout) = self.rollout.as_ref().filter(|rollout| *rollout.id() == report.key.rollout)
+        else {
+            self.report_of_other(node, &report);
+            return;
+        };
+        let reported = match rollout.reported(&report) {
+            Ok(reported) => reported,
+            Err(contradiction) => {
+                self.complain(node, format!("its report contradicts the log: {contradiction}"));
+                return;
+            }
+        };
+        if !reported.events.is_empty() {
+            match self.record(reported.events, None) {
+                Ok(()) => drop(self.complaints.remove(node)),
+                Err(RecordError::Illegal(illegal)) => {
+                    let key = &report.key;
+                    self.complain(node, format!("its report contradicts the log: {key}: {illegal}"));
+                    return;
+                }
+                Err(RecordError::Store(_)) => {
+                    self.unstored.insert(node.clone(), report);
+                    return;
+                }
+            }
+        }
+        self.unstored.remove(node);
+        if reported.acknowledge {
+            self.acknowledge(node, report.key);
+        }
+        self.settle();
+    }
+
+    /// A report about a rollout that is not the newest: it has ended, and its log is closed.
+    fn report_of_other(&mut self, node: &NodeId, report: &Report) {
+        match self.store.rollout(Some(&report.key.rollout)) {
+            Ok(Some(_)) => {
+                tracing::info!(key = %report.key, result = ?report.result, "a report about an earlier rollout");
+                if report.result.is_some() {
+                    self.acknowledge(node, report.key.clone());
+                }
+            }
+            Ok(None) | Err(crate::store::StoreError::NoRolloutId(_)) => {
+                self.complain(
+                    node,
+                    format!("it reported a task of a rollout that is not known here ({})", report.key),
+                );
+            }
+            Err(error) => self.note_trouble(&error),
+        }
+    }
+
+    fn acknowledge(&mut self, node: &NodeId, key: TaskKey) {
+        let now = self.clock.now();
+        if !self.links.send(node, ToAgent::Acknowledge(key), now) {
+            self.after_lost_session(node);
+        }
+    }
+
+    /// Tries again to record reports that could not be stored.
+    pub(super) fn store_reports(&mut self) {
+        for (node, report) in std::mem::take(&mut self.unstored) {
+            self.report(&node, report);
+        }
+    }
+
+    fn keep_facts(&mut self, node: &NodeId, facts: Facts) {
+        if facts.node != *node {
+            self.complain(node, format!("it sent the facts of another node ({})", facts.node));
+            return;
+        }
+        let Some(record) = self.nodes.get_mut(node) else { return };
+        // Facts are what the agent sees, not what we decided: they count even if they can't be kept.
+        record.facts = Some(facts);
+        let stored = self.store.put_node(record);
+        if let Err(error) = stored {
+            self.note_trouble(&error);
+        }
+        self.changed();
+    }
+
+    fn keep_output(&mut self, key: &TaskKey, step: &StepId, offset: u64, data: Vec<u8>) {
+        let Some(rollout) = self.rollout.as_ref().filter(|rollout| *rollout.id() == key.rollout) else {
+            return;
+        };
+        let given_out =
+            rollout.task(key.stage, &key.node).is_some_and(|task| (1..=task.attempt).contains(&key.attempt));
+        let steps = rollout.plan().stage(key.stage).and_then(|stage| stage.tasks.get(&key.node));
+        let index = steps.and_then(|steps| steps.iter().position(|planned| planned.id == *step));
+        let index = index.and_then(|index| u32::try_from(index).ok()).filter(|_| given_out);
+        let Some(index) = index else {
+            tracing::debug!(%key, %step, "output of a step that is not in the plan is dropped");
+            return;
+        };
+        let place = StepPlace { stage: key.stage, attempt: key.attempt, step: index };
+        match self.store.put_output(&key.rollout, &key.node, &OutputPiece { place, offset, data }) {
+            Ok(()) => {
+                self.unflushed_output = true;
+                self.output.send_modify(|version| *version += 1);
+            }
+            Err(error) => {
+                tracing::debug!(error = told(&error), %key, "output is lost");
+                self.note_trouble(&error);
+            }
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! Why the engine does not do what it was asked.
+
+use crate::pki::PkiError;
+use crate::store::StoreError;
+use crate::token::Refusal;
+use wavegate_common::id::NodeId;
+use wavegate_common::plan::{CompileError, PlanError};
+use wavegate_common::rollout::IllegalEvent;
+
+/// Why the engine does not do what it was asked. Each says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum RequestError {
+    /// There is no such thing.
+    #[error("{0}")]
+    NotFound(String),
+    /// It can't be done as things are.
+    #[error("{0}")]
+    NotNow(String),
+    /// What was asked makes no sense.
+    #[error("{0}")]
+    Invalid(String),
+    /// The rollout does not allow it.
+    #[error("{what}; {next}")]
+    Illegal {
+        /// What was asked.
+        what: String,
+        /// The reason.
+        source: Box<IllegalEvent>,
+        /// What to do.
+        next: String,
+    },
+    /// The plan can't be made.
+    #[error("no plan can be made")]
+    Compile(#[from] CompileError),
+    /// A plan is not usable.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// A machine may not enrol.
+    #[error(transparent)]
+    Enrol(#[from] Refusal),
+    /// A node's certificate is not the one that it was given last.
+    #[error(
+        "the certificate of node {node} is not the one that it was given last; enrol it again with a token made for it: \
+         wavegate token create --node {node}"
+    )]
+    OldCertificate {
+        /// The node.
+        node: NodeId,
+    },
+    /// A certificate can't be made.
+    #[error(transparent)]
+    Pki(#[from] PkiError),
+    /// The store refuses; nothing was done.
+    #[error("nothing was done, since it could not be stored")]
+    Store(#[from] StoreError),
+    /// The coordinator ends.
+    #[error("the coordinator is ending; try again when it is back (systemctl status wavegate-coordinator)")]
+    Ending,
+}
+
+/// An error with all its causes, in one line.
+#[must_use]
+pub fn told(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.ends_with(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}

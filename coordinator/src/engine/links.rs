@@ -1,0 +1,100 @@
+//! The agents' sessions, and which nodes are online. Of two sessions of a node the newer one counts.
+
+use super::input::ToAgent;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::sync::{mpsc, oneshot};
+use wavegate_common::id::{NodeId, Timestamp};
+use wavegate_common::rollout::Link;
+
+/// The engine's end of a session. Dropping it ends the session.
+pub struct Session {
+    /// Where messages to the agent go. Bounded: an agent that does not read is disconnected, and asks again.
+    pub outbound: mpsc::Sender<ToAgent>,
+    /// When the agent was last heard, in milliseconds since the epoch; written as messages arrive, so that it is
+    /// true also while the engine is busy.
+    pub heard: Arc<AtomicU64>,
+    /// Held as long as the session counts.
+    pub alive: oneshot::Sender<()>,
+}
+
+struct Open {
+    number: u64,
+    session: Session,
+}
+
+/// Every node's link.
+pub struct Links {
+    links: BTreeMap<NodeId, Link>,
+    open: BTreeMap<NodeId, Open>,
+    next_number: u64,
+}
+
+impl Links {
+    /// All these nodes are offline since now: when the coordinator starts, nobody has connected yet.
+    pub fn new(nodes: impl Iterator<Item = NodeId>, now: Timestamp) -> Self {
+        let links = nodes.map(|node| (node, Link::Offline { since: now })).collect();
+        Self { links, open: BTreeMap::new(), next_number: 1 }
+    }
+
+    /// Every node's link, for the core.
+    pub const fn all(&self) -> &BTreeMap<NodeId, Link> {
+        &self.links
+    }
+
+    /// A node that enrolled is known from then on.
+    pub fn know(&mut self, node: &NodeId, now: Timestamp) {
+        self.links.entry(node.clone()).or_insert(Link::Offline { since: now });
+    }
+
+    /// A node's session begins; an older one of it ends. Returns its number.
+    pub fn open(&mut self, node: &NodeId, session: Session, now: Timestamp) -> u64 {
+        let number = self.next_number;
+        self.next_number += 1;
+        self.open.insert(node.clone(), Open { number, session });
+        self.links.insert(node.clone(), Link::Online { since: now });
+        number
+    }
+
+    /// Whether this is the session of the node that counts.
+    pub fn is_current(&self, node: &NodeId, number: u64) -> bool {
+        self.open.get(node).is_some_and(|open| open.number == number)
+    }
+
+    /// Ends a node's session, whatever its number.
+    pub fn close(&mut self, node: &NodeId, now: Timestamp) {
+        if self.open.remove(node).is_some() {
+            self.links.insert(node.clone(), Link::Offline { since: now });
+        }
+    }
+
+    /// Whether a node is online.
+    pub fn is_online(&self, node: &NodeId) -> bool {
+        self.open.contains_key(node)
+    }
+
+    /// Sends to a node, if it is online. A session that takes no more is closed; then this is false.
+    pub fn send(&mut self, node: &NodeId, message: ToAgent, now: Timestamp) -> bool {
+        let Some(open) = self.open.get(node) else { return false };
+        if let Err(error) = open.session.outbound.try_send(message) {
+            tracing::warn!(%node, %error, "the agent does not read what it is sent; its session is closed");
+            self.close(node, now);
+            return false;
+        }
+        true
+    }
+
+    /// Closes the sessions of agents that were not heard of for so long, and says whose.
+    pub fn close_silent(&mut self, silence_ms: u64, now: Timestamp) -> Vec<NodeId> {
+        let silent = |open: &Open| {
+            now.millis_since(Timestamp(open.session.heard.load(Ordering::Relaxed))) >= silence_ms
+        };
+        let nodes: Vec<NodeId> =
+            self.open.iter().filter(|(_, open)| silent(open)).map(|(node, _)| node.clone()).collect();
+        for node in &nodes {
+            self.close(node, now);
+        }
+        nodes
+    }
+}

@@ -1,0 +1,339 @@
+//! The engine: the coordinator's one loop over one closed set of inputs, on a thread of its own.
+//!
+//! Receive, find the events it amounts to, check that they are legal, append them to the store, apply them, decide what
+//! comes next, and only then send. Nothing is sent that is not stored, and what is in memory is never ahead of the store.
+//! Time is the `Clock`'s; connections and wire types are `rpc`'s.
+
+mod agents;
+mod ask;
+mod commands;
+mod enrolment;
+mod error;
+mod input;
+mod links;
+mod planning;
+mod port;
+mod record;
+mod refusals;
+mod words;
+
+pub use error::{RequestError, told};
+pub use input::{
+    Answer, Command, Connected, CreatedToken, Enrol, Enrolled, FromAgent, Input, MakePlan, PlanUpdate,
+    Question, Reply, ToAgent,
+};
+pub use links::Session;
+pub use port::Port;
+
+use crate::clock::Clock;
+use crate::pki::Authority;
+use crate::store::{AuditRecord, NodeRecord, RolloutRecord, Store, StoreError};
+use links::Links;
+use planning::Planning;
+use refusals::Refusals;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::sync::{mpsc, watch};
+use wavegate_common::id::{Generation, NodeId, StepId, Timestamp};
+use wavegate_common::order::TaskKey;
+use wavegate_common::plan::PlanError;
+use wavegate_common::rollout::{IllegalEvent, Observed, Report, Rollout};
+
+/// Silence of so many heartbeat intervals takes a node offline.
+const SILENT_INTERVALS: u64 = 3;
+/// An order that was not confirmed is sent again after so long: the node was busy, or the order got lost.
+const SEND_AGAIN_MS: u64 = 10_000;
+/// Events read at once.
+const EVENTS_AT_ONCE: usize = 10_000;
+
+/// How long things may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timing {
+    /// Seconds between an agent's heartbeats.
+    pub heartbeat_interval_s: u32,
+    /// After so many milliseconds offline, a node with a task in flight is lost.
+    pub lost_after_ms: u64,
+}
+
+/// Why the engine can't begin.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The store can't be read, or the generation can't be written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A rollout's plan is gone.
+    #[error("the plan of rollout {} ({}) is not in the store; restore the store from a backup", .0.id, .0.plan)]
+    NoPlan(Box<RolloutRecord>),
+    /// A rollout's plan is not usable.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// The log does not replay.
+    #[error(
+        "the log of rollout {rollout} cannot be replayed: event {seq} does not follow from those before it; \
+         run the version that wrote it, or restore the store from a backup"
+    )]
+    Replay {
+        /// The rollout.
+        rollout: String,
+        /// The event's place.
+        seq: u64,
+        /// Why not.
+        source: Box<IllegalEvent>,
+    },
+}
+
+/// Something that is wrong with an agent, for `why`; forgotten when it reports or connects anew.
+struct Complaint {
+    what: String,
+    since: Timestamp,
+}
+
+/// The store can't be written; tried again with every input.
+struct Trouble {
+    what: String,
+    since: Timestamp,
+}
+
+/// The engine.
+pub struct Engine {
+    store: Arc<Store>,
+    authority: Arc<Authority>,
+    clock: Clock,
+    timing: Timing,
+    generation: Generation,
+    nodes: BTreeMap<NodeId, NodeRecord>,
+    links: Links,
+    /// The newest rollout.
+    rollout: Option<Rollout>,
+    /// What agents last said they work on.
+    steps: BTreeMap<NodeId, StepId>,
+    complaints: BTreeMap<NodeId, Complaint>,
+    /// When an order was last sent to a node.
+    ordered: BTreeMap<NodeId, (TaskKey, Timestamp)>,
+    /// Reports that could not be stored.
+    unstored: BTreeMap<NodeId, Report>,
+    planning: Option<Planning>,
+    next_preview: u64,
+    refusals: Refusals,
+    trouble: Option<Trouble>,
+    /// A write failed, and perhaps came about all the same: look at the store before the next one.
+    unsure: bool,
+    unflushed_output: bool,
+    changes: watch::Sender<u64>,
+    output: watch::Sender<u64>,
+}
+
+impl Engine {
+    /// Loads what the store has and begins a generation. Every node is offline until it connects.
+    ///
+    /// # Errors
+    /// [`LoadError`].
+    pub fn load(
+        store: Arc<Store>,
+        authority: Arc<Authority>,
+        clock: Clock,
+        timing: Timing,
+    ) -> Result<Self, LoadError> {
+        let rollout = newest_rollout(&store)?;
+        let generation = store.begin_generation()?;
+        let nodes: BTreeMap<NodeId, NodeRecord> =
+            store.nodes()?.into_iter().map(|record| (record.node.clone(), record)).collect();
+        let links = Links::new(nodes.keys().cloned(), clock.now());
+        if let Some(rollout) = &rollout {
+            let (status, _) = rollout.status();
+            tracing::info!(rollout = %rollout.id(), %status, last_seq = rollout.last_seq(), "loaded");
+        }
+        tracing::info!(%generation, nodes = nodes.len(), fleet = %authority.fleet(), "the coordinator begins");
+        Ok(Self {
+            store,
+            authority,
+            clock,
+            timing,
+            generation,
+            nodes,
+            links,
+            rollout,
+            steps: BTreeMap::new(),
+            complaints: BTreeMap::new(),
+            ordered: BTreeMap::new(),
+            unstored: BTreeMap::new(),
+            planning: None,
+            next_preview: 1,
+            refusals: Refusals::default(),
+            trouble: None,
+            unsure: false,
+            unflushed_output: false,
+            changes: watch::Sender::new(0),
+            output: watch::Sender::new(0),
+        })
+    }
+
+    /// The others' end, and the queue for [`Engine::run`].
+    #[must_use]
+    pub fn port(&self) -> (Port, mpsc::Receiver<Input>) {
+        let (send, receive) = mpsc::channel(1024);
+        let port = Port::new(
+            send,
+            self.store.clone(),
+            self.clock.clone(),
+            self.changes.subscribe(),
+            self.output.subscribe(),
+        );
+        (port, receive)
+    }
+
+    /// Runs until [`Input::Shutdown`], or until nobody is left who could ask for anything. When `killed` is set, it ends
+    /// at once and leaves everything as it is, as a crash would.
+    pub fn run(mut self, mut inputs: mpsc::Receiver<Input>, killed: &AtomicBool) {
+        self.settle();
+        while let Some(input) = inputs.blocking_recv() {
+            if killed.load(Ordering::SeqCst) {
+                return;
+            }
+            if matches!(input, Input::Shutdown) {
+                break;
+            }
+            self.take(input);
+        }
+        self.end();
+    }
+
+    fn take(&mut self, input: Input) {
+        self.become_sure();
+        match input {
+            Input::Connected(connected) => self.connected(*connected),
+            Input::Said { node, session, message } => self.said(&node, session, *message),
+            Input::Gone { node, session } => {
+                if self.links.is_current(&node, session) {
+                    tracing::info!(%node, "offline");
+                    self.offline(&node);
+                }
+            }
+            Input::Enrol(enrol, reply) => drop(reply.send(self.enrol(&enrol))),
+            Input::Command { by, command, reply } => {
+                let answer = self.command(&by, &command);
+                self.settle();
+                drop(reply.send(answer));
+            }
+            Input::CreateToken { by, valid_for_s, node, reply } => {
+                drop(reply.send(self.create_token(&by, valid_for_s, node)));
+            }
+            Input::MakePlan(request) => self.make_plan(*request),
+            Input::Ask(question) => self.answer(question),
+            Input::Refused { who, what } => self.refused(who, what),
+            Input::Tick => self.tick(),
+            Input::Shutdown => {}
+        }
+    }
+
+    fn tick(&mut self) {
+        let now = self.clock.now();
+        let silence = u64::from(self.timing.heartbeat_interval_s) * 1000 * SILENT_INTERVALS;
+        for node in self.links.close_silent(silence, now) {
+            tracing::warn!(%node, "offline: nothing was heard of it for {silence} ms");
+            self.after_offline(&node);
+        }
+        self.store_reports();
+        self.send_orders_again();
+        self.planning_tick();
+        if let Some(record) = self.refusals.due(now) {
+            self.audit_record(&record);
+        }
+        if self.unflushed_output || self.trouble.is_some() {
+            match self.store.flush() {
+                Ok(()) => self.written(),
+                Err(error) => self.note_trouble(&error),
+            }
+        }
+        self.settle();
+    }
+
+    fn end(mut self) {
+        if self.unflushed_output
+            && let Err(error) = self.store.flush()
+        {
+            tracing::error!(error = told(&error), "the last output of steps could not be stored");
+        }
+        if let Some(planning) = self.planning.take() {
+            planning.give_up(RequestError::Ending);
+        }
+        tracing::info!("the coordinator ends; a rollout goes on when it is started again");
+    }
+
+    /// A node's session has ended, for whatever reason.
+    fn offline(&mut self, node: &NodeId) {
+        self.links.close(node, self.clock.now());
+        self.after_offline(node);
+    }
+
+    fn after_offline(&mut self, node: &NodeId) {
+        self.steps.remove(node);
+        self.ordered.remove(node);
+        self.planning_lost(node);
+        self.changed();
+        self.settle();
+    }
+
+    fn refused(&mut self, who: String, what: String) {
+        tracing::warn!(who, what, "refused");
+        let now = self.clock.now();
+        if let Some(record) = self.refusals.note(who, what, now) {
+            self.audit_record(&record);
+        }
+    }
+
+    fn audit(&mut self, who: &str, what: &str, result: &str) {
+        let record = self.audit_of(who, what, result);
+        self.audit_record(&record);
+    }
+
+    fn audit_of(&self, who: &str, what: &str, result: &str) -> AuditRecord {
+        let at = self.clock.now();
+        AuditRecord { at, who: who.to_owned(), what: what.to_owned(), result: result.to_owned() }
+    }
+
+    /// What is already refused or without effect is not held up by an audit list that can't be written; the log has it.
+    fn audit_record(&mut self, record: &AuditRecord) {
+        tracing::info!(who = record.who, what = record.what, result = record.result, "audit");
+        if let Err(error) = self.store.audit(record) {
+            self.note_trouble(&error);
+        }
+    }
+
+    fn observed(&self) -> Observed<'_> {
+        Observed { now: self.clock.now(), links: self.links.all(), lost_after_ms: self.timing.lost_after_ms }
+    }
+
+    /// Wakes those who watch.
+    fn changed(&self) {
+        self.changes.send_modify(|version| *version += 1);
+    }
+}
+
+/// The newest rollout, replayed from its log.
+fn newest_rollout(store: &Store) -> Result<Option<Rollout>, LoadError> {
+    let Some(record) = store.rollout(None)? else { return Ok(None) };
+    replay(store, record).map(Some)
+}
+
+/// A rollout, replayed from its log.
+fn replay(store: &Store, record: RolloutRecord) -> Result<Rollout, LoadError> {
+    let Some(plan) = store.plan(Some(&record.plan))? else { return Err(LoadError::NoPlan(Box::new(record))) };
+    plan.verify()?;
+    let mut rollout = Rollout::new(record.id, Arc::new(plan));
+    loop {
+        let entries = store.events(rollout.id(), rollout.last_seq(), EVENTS_AT_ONCE)?;
+        if entries.is_empty() {
+            return Ok(rollout);
+        }
+        for entry in entries {
+            let seq = entry.seq;
+            rollout.apply(&entry).map_err(|source| LoadError::Replay {
+                rollout: rollout.id().to_string(),
+                seq,
+                source: Box::new(source),
+            })?;
+        }
+    }
+}

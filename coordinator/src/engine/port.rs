@@ -1,0 +1,131 @@
+//! The others' end of the engine: asking it and waiting for the answer, watching for changes, reading the store.
+
+use super::{Answer, Command, Input, Question, Reply, RequestError};
+use crate::clock::Clock;
+use crate::status::view::{NodeStatus, RolloutStatus};
+use crate::store::{Store, StoreError};
+use std::sync::Arc;
+use tokio::sync::{mpsc, oneshot, watch};
+use wavegate_common::id::{Actor, NodeId, RolloutId};
+use wavegate_common::rollout::WaitingOn;
+
+/// The others' end of the engine.
+#[derive(Clone)]
+pub struct Port {
+    inputs: mpsc::Sender<Input>,
+    store: Arc<Store>,
+    clock: Clock,
+    changes: watch::Receiver<u64>,
+    output: watch::Receiver<u64>,
+}
+
+impl Port {
+    pub(super) const fn new(
+        inputs: mpsc::Sender<Input>,
+        store: Arc<Store>,
+        clock: Clock,
+        changes: watch::Receiver<u64>,
+        output: watch::Receiver<u64>,
+    ) -> Self {
+        Self { inputs, store, clock, changes, output }
+    }
+
+    /// The time.
+    #[must_use]
+    pub const fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// Wakes after every change of what [`Port::status`] tells. Closed when the engine has ended.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.clone()
+    }
+
+    /// Wakes when a step has printed something.
+    #[must_use]
+    pub fn output(&self) -> watch::Receiver<u64> {
+        self.output.clone()
+    }
+
+    /// Gives the engine an input.
+    ///
+    /// # Errors
+    /// [`RequestError::Ending`].
+    pub async fn send(&self, input: Input) -> Result<(), RequestError> {
+        self.inputs.send(input).await.map_err(|_| RequestError::Ending)
+    }
+
+    /// Tells of time that has passed, unless the engine has enough to do.
+    pub fn tick(&self) {
+        drop(self.inputs.try_send(Input::Tick));
+    }
+
+    /// Tells of somebody who was refused, unless the engine has enough to do; then it is only in the log.
+    pub fn refused(&self, who: String, what: String) {
+        if let Err(mpsc::error::TrySendError::Full(Input::Refused { who, what })) =
+            self.inputs.try_send(Input::Refused { who, what })
+        {
+            tracing::warn!(who, what, "refused");
+        }
+    }
+
+    /// Gives the engine an input that it answers.
+    ///
+    /// # Errors
+    /// What it answers, or [`RequestError::Ending`].
+    pub async fn ask<T>(&self, input: impl FnOnce(Reply<T>) -> Input) -> Result<T, RequestError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(input(reply)).await?;
+        answer.await.unwrap_or(Err(RequestError::Ending))
+    }
+
+    /// Asks for something to be done to a rollout.
+    ///
+    /// # Errors
+    /// Why it is not.
+    pub async fn command(&self, by: Actor, command: Command) -> Result<Answer, RequestError> {
+        self.ask(|reply| Input::Command { by, command, reply }).await
+    }
+
+    /// Where a rollout is, or the newest one.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub async fn status(&self, rollout: Option<RolloutId>) -> Result<RolloutStatus, RequestError> {
+        self.ask(|reply| Input::Ask(Question::Status(rollout, reply))).await
+    }
+
+    /// What a rollout, or one node in it, waits for.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub async fn why(
+        &self,
+        rollout: Option<RolloutId>,
+        node: Option<NodeId>,
+    ) -> Result<Vec<WaitingOn>, RequestError> {
+        self.ask(|reply| Input::Ask(Question::Why(rollout, node, reply))).await
+    }
+
+    /// The fleet.
+    ///
+    /// # Errors
+    /// [`RequestError::Ending`].
+    pub async fn nodes(&self) -> Result<Vec<NodeStatus>, RequestError> {
+        self.ask(|reply| Input::Ask(Question::Nodes(reply))).await
+    }
+
+    /// Reads the store, off the threads that serve connections.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub async fn read<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Store) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, RequestError> {
+        let store = self.store.clone();
+        let looked = tokio::task::spawn_blocking(move || look(&store)).await;
+        Ok(looked.map_err(|_| RequestError::Ending)??)
+    }
+}

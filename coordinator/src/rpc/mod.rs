@@ -1,0 +1,11 @@
+//! The services that agents and operators call. Wire types stop here: what is done is `engine`'s.
+
+mod agent;
+pub mod auth;
+mod code;
+mod enrolment;
+pub mod listen;
+mod operator;
+pub mod peer;
+pub mod services;
+mod watch;

@@ -1,0 +1,220 @@
+//! The operator service: what is asked is read here and given to the engine in its words. Its streams are `watch`'s.
+
+use super::auth::operator;
+use super::watch;
+use crate::engine::{Answer, Command, Input, MakePlan, PlanUpdate, Port};
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::str::FromStr;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::UnboundedReceiverStream;
+use tokio_stream::{Stream, StreamExt};
+use tonic::{Request, Response, Status};
+use wavegate_common::id::{Actor, NodeId, PlanId};
+use wavegate_common::plan::LimitOverride;
+use wavegate_common::platform::Stage;
+use wavegate_common::procedure;
+use wavegate_common::rollout::Mode;
+use wavegate_proto::convert::document;
+use wavegate_proto::v1;
+use wavegate_proto::v1::make_plan_response::Message;
+use wavegate_proto::v1::operator_service_server::OperatorService;
+
+/// The operator service.
+pub(super) struct Operators {
+    port: Port,
+}
+
+type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+impl Operators {
+    pub(super) const fn new(port: Port) -> Self {
+        Self { port }
+    }
+
+    async fn command(&self, by: Actor, command: Command) -> Result<Response<v1::Answer>, Status> {
+        let Answer { rollout, changed, text } = self.port.command(by, command).await?;
+        Ok(Response::new(v1::Answer { rollout: rollout.to_string(), changed, text }))
+    }
+}
+
+#[tonic::async_trait]
+impl OperatorService for Operators {
+    type MakePlanStream = Answers<v1::MakePlanResponse>;
+    type WatchStatusStream = Answers<v1::Document>;
+    type ListEventsStream = Answers<v1::Document>;
+    type LogsStream = Answers<v1::LogPiece>;
+
+    async fn create_token(
+        &self,
+        request: Request<v1::CreateTokenRequest>,
+    ) -> Result<Response<v1::CreateTokenResponse>, Status> {
+        let by = operator(&request)?;
+        let v1::CreateTokenRequest { valid_for_s, node } = request.into_inner();
+        let node = given::<NodeId>(&node)?;
+        let created = self.port.ask(|reply| Input::CreateToken { by, valid_for_s, node, reply }).await?;
+        let (token, expires_at_ms) = (created.token, created.expires_at_ms);
+        Ok(Response::new(v1::CreateTokenResponse { token, expires_at_ms }))
+    }
+
+    async fn list_nodes(
+        &self,
+        request: Request<v1::ListNodesRequest>,
+    ) -> Result<Response<v1::Document>, Status> {
+        operator(&request)?;
+        Ok(Response::new(document("node_list", &self.port.nodes().await?)?))
+    }
+
+    async fn make_plan(
+        &self,
+        request: Request<v1::MakePlanRequest>,
+    ) -> Result<Response<Self::MakePlanStream>, Status> {
+        let by = operator(&request)?;
+        let (updates, receive) = mpsc::unbounded_channel();
+        let request = plan_request(by, request.into_inner(), updates)?;
+        self.port.send(Input::MakePlan(Box::new(request))).await?;
+        let stream = UnboundedReceiverStream::new(receive).map(|update| plan_update(update?));
+        Ok(Response::new(Box::pin(stream)))
+    }
+
+    async fn get_plan(&self, request: Request<v1::GetPlanRequest>) -> Result<Response<v1::Document>, Status> {
+        operator(&request)?;
+        let id = given::<PlanId>(&request.into_inner().plan)?;
+        let name = id.as_ref().map_or_else(String::new, |id| format!(" {id}"));
+        let plan = self.port.read(move |store| store.plan(id.as_ref())).await?;
+        let plan = plan
+            .ok_or_else(|| Status::not_found(format!("there is no plan{name}; make one: wavegate plan")))?;
+        Ok(Response::new(document("plan", &plan)?))
+    }
+
+    async fn start(&self, request: Request<v1::StartRequest>) -> Result<Response<v1::Answer>, Status> {
+        let by = operator(&request)?;
+        let v1::StartRequest { plan, manual } = request.into_inner();
+        let mode = if manual { Mode::Manual } else { Mode::Auto };
+        self.command(by, Command::Start { plan: given(&plan)?, mode }).await
+    }
+
+    async fn pause(&self, request: Request<v1::RolloutRequest>) -> Result<Response<v1::Answer>, Status> {
+        let by = operator(&request)?;
+        self.command(by, Command::Pause(given(&request.into_inner().rollout)?)).await
+    }
+
+    async fn resume(&self, request: Request<v1::RolloutRequest>) -> Result<Response<v1::Answer>, Status> {
+        let by = operator(&request)?;
+        self.command(by, Command::Resume(given(&request.into_inner().rollout)?)).await
+    }
+
+    async fn stop(&self, request: Request<v1::RolloutRequest>) -> Result<Response<v1::Answer>, Status> {
+        let by = operator(&request)?;
+        self.command(by, Command::Stop(given(&request.into_inner().rollout)?)).await
+    }
+
+    async fn next_wave(&self, request: Request<v1::RolloutRequest>) -> Result<Response<v1::Answer>, Status> {
+        let by = operator(&request)?;
+        self.command(by, Command::NextWave(given(&request.into_inner().rollout)?)).await
+    }
+
+    async fn retry(&self, request: Request<v1::RetryRequest>) -> Result<Response<v1::Answer>, Status> {
+        let by = operator(&request)?;
+        let v1::RetryRequest { rollout, nodes, all_failed } = request.into_inner();
+        let nodes = nodes.iter().map(|node| name::<NodeId>(node)).collect::<Result<_, _>>()?;
+        self.command(by, Command::Retry { rollout: given(&rollout)?, nodes, all_failed }).await
+    }
+
+    async fn get_status(
+        &self,
+        request: Request<v1::RolloutRequest>,
+    ) -> Result<Response<v1::Document>, Status> {
+        operator(&request)?;
+        let rollout = given(&request.into_inner().rollout)?;
+        Ok(Response::new(document("rollout_status", &self.port.status(rollout).await?)?))
+    }
+
+    async fn watch_status(
+        &self,
+        request: Request<v1::RolloutRequest>,
+    ) -> Result<Response<Self::WatchStatusStream>, Status> {
+        operator(&request)?;
+        let rollout = given(&request.into_inner().rollout)?;
+        Ok(Response::new(Box::pin(watch::status(self.port.clone(), rollout).await?)))
+    }
+
+    async fn why(&self, request: Request<v1::WhyRequest>) -> Result<Response<v1::Document>, Status> {
+        operator(&request)?;
+        let v1::WhyRequest { rollout, node } = request.into_inner();
+        let reasons = self.port.why(given(&rollout)?, given(&node)?).await?;
+        Ok(Response::new(document("waiting", &reasons)?))
+    }
+
+    async fn list_events(
+        &self,
+        request: Request<v1::ListEventsRequest>,
+    ) -> Result<Response<Self::ListEventsStream>, Status> {
+        operator(&request)?;
+        let v1::ListEventsRequest { rollout, after_seq } = request.into_inner();
+        let stream = watch::events(self.port.clone(), given(&rollout)?, after_seq).await?;
+        Ok(Response::new(Box::pin(stream)))
+    }
+
+    async fn logs(&self, request: Request<v1::LogsRequest>) -> Result<Response<Self::LogsStream>, Status> {
+        operator(&request)?;
+        let v1::LogsRequest { rollout, node, stage, step, follow } = request.into_inner();
+        let wanted = watch::Wanted {
+            rollout: given(&rollout)?,
+            node: name(&node)?,
+            stage: given(&stage)?,
+            step: given(&step)?,
+            follow,
+        };
+        Ok(Response::new(Box::pin(watch::logs(self.port.clone(), wanted).await?)))
+    }
+}
+
+fn name<T: FromStr<Err: std::fmt::Display>>(text: &str) -> Result<T, Status> {
+    text.parse().map_err(|error: T::Err| Status::invalid_argument(error.to_string()))
+}
+
+/// What was given; `None` for an empty text.
+fn given<T: FromStr<Err: std::fmt::Display>>(text: &str) -> Result<Option<T>, Status> {
+    if text.is_empty() { Ok(None) } else { name(text).map(Some) }
+}
+
+fn plan_request(
+    by: Actor,
+    request: v1::MakePlanRequest,
+    updates: mpsc::UnboundedSender<Result<PlanUpdate, crate::engine::RequestError>>,
+) -> Result<MakePlan, Status> {
+    let mut limits = BTreeMap::new();
+    for v1::StageLimits { stage, canary, max_unavailable, errors_allowed } in request.limits {
+        limits.insert(name::<Stage>(&stage)?, LimitOverride { canary, max_unavailable, errors_allowed });
+    }
+    let (procedure_file, procedure) = if request.procedure_text.is_empty() {
+        let shipped = procedure::shipped(&request.procedure);
+        let (file, text) = shipped.ok_or_else(|| {
+            let known = procedure::shipped_names().collect::<Vec<_>>().join(", ");
+            Status::not_found(format!(
+                "no procedure '{}' ships with this coordinator; it has: {known}",
+                request.procedure.escape_default()
+            ))
+        })?;
+        (file.to_owned(), text.to_owned())
+    } else {
+        (request.procedure_file, request.procedure_text)
+    };
+    let parameters = (request.parameters_file, request.parameters_text);
+    let parameters = (!parameters.1.is_empty()).then_some(parameters);
+    Ok(MakePlan { by, procedure, procedure_file, parameters, settings: request.settings, limits, updates })
+}
+
+fn plan_update(update: PlanUpdate) -> Result<v1::MakePlanResponse, Status> {
+    let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+    let message = match update {
+        PlanUpdate::Progress { asked, answered, waiting_for } => Message::Progress(v1::PlanProgress {
+            nodes_asked: count(asked),
+            nodes_answered: count(answered),
+            waiting_for: waiting_for.into_iter().map(String::from).collect(),
+        }),
+        PlanUpdate::Done(plan) => Message::Plan(document("plan", &*plan)?),
+    };
+    Ok(v1::MakePlanResponse { message: Some(message) })
+}

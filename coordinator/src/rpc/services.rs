@@ -1,0 +1,131 @@
+//! Every service behind one gate: who calls is found out, what is called is looked up, in one closed list.
+
+use super::agent::Agents;
+use super::auth::{AGENT, Caller, ENROLMENT, OPERATOR, Refusal, admit};
+use super::code;
+use super::enrolment::Enrolment;
+use super::operator::Operators;
+use super::peer::Peer;
+use crate::engine::Port;
+use std::convert::Infallible;
+use std::task::{Context, Poll};
+use tonic::body::Body;
+use tonic::codegen::{BoxFuture, http};
+use tonic::server::NamedService;
+use tonic_health::pb::health_server::{Health, HealthServer};
+use tonic_reflection::server::v1::{ServerReflection, ServerReflectionServer};
+use tower::Service;
+use wavegate_common::id::FleetId;
+use wavegate_proto::v1::agent_service_server::AgentServiceServer;
+use wavegate_proto::v1::enrolment_service_server::EnrolmentServiceServer;
+use wavegate_proto::v1::operator_service_server::OperatorServiceServer;
+
+/// The largest message of an agent: a report of a long task, with output in its errors.
+const AGENT_MESSAGE_MAX: usize = 8 << 20;
+/// The largest message of an operator: a procedure and its parameters.
+const OPERATOR_MESSAGE_MAX: usize = 4 << 20;
+/// The largest message of a machine that enrols.
+const ENROLMENT_MESSAGE_MAX: usize = 64 << 10;
+
+/// Every service. `H` and `R` are tonic's own services for health and reflection, whose types have no names.
+pub struct Services<H, R> {
+    fleet: FleetId,
+    port: Port,
+    agents: AgentServiceServer<Agents>,
+    enrolment: EnrolmentServiceServer<Enrolment>,
+    operators: OperatorServiceServer<Operators>,
+    health: HealthServer<H>,
+    reflection: ServerReflectionServer<R>,
+}
+
+/// By hand, since a derived one would ask `H` and `R` to be clonable, which are behind an `Arc` here.
+impl<H, R> Clone for Services<H, R> {
+    fn clone(&self) -> Self {
+        Self {
+            fleet: self.fleet.clone(),
+            port: self.port.clone(),
+            agents: self.agents.clone(),
+            enrolment: self.enrolment.clone(),
+            operators: self.operators.clone(),
+            health: self.health.clone(),
+            reflection: self.reflection.clone(),
+        }
+    }
+}
+
+/// Makes the services of a fleet.
+///
+/// # Errors
+/// If the descriptors for reflection can't be read.
+pub async fn services(
+    port: &Port,
+    fleet: &FleetId,
+) -> Result<Services<impl Health, impl ServerReflection>, tonic_reflection::server::Error> {
+    let (reporter, health) = tonic_health::server::health_reporter();
+    reporter.set_serving::<AgentServiceServer<Agents>>().await;
+    reporter.set_serving::<EnrolmentServiceServer<Enrolment>>().await;
+    reporter.set_serving::<OperatorServiceServer<Operators>>().await;
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(wavegate_proto::DESCRIPTORS)
+        .build_v1()?;
+    let agents = AgentServiceServer::new(Agents::new(port.clone()));
+    let enrolment = EnrolmentServiceServer::new(Enrolment::new(port.clone()));
+    let operators = OperatorServiceServer::new(Operators::new(port.clone()));
+    Ok(Services {
+        fleet: fleet.clone(),
+        port: port.clone(),
+        agents: agents.max_decoding_message_size(AGENT_MESSAGE_MAX),
+        enrolment: enrolment.max_decoding_message_size(ENROLMENT_MESSAGE_MAX),
+        operators: operators.max_decoding_message_size(OPERATOR_MESSAGE_MAX),
+        health,
+        reflection,
+    })
+}
+
+impl<H, R> Services<H, R> {
+    fn admit(&self, request: &http::Request<Body>, service: &str) -> Result<Caller, Refusal> {
+        let peer = request.extensions().get::<Peer>().ok_or(Refusal::Nobody)?;
+        admit(peer, &self.fleet, service).inspect_err(|refusal| {
+            let who = match peer {
+                Peer::Remote { address, .. } => address.ip().to_string(),
+                Peer::Local { name, .. } => format!("local user {name}"),
+            };
+            // The service's name is the caller's own text.
+            self.port.refused(
+                who,
+                format!("a call of {}: {refusal}", service.escape_default().take(64).collect::<String>()),
+            );
+        })
+    }
+}
+
+impl<H: Health, R: ServerReflection> Service<http::Request<Body>> for Services<H, R> {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<http::Response<Body>, Infallible>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        // Every service is always ready.
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
+        let service = request.uri().path().split('/').nth(1).unwrap_or_default().to_owned();
+        match self.admit(&request, &service) {
+            Ok(caller) => drop(request.extensions_mut().insert(caller)),
+            Err(refusal) => return answer(code::of_refusal(&refusal)),
+        }
+        match service.as_str() {
+            AGENT => self.agents.call(request),
+            ENROLMENT => self.enrolment.call(request),
+            OPERATOR => self.operators.call(request),
+            name if name == HealthServer::<H>::NAME => self.health.call(request),
+            name if name == ServerReflectionServer::<R>::NAME => self.reflection.call(request),
+            _ => answer(tonic::Status::unimplemented("there is no such service")),
+        }
+    }
+}
+
+fn answer(status: tonic::Status) -> BoxFuture<http::Response<Body>, Infallible> {
+    Box::pin(std::future::ready(Ok(status.into_http())))
+}

@@ -1,0 +1,164 @@
+//! Plans, rollouts and their event logs.
+
+use super::{Failure, GENERATION_KEY, Made, NUMBERS, Store, audit, decode, encode};
+use crate::store::{Append, AuditRecord, RolloutRecord, StoreError, rollout_number};
+use redb::{ReadableTable, ReadableTableMetadata, TableDefinition, WriteTransaction};
+use std::collections::BTreeSet;
+use wavegate_common::id::{PlanId, RolloutId};
+use wavegate_common::plan::Plan;
+use wavegate_common::rollout::Entry;
+
+/// Plans by id, as JSON.
+const PLANS: TableDefinition<&str, &[u8]> = TableDefinition::new("plans");
+/// The plans' ids in the order in which they were made.
+const PLAN_ORDER: TableDefinition<u64, &str> = TableDefinition::new("plan_order");
+/// Rollouts by number, as JSON.
+const ROLLOUTS: TableDefinition<u64, &[u8]> = TableDefinition::new("rollouts");
+/// Entries by rollout and seq, as JSON.
+const EVENTS: TableDefinition<(u64, u64), &[u8]> = TableDefinition::new("events");
+
+/// Plans that were never started are dropped when so many newer plans are there.
+const PLANS_KEPT: u64 = 50;
+
+pub(super) fn create(tx: &WriteTransaction) -> Made<()> {
+    tx.open_table(PLANS)?;
+    tx.open_table(PLAN_ORDER)?;
+    tx.open_table(ROLLOUTS)?;
+    tx.open_table(EVENTS)?;
+    Ok(())
+}
+
+impl Store {
+    /// Keeps a plan.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it can't be written.
+    pub fn put_plan(&self, plan: &Plan, audit: &AuditRecord) -> Result<(), StoreError> {
+        self.write(|tx| {
+            let mut order = tx.open_table(PLAN_ORDER)?;
+            let next = order.last()?.map_or(0, |(last, _)| last.value()) + 1;
+            order.insert(next, plan.id.as_str())?;
+            tx.open_table(PLANS)?.insert(plan.id.as_str(), encode("plans", plan)?.as_slice())?;
+            drop(order);
+            drop_old_plans(tx)?;
+            audit::add(tx, audit)
+        })
+    }
+
+    /// A plan, or the newest one.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it can't be read.
+    pub fn plan(&self, id: Option<&PlanId>) -> Result<Option<Plan>, StoreError> {
+        self.read(|tx| {
+            let order = tx.open_table(PLAN_ORDER)?;
+            let id = match id {
+                Some(id) => Some(id.to_string()),
+                None => order.last()?.map(|(_, id)| id.value().to_owned()),
+            };
+            let Some(id) = id else { return Ok(None) };
+            let plans = tx.open_table(PLANS)?;
+            plans.get(id.as_str())?.map(|bytes| decode("plans", bytes.value())).transpose()
+        })
+    }
+
+    /// A rollout's record, or the newest one's.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it can't be read.
+    pub fn rollout(&self, id: Option<&RolloutId>) -> Result<Option<RolloutRecord>, StoreError> {
+        let number = id.map(rollout_number).transpose()?;
+        self.read(|tx| {
+            let rollouts = tx.open_table(ROLLOUTS)?;
+            let bytes = match number {
+                Some(number) => rollouts.get(number)?,
+                None => rollouts.last()?.map(|(_, bytes)| bytes),
+            };
+            bytes.map(|bytes| decode("rollouts", bytes.value())).transpose()
+        })
+    }
+
+    /// The rollout that executes or executed a plan, if there is one.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it can't be read.
+    pub fn rollout_of(&self, plan: &PlanId) -> Result<Option<RolloutRecord>, StoreError> {
+        self.read(|tx| {
+            for row in tx.open_table(ROLLOUTS)?.iter()?.rev() {
+                let record: RolloutRecord = decode("rollouts", row?.1.value())?;
+                if record.plan == *plan {
+                    return Ok(Some(record));
+                }
+            }
+            Ok(None)
+        })
+    }
+
+    /// Appends events, all or none, if the log ends where the writer thinks and nobody has taken over from it.
+    ///
+    /// # Errors
+    /// [`StoreError::Fenced`], [`StoreError::Conflict`], or that it can't be written.
+    pub fn append(&self, append: &Append<'_>) -> Result<(), StoreError> {
+        let number = rollout_number(append.rollout)?;
+        self.write(|tx| {
+            let stored = tx.open_table(NUMBERS)?.get(GENERATION_KEY)?.map_or(0, |last| last.value());
+            if stored != append.generation.0 {
+                let found = wavegate_common::id::Generation(stored);
+                return Err(Failure::Refused(StoreError::Fenced { ours: append.generation, found }));
+            }
+            if let Some(record) = append.begin {
+                tx.open_table(ROLLOUTS)?.insert(number, encode("rollouts", record)?.as_slice())?;
+            }
+            let mut events = tx.open_table(EVENTS)?;
+            let found = events.range((number, 0)..=(number, u64::MAX))?.next_back();
+            let found = found.transpose()?.map_or(0, |(key, _)| key.value().1);
+            if found != append.expected_last_seq {
+                let (rollout, expected) = (append.rollout.clone(), append.expected_last_seq);
+                return Err(Failure::Refused(StoreError::Conflict { rollout, expected, found }));
+            }
+            for entry in append.entries {
+                events.insert((number, entry.seq), encode("events", entry)?.as_slice())?;
+            }
+            append.audit.map_or(Ok(()), |record| audit::add(tx, record))
+        })
+    }
+
+    /// The events of a rollout after a place in its log, in order, at most `limit`.
+    ///
+    /// # Errors
+    /// [`StoreError`] if they can't be read.
+    pub fn events(&self, id: &RolloutId, after_seq: u64, limit: usize) -> Result<Vec<Entry>, StoreError> {
+        let number = rollout_number(id)?;
+        let Some(first) = after_seq.checked_add(1) else { return Ok(Vec::new()) };
+        self.read(|tx| {
+            let events = tx.open_table(EVENTS)?;
+            let rows = events.range((number, first)..=(number, u64::MAX))?.take(limit);
+            rows.map(|row| decode("events", row?.1.value())).collect()
+        })
+    }
+}
+
+/// Drops the oldest plans that no rollout executes, beyond [`PLANS_KEPT`].
+fn drop_old_plans(tx: &WriteTransaction) -> Made<()> {
+    let mut order = tx.open_table(PLAN_ORDER)?;
+    let Some(excess) = order.len()?.checked_sub(PLANS_KEPT).filter(|excess| *excess > 0) else {
+        return Ok(());
+    };
+    let mut executed = BTreeSet::new();
+    for row in tx.open_table(ROLLOUTS)?.iter()? {
+        executed.insert(decode::<RolloutRecord>("rollouts", row?.1.value())?.plan.to_string());
+    }
+    let mut oldest = Vec::new();
+    for row in order.iter()?.take(usize::try_from(excess).unwrap_or(usize::MAX)) {
+        let (place, id) = row?;
+        oldest.push((place.value(), id.value().to_owned()));
+    }
+    let mut plans = tx.open_table(PLANS)?;
+    for (place, id) in oldest {
+        order.remove(place)?;
+        if !executed.contains(&id) {
+            plans.remove(id.as_str())?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,232 @@
+//! The embedded store: one redb file. Opening it, its format, its generation, and how a transaction is made; what is in
+//! the tables is said in the files beside this one.
+//!
+//! After an I/O error redb refuses everything until it is reopened, so the file is closed then and opened again at the
+//! next use: a disk that was full and has room again needs no restart of the coordinator.
+
+mod audit;
+mod log;
+mod members;
+mod output;
+
+pub use audit::AUDIT_KEPT;
+pub use output::OUTPUT_KEPT;
+
+use super::{FORMAT, StoreError};
+use redb::{Database, Durability, ReadTransaction, ReadableTable, TableDefinition, WriteTransaction};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{PoisonError, RwLock};
+use wavegate_common::id::{FleetId, Generation};
+
+const NUMBERS: TableDefinition<&str, u64> = TableDefinition::new("numbers");
+const TEXTS: TableDefinition<&str, &str> = TableDefinition::new("texts");
+const FORMAT_KEY: &str = "format";
+const GENERATION_KEY: &str = "generation";
+const FLEET_KEY: &str = "fleet";
+
+/// Opens the database, the first time and after an I/O error.
+pub type Opener = Box<dyn Fn() -> Result<Database, redb::DatabaseError> + Send + Sync>;
+
+/// The store.
+pub struct Store {
+    place: String,
+    opener: Opener,
+    database: RwLock<Option<Database>>,
+    shut: AtomicBool,
+}
+
+/// Why a transaction was not made.
+enum Failure {
+    /// redb says so.
+    Database(Box<redb::Error>),
+    /// We do.
+    Refused(StoreError),
+}
+
+macro_rules! from_redb {
+    ($($error:ident),+) => {
+        $(impl From<redb::$error> for Failure {
+            fn from(error: redb::$error) -> Self {
+                Self::Database(Box::new(error.into()))
+            }
+        })+
+    };
+}
+from_redb!(StorageError, TableError, TransactionError, CommitError, SetDurabilityError);
+
+type Made<T> = Result<T, Failure>;
+
+impl Store {
+    /// Opens the store of a fleet, or begins it.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it can't be, or is not that fleet's or not of our format.
+    pub fn open(path: &Path, fleet: &FleetId) -> Result<Self, StoreError> {
+        if let Some(folder) = path.parent() {
+            crate::files::private_folder(folder)
+                .map_err(|source| StoreError::Folder { path: folder.to_path_buf(), source })?;
+        }
+        let file = path.to_path_buf();
+        let opener = Box::new(move || {
+            let database = Database::create(&file)?;
+            crate::files::make_private(&file).map_err(redb::StorageError::Io)?;
+            Ok(database)
+        });
+        Self::open_with(path.display().to_string(), opener, fleet)
+    }
+
+    /// A store in memory; it is gone when it is dropped.
+    ///
+    /// # Errors
+    /// [`StoreError`], as [`Store::open`].
+    pub fn in_memory(fleet: &FleetId) -> Result<Self, StoreError> {
+        let opener = || redb::Builder::new().create_with_backend(redb::backends::InMemoryBackend::new());
+        Self::open_with("in memory".to_owned(), Box::new(opener), fleet)
+    }
+
+    /// A store on whatever `opener` opens; `place` names it in messages.
+    ///
+    /// # Errors
+    /// [`StoreError`], as [`Store::open`].
+    pub fn open_with(place: String, opener: Opener, fleet: &FleetId) -> Result<Self, StoreError> {
+        let store = Self { place, opener, database: RwLock::new(None), shut: AtomicBool::new(false) };
+        store.begin(fleet)?;
+        Ok(store)
+    }
+
+    fn begin(&self, fleet: &FleetId) -> Result<(), StoreError> {
+        self.write(|tx| {
+            let mut numbers = tx.open_table(NUMBERS)?;
+            let mut texts = tx.open_table(TEXTS)?;
+            let found = numbers.get(FORMAT_KEY)?.map(|format| format.value());
+            match found {
+                None => {
+                    numbers.insert(FORMAT_KEY, FORMAT)?;
+                    texts.insert(FLEET_KEY, fleet.as_str())?;
+                }
+                Some(FORMAT) => {}
+                Some(found) => {
+                    return Err(Failure::Refused(StoreError::Format { place: self.place.clone(), found }));
+                }
+            }
+            let found = texts.get(FLEET_KEY)?.map(|found| found.value().to_owned()).unwrap_or_default();
+            if found != fleet.as_str() {
+                let (place, expected) = (self.place.clone(), fleet.clone());
+                return Err(Failure::Refused(StoreError::OtherFleet { place, found, expected }));
+            }
+            log::create(tx)?;
+            members::create(tx)?;
+            output::create(tx)?;
+            audit::create(tx)
+        })
+    }
+
+    /// Begins a generation: one more than the last, on disk before it is returned.
+    ///
+    /// # Errors
+    /// [`StoreError::Unusable`].
+    pub fn begin_generation(&self) -> Result<Generation, StoreError> {
+        self.write(|tx| {
+            let mut numbers = tx.open_table(NUMBERS)?;
+            let next = numbers.get(GENERATION_KEY)?.map_or(0, |last| last.value()) + 1;
+            numbers.insert(GENERATION_KEY, next)?;
+            Ok(Generation(next))
+        })
+    }
+
+    /// The generation that was begun last.
+    ///
+    /// # Errors
+    /// [`StoreError::Unusable`].
+    pub fn generation(&self) -> Result<Generation, StoreError> {
+        self.read(|tx| {
+            let numbers = tx.open_table(NUMBERS)?;
+            Ok(Generation(numbers.get(GENERATION_KEY)?.map_or(0, |last| last.value())))
+        })
+    }
+
+    /// Makes a transaction that is on disk when this returns.
+    fn write<T>(&self, make: impl FnOnce(&WriteTransaction) -> Made<T>) -> Result<T, StoreError> {
+        self.transact(Durability::Immediate, make)
+    }
+
+    /// Makes a transaction that the next durable one brings to disk: a crash before that loses it.
+    fn write_lazily<T>(&self, make: impl FnOnce(&WriteTransaction) -> Made<T>) -> Result<T, StoreError> {
+        self.transact(Durability::None, make)
+    }
+
+    fn transact<T>(
+        &self,
+        durability: Durability,
+        make: impl FnOnce(&WriteTransaction) -> Made<T>,
+    ) -> Result<T, StoreError> {
+        self.with_database(|database| {
+            let mut tx = database.begin_write()?;
+            tx.set_durability(durability)?;
+            tx.set_quick_repair(matches!(durability, Durability::Immediate));
+            let made = make(&tx)?;
+            tx.commit()?;
+            Ok(made)
+        })
+    }
+
+    fn read<T>(&self, look: impl FnOnce(&ReadTransaction) -> Made<T>) -> Result<T, StoreError> {
+        self.with_database(|database| look(&redb::ReadableDatabase::begin_read(database)?))
+    }
+
+    fn with_database<T>(&self, work: impl FnOnce(&Database) -> Made<T>) -> Result<T, StoreError> {
+        self.ensure_open()?;
+        let guard = self.database.read().unwrap_or_else(PoisonError::into_inner);
+        let made = match guard.as_ref() {
+            Some(database) => work(database),
+            None => Err(redb::StorageError::DatabaseClosed.into()),
+        };
+        drop(guard);
+        made.map_err(|failure| match failure {
+            Failure::Refused(error) => error,
+            Failure::Database(source) => {
+                self.close();
+                StoreError::Unusable { place: self.place.clone(), source }
+            }
+        })
+    }
+
+    fn ensure_open(&self) -> Result<(), StoreError> {
+        if self.database.read().unwrap_or_else(PoisonError::into_inner).is_some() {
+            return Ok(());
+        }
+        let mut guard = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        if self.shut.load(Ordering::SeqCst) {
+            return Err(StoreError::Shut);
+        }
+        if guard.is_none() {
+            let opened = (self.opener)();
+            *guard = Some(opened.map_err(|error| match error {
+                redb::DatabaseError::DatabaseAlreadyOpen => StoreError::InUse { place: self.place.clone() },
+                other => StoreError::Unusable { place: self.place.clone(), source: Box::new(other.into()) },
+            })?);
+        }
+        Ok(())
+    }
+
+    /// Closes the file for good: whoever still has the store can do nothing with it, and another process can open it.
+    pub fn shut(&self) {
+        self.shut.store(true, Ordering::SeqCst);
+        self.close();
+    }
+
+    fn close(&self) {
+        *self.database.write().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+fn encode<T: Serialize>(table: &'static str, record: &T) -> Made<Vec<u8>> {
+    serde_json::to_vec(record).map_err(|source| Failure::Refused(StoreError::Record { table, source }))
+}
+
+fn decode<T: DeserializeOwned>(table: &'static str, bytes: &[u8]) -> Made<T> {
+    serde_json::from_slice(bytes).map_err(|source| Failure::Refused(StoreError::Record { table, source }))
+}

@@ -1,0 +1,229 @@
+//! What the coordinator remembers, and why its store refuses. How records lie on disk is `embedded`'s business.
+//!
+//! One process has the store, and in it one thread, the engine's, writes; anybody in the process may read.
+
+mod embedded;
+
+pub use embedded::{AUDIT_KEPT, OUTPUT_KEPT, Opener, Store};
+
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+use wavegate_common::facts::Facts;
+use wavegate_common::id::{Actor, FleetId, Generation, NodeId, PlanId, RolloutId, Timestamp};
+use wavegate_common::platform::Stage;
+use wavegate_common::rollout::Entry;
+
+/// The format of the store; another one is refused.
+pub const FORMAT: u64 = 1;
+
+/// A node that has enrolled.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeRecord {
+    /// The node.
+    pub node: NodeId,
+    /// When it enrolled (last).
+    pub enrolled_at: Timestamp,
+    /// Its certificate, PEM. Only this one is accepted from it: one from an earlier enrolment is not.
+    pub certificate_pem: String,
+    /// SHA-256 of the certificate's DER, hexadecimal.
+    pub fingerprint: String,
+    /// SHA-256 of the certificate's public key (SubjectPublicKeyInfo), hexadecimal.
+    pub public_key: String,
+    /// What its agent observed last; `None` before it first connected.
+    pub facts: Option<Facts>,
+}
+
+/// A join token. The secret itself is not kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenRecord {
+    /// Its id.
+    pub id: String,
+    /// SHA-256 of the secret's text, hexadecimal.
+    pub secret_sha256: String,
+    /// The only node that may use it, if it is for one.
+    pub node: Option<NodeId>,
+    /// From when on it is worth nothing.
+    pub expires_at: Timestamp,
+    /// Who made it.
+    pub created_by: Actor,
+    /// When it was used and by which node, once it was.
+    pub used: Option<TokenUse>,
+}
+
+/// The one use of a token.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenUse {
+    /// By which node.
+    pub node: NodeId,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// A rollout; what happened in it is its events'.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RolloutRecord {
+    /// Its id: `r1`, `r2`, ...
+    pub id: RolloutId,
+    /// The plan it executes.
+    pub plan: PlanId,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// Who started it.
+    pub created_by: Actor,
+}
+
+/// Something that somebody asked for or tried.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditRecord {
+    /// When.
+    pub at: Timestamp,
+    /// Who, as authenticated; for refused connections the peer's address.
+    pub who: String,
+    /// What they asked for or tried.
+    pub what: String,
+    /// What came of it: `done`, `nothing to do`, or why it was refused.
+    pub result: String,
+}
+
+/// Events to append to a rollout's log, in one transaction with what belongs to them.
+#[derive(Debug)]
+pub struct Append<'a> {
+    /// The rollout.
+    pub rollout: &'a RolloutId,
+    /// The seq of the last event in its log, as the writer knows it.
+    pub expected_last_seq: u64,
+    /// The generation of the writer.
+    pub generation: Generation,
+    /// The events.
+    pub entries: &'a [Entry],
+    /// The rollout's record, when this begins it.
+    pub begin: Option<&'a RolloutRecord>,
+    /// What is to be said of it in the audit list.
+    pub audit: Option<&'a AuditRecord>,
+}
+
+/// Which step's output, in the order in which tasks and steps are run on a node.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct StepPlace {
+    /// The stage.
+    pub stage: Stage,
+    /// The attempt, from 1.
+    pub attempt: u32,
+    /// The step's index in the task.
+    pub step: u32,
+}
+
+/// A piece of a step's output.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutputPiece {
+    /// Which step's.
+    pub place: StepPlace,
+    /// Where it begins, in bytes from the beginning of the step's output.
+    pub offset: u64,
+    /// The bytes.
+    pub data: Vec<u8>,
+}
+
+/// Why the store refuses.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Another process has it.
+    #[error(
+        "the store {place} is in use by another process: a wavegate-coordinator is running; stop it first \
+         (systemctl stop wavegate-coordinator)"
+    )]
+    InUse {
+        /// The file.
+        place: String,
+    },
+    /// It can't be read or written.
+    #[error(
+        "the store {place} cannot be read or written; look at space and permissions there (df -h, ls -l)"
+    )]
+    Unusable {
+        /// The file.
+        place: String,
+        /// The reason.
+        source: Box<redb::Error>,
+    },
+    /// The folder can't be made.
+    #[error("the folder {} cannot be made; look at space and permissions there", path.display())]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// The reason.
+        source: std::io::Error,
+    },
+    /// It was closed since the coordinator ends.
+    #[error("the coordinator is ending; try again when it is back")]
+    Shut,
+    /// It has another format.
+    #[error(
+        "the store {place} has format {found}, this wavegate-coordinator reads format {FORMAT}; \
+         run the version that wrote it"
+    )]
+    Format {
+        /// The file.
+        place: String,
+        /// Its format.
+        found: u64,
+    },
+    /// It is another fleet's.
+    #[error(
+        "the store {place} is fleet {found}'s, the certificate authority beside it is fleet {expected}'s; give each fleet a state_directory of its own"
+    )]
+    OtherFleet {
+        /// The file.
+        place: String,
+        /// The fleet in the store.
+        found: String,
+        /// The fleet of the authority.
+        expected: FleetId,
+    },
+    /// A record can't be read.
+    #[error(
+        "a record of {table} in the store cannot be read; restore the store from a backup, or run the version that wrote it"
+    )]
+    Record {
+        /// The table.
+        table: &'static str,
+        /// The reason.
+        source: serde_json::Error,
+    },
+    /// The log is not where the writer thinks it is.
+    #[error("the log of {rollout} ends at event {found}, not at {expected} as expected")]
+    Conflict {
+        /// The rollout.
+        rollout: RolloutId,
+        /// What the writer expected.
+        expected: u64,
+        /// Where it ends.
+        found: u64,
+    },
+    /// A coordinator that was started later owns the store.
+    #[error("a coordinator of generation {found} has taken over from this one ({ours}); stop this one")]
+    Fenced {
+        /// The writer's.
+        ours: Generation,
+        /// The one stored.
+        found: Generation,
+    },
+    /// An id that no rollout can have.
+    #[error("'{0}' is not a rollout: rollouts are named r1, r2, ... (wavegate status)")]
+    NoRolloutId(RolloutId),
+}
+
+/// The number in a rollout's id: `r12` is 12.
+///
+/// # Errors
+/// [`StoreError::NoRolloutId`].
+pub fn rollout_number(id: &RolloutId) -> Result<u64, StoreError> {
+    let digits = id.as_str().strip_prefix('r').filter(|digits| !digits.starts_with(['0', '+']));
+    digits.and_then(|digits| digits.parse().ok()).ok_or_else(|| StoreError::NoRolloutId(id.clone()))
+}
+
+/// The id of the rollout with this number.
+#[must_use]
+pub fn rollout_id(number: u64) -> RolloutId {
+    RolloutId::new(format!("r{number}")).unwrap_or_else(|_| unreachable!("r and digits are a name"))
+}
