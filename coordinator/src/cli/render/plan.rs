@@ -7,11 +7,11 @@ pub use digest::digest;
 pub use problems::problems;
 
 use super::{Look, Tone, cell, change_text, counted, time};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use wavegate_common::id::NodeId;
 use wavegate_common::order::{PlannedStep, Work};
 use wavegate_common::outcome::Preview;
-use wavegate_common::plan::{Limits, Plan, PlannedNode, StagePlan};
+use wavegate_common::plan::{Limits, Plan, PlannedNode, StagePlan, StepPreview};
 use wavegate_common::procedure::{Procedure, Value, shipped};
 
 /// The whole plan.
@@ -137,33 +137,41 @@ fn idle(plan: &Plan, look: &Look) -> String {
     look.paragraph(&format!("No stage works on {}.", idle.join(", ")), 0)
 }
 
-/// How much the plan would change, in a sentence.
+/// How much the plan would change, and how much of it can't be foreseen.
 fn totals(plan: &Plan) -> String {
-    let previews = plan.body.previews.values().flatten();
-    let (mut steps, mut nodes) = (0, std::collections::BTreeSet::new());
-    for (node, previews) in previews {
-        let changing =
-            previews.iter().filter(|step| matches!(step.preview, Preview::WouldChange { .. })).count();
-        steps += changing;
-        if changing > 0 {
-            nodes.insert(node);
+    let previews = || plan.body.previews.values().flatten();
+    let count = |wanted: fn(&Preview) -> bool, node: &[StepPreview]| {
+        node.iter().filter(|s| wanted(&s.preview)).count()
+    };
+    let changes = |preview: &Preview| matches!(preview, Preview::WouldChange { .. });
+    let blocked = |preview: &Preview| matches!(preview, Preview::Blocked { .. });
+    let steps: usize = previews().map(|(_, node)| count(changes, node)).sum();
+    let nodes: BTreeSet<&NodeId> =
+        previews().filter(|(_, node)| count(changes, node) > 0).map(|(name, _)| name).collect();
+    let blocked: usize = previews().map(|(_, node)| count(blocked, node)).sum();
+    let mut text = match (steps, blocked) {
+        (0, 0) => "Nothing would be changed: as far as can be seen, every node is already so.\n".to_owned(),
+        (0, _) => String::new(),
+        _ => {
+            let all = counted(plan.body.nodes.len(), "node");
+            format!("{} would change something, on {} of {all}.\n", counted(steps, "step"), nodes.len())
         }
+    };
+    if blocked > 0 {
+        text.push_str(&format!(
+            "{} blocked: what would come of it cannot be seen.\n",
+            counted(blocked, "step")
+        ));
     }
-    let of = plan.body.nodes.len();
-    match steps {
-        0 => format!("Nothing would be changed: as far as can be seen, all {of} nodes are already so.\n"),
-        _ => format!(
-            "{} would change something, on {} of {}.\n",
-            counted(steps, "step"),
-            nodes.len(),
-            counted(of, "node")
-        ),
-    }
+    text
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::samples;
+    use super::{Preview, StepPreview};
+    use wavegate_common::outcome::StepError;
+    use wavegate_common::platform::Stage;
 
     #[test]
     fn a_fresh_plan_of_a_mixed_fleet() {
@@ -233,6 +241,18 @@ mod tests {
         8 steps would change something, on 5 of 6 nodes.
         Start it with: wavegate start 0a1b2c3d4e5f
         ");
+    }
+
+    #[test]
+    fn nothing_to_change_is_said_only_if_nothing_is_blocked() {
+        let mut plan = samples::plan();
+        plan.body.previews.clear();
+        assert!(super::totals(&plan).starts_with("Nothing would be changed"));
+        let error = StepError { what: "no repository".into(), output: Vec::new(), next: "add it".into() };
+        let preview = Preview::Blocked { error };
+        let blocked = vec![StepPreview { step: "install-packages".parse().expect("a step"), preview }];
+        plan.body.previews.insert(Stage::Control, [(samples::node("control-1"), blocked)].into());
+        assert_eq!(super::totals(&plan), "1 step blocked: what would come of it cannot be seen.\n");
     }
 
     #[test]
