@@ -4,11 +4,12 @@
 use config::{Environment, File, FileFormat};
 use serde::Deserialize;
 use std::collections::BTreeSet;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 use wavegate_common::id::NodeId;
-use wavegate_common::platform::Role;
+use wavegate_common::platform::{Role, UnknownWord};
 
 /// Where the file stands if no other is named.
 pub const DEFAULT_FILE: &str = "/etc/wavegate/agent.toml";
@@ -84,7 +85,15 @@ pub enum ConfigError {
         /// The file.
         path: PathBuf,
     },
-    /// It can't be read, or a key in it is unknown or of another type.
+    /// It can't be read.
+    #[error("cannot read the configuration file {}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// It is not TOML, or a key in it is unknown or of another type.
     #[error("the configuration in {} (and {ENVIRONMENT}_* of the environment) cannot be used", path.display())]
     Unreadable {
         /// The file.
@@ -110,7 +119,7 @@ pub enum ConfigError {
 struct Written {
     coordinator: Option<String>,
     node: Option<String>,
-    roles: Vec<Role>,
+    roles: Vec<String>,
     state_directory: PathBuf,
     log: String,
     reconnect_min_s: u64,
@@ -146,8 +155,12 @@ impl Config {
     }
 
     fn read(path: &Path, environment: Environment) -> Result<Self, ConfigError> {
+        let text = match std::fs::read_to_string(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
+            read => read.map_err(|source| ConfigError::File { path: path.to_owned(), source })?,
+        };
         let written = config::Config::builder()
-            .add_source(File::from(path).format(FileFormat::Toml).required(false))
+            .add_source(File::from_str(&text, FileFormat::Toml))
             .add_source(environment)
             .build()
             .and_then(config::Config::try_deserialize::<Written>)
@@ -182,6 +195,7 @@ fn environment() -> Environment {
 fn check(file: &Path, written: Written) -> Result<Config, (&'static str, String)> {
     let coordinator = written.coordinator.map(|text| text.parse::<Address>()).transpose();
     let node = written.node.map(NodeId::new).transpose();
+    let roles = written.roles.iter().map(|role| role.parse()).collect::<Result<_, UnknownWord>>();
     if !written.state_directory.is_absolute() {
         let wrong = format!("'{}' is not an absolute path", written.state_directory.display());
         return Err(("state_directory", wrong));
@@ -205,7 +219,7 @@ fn check(file: &Path, written: Written) -> Result<Config, (&'static str, String)
         file: file.to_owned(),
         coordinator: coordinator.map_err(|error| ("coordinator", error.to_string()))?,
         node: node.map_err(|error| ("node", error.to_string()))?,
-        roles: written.roles.into_iter().collect(),
+        roles: roles.map_err(|error| ("roles", error.to_string()))?,
         state_directory: written.state_directory,
         log: written.log,
         reconnect_min: Duration::from_secs(min),
@@ -274,19 +288,45 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named() {
         let message = |text: &str| read(text, &[]).expect_err("refused");
-        insta::assert_snapshot!(message("cordinator = \"a:1\""), @"");
-        insta::assert_snapshot!(message("roles = [\"etcd\"]"), @"");
-        insta::assert_snapshot!(message("reconnect_min_s = \"soon\""), @"");
-        insta::assert_snapshot!(message("coordinator = \"https://a\""), @"");
-        insta::assert_snapshot!(message("node = \"Compute 1\""), @"");
-        insta::assert_snapshot!(message("state_directory = \"state\""), @"");
-        insta::assert_snapshot!(message("log = \"chatty=very\""), @"");
-        insta::assert_snapshot!(message("reconnect_min_s = 30"), @"");
-        insta::assert_snapshot!(message("node ="), @"");
-        insta::assert_snapshot!(read("", &[("WAVEGATE_AGENT_NOD", "x")]).expect_err("refused"), @"");
+        insta::assert_snapshot!(message("cordinator = \"a:1\""), @r"
+        the configuration in DIR/agent.toml (and WAVEGATE_AGENT_* of the environment) cannot be used: unknown field `cordinator`, expected one of `coordinator`, `node`, `roles`, `state_directory`, `log`, `reconnect_min_s`, `reconnect_max_s`
+        ");
+        insta::assert_snapshot!(message("roles = [\"etcd\"]"), @r"
+        roles in DIR/agent.toml: unknown role 'etcd'; known: etcd-member, etcd-proxy, etcd-gateway, compute, control
+        ");
+        insta::assert_snapshot!(message("reconnect_min_s = \"soon\""), @r#"
+        the configuration in DIR/agent.toml (and WAVEGATE_AGENT_* of the environment) cannot be used: invalid type: string "soon", expected an integer for key `reconnect_min_s`
+        "#);
+        insta::assert_snapshot!(message("coordinator = \"https://a\""), @r"
+        coordinator in DIR/agent.toml: 'https://a' is not the address of a coordinator: write HOST:PORT, e.g. coordinator.example:7443
+        ");
+        insta::assert_snapshot!(message("node = \"Compute 1\""), @r"
+        node in DIR/agent.toml: 'Compute 1' is not a node name: use 1 to 64 of a-z, 0-9, '-', '.', '_', and start with a letter or digit
+        ");
+        insta::assert_snapshot!(message("state_directory = \"state\""), @r"
+        state_directory in DIR/agent.toml: 'state' is not an absolute path
+        ");
+        insta::assert_snapshot!(message("log = \"chatty=very\""), @r#"
+        log in DIR/agent.toml: error parsing level filter: expected one of "off", "error", "warn", "info", "debug", "trace", or a number 0-5; write a level (error, warn, info, debug, trace) or TARGET=LEVEL, divided by commas
+        "#);
+        insta::assert_snapshot!(message("reconnect_min_s = 30"), @r"
+        reconnect_min_s in DIR/agent.toml: 30 must be at least 1 and at most reconnect_max_s, 20
+        ");
+        insta::assert_snapshot!(message("node ="), @r"
+        the configuration in DIR/agent.toml (and WAVEGATE_AGENT_* of the environment) cannot be used: TOML parse error at line 1, column 7
+          |
+        1 | node =
+          |       ^
+        string values must be quoted, expected literal string
+        ");
+        insta::assert_snapshot!(read("", &[("WAVEGATE_AGENT_NOD", "x")]).expect_err("refused"), @r"
+        the configuration in DIR/agent.toml (and WAVEGATE_AGENT_* of the environment) cannot be used: unknown field `nod`, expected one of `coordinator`, `node`, `roles`, `state_directory`, `log`, `reconnect_min_s`, `reconnect_max_s`
+        ");
         let missing =
             Config::load(Some(Path::new("/nonexistent/agent.toml"))).expect_err("missing").to_string();
-        insta::assert_snapshot!(missing, @"");
+        insta::assert_snapshot!(missing, @r"
+        there is no configuration file /nonexistent/agent.toml: write one, or name another with --config
+        ");
     }
 
     #[test]

@@ -227,3 +227,6 @@ fn caught<T>(work: impl FnOnce() -> T) -> Result<T, String> {
         }
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,7 @@
 use super::lines::{self, Damaged, FORMAT, Torn};
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use wavegate_common::journal::{BadRecord, Journal, Record};
 
@@ -85,11 +85,43 @@ impl AppendError {
     }
 }
 
+/// What a journal asks of the file it is appended to; in a test, one on a disk that is full or broken.
+trait Disk: std::fmt::Debug + Send {
+    /// Adds bytes to the end.
+    fn append(&mut self, bytes: &[u8]) -> std::io::Result<()>;
+    /// Comes back when everything is on disk.
+    fn sync(&mut self) -> std::io::Result<()>;
+    /// Cuts it to this length, on disk.
+    fn cut(&mut self, length: u64) -> std::io::Result<()>;
+    /// Device and inode.
+    fn place(&self) -> std::io::Result<(u64, u64)>;
+}
+
+impl Disk for File {
+    fn append(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.write_all(bytes)
+    }
+
+    fn sync(&mut self) -> std::io::Result<()> {
+        self.sync_data()
+    }
+
+    fn cut(&mut self, length: u64) -> std::io::Result<()> {
+        self.set_len(length)?;
+        self.sync_all()
+    }
+
+    fn place(&self) -> std::io::Result<(u64, u64)> {
+        let metadata = self.metadata()?;
+        Ok((metadata.dev(), metadata.ino()))
+    }
+}
+
 /// The journal of a node, and what it adds up to.
 #[derive(Debug)]
 pub struct JournalFile {
     path: PathBuf,
-    file: File,
+    file: Box<dyn Disk>,
     length: u64,
     compact_at: u64,
     journal: Journal,
@@ -125,12 +157,12 @@ impl JournalFile {
         let text = std::fs::read(&path).map_err(failed("read", &path))?;
         let reading =
             lines::read(&text).map_err(|source| OpenError::Damaged { path: path.clone(), source })?;
-        let file = OpenOptions::new().append(true).open(&path).map_err(failed("open", &path))?;
+        let mut file = OpenOptions::new().append(true).open(&path).map_err(failed("open", &path))?;
         if reading.torn.is_some() {
-            file.set_len(reading.length).and_then(|()| file.sync_all()).map_err(failed("cut", &path))?;
+            file.cut(reading.length).map_err(failed("cut", &path))?;
         }
         let opened = Self {
-            file,
+            file: Box::new(file),
             length: reading.length,
             compact_at: COMPACT_AT,
             journal: reading.journal,
@@ -170,16 +202,15 @@ impl JournalFile {
     }
 
     fn write(&mut self, line: &[u8]) -> Result<(), AppendError> {
-        if let Err(source) = self.file.write_all(line) {
+        if let Err(source) = self.file.append(line) {
             // Part of the line may be there. Without it the file is whole again.
-            let cut = self.file.set_len(self.length).and_then(|()| self.file.sync_all());
-            return Err(match cut {
+            return Err(match self.file.cut(self.length) {
                 Ok(()) => AppendError::Write { path: self.path.clone(), source },
                 Err(_) => self.lose(&source),
             });
         }
         // After a failed sync nobody knows what is on disk, and a second sync may wrongly say that all is well.
-        self.file.sync_data().map_err(|error| self.lose(&error))
+        self.file.sync().map_err(|error| self.lose(&error))
     }
 
     fn lose(&mut self, error: &std::io::Error) -> AppendError {
@@ -201,13 +232,13 @@ impl JournalFile {
         self.compact_at = self.length.saturating_mul(2);
         match rewrite(&self.path, &records).and_then(|()| reopen(&self.path)) {
             Ok((file, length)) => {
-                (self.file, self.length, self.journal) = (file, length, journal);
+                (self.file, self.length, self.journal) = (Box::new(file), length, journal);
                 self.compact_at = COMPACT_AT.max(length.saturating_mul(2));
             }
             Err(error) => {
                 tracing::warn!(%error, journal = %self.path.display(), "the journal could not be made shorter");
                 // If the new file is in place already, the old one, which is still open, must not be written to.
-                if !same_file(&self.file, &self.path) {
+                if !is_at(&*self.file, &self.path) {
                     self.lose(&error);
                 }
             }
@@ -254,11 +285,9 @@ fn reopen(path: &Path) -> std::io::Result<(File, u64)> {
     Ok((file, length))
 }
 
-fn same_file(file: &File, path: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    let place = |metadata: std::fs::Metadata| (metadata.dev(), metadata.ino());
-    let (open, named) = (file.metadata().map(place), std::fs::metadata(path).map(place));
-    matches!((open, named), (Ok(open), Ok(named)) if open == named)
+fn is_at(file: &dyn Disk, path: &Path) -> bool {
+    let named = File::open(path).and_then(|named| named.place());
+    matches!((file.place(), named), (Ok(open), Ok(named)) if open == named)
 }
 
 #[cfg(test)]

@@ -1,1 +1,207 @@
-//! Tests of the runner.
+//! Tests of the runner: what it records, and what it makes of a step that was begun before.
+
+use super::*;
+use crate::host::fake::{FakeHost, FakeMachine};
+use crate::journal::{JournalFile, SharedJournal};
+use wavegate_common::action::{IniSet, PipUninstall, ServiceCheck};
+use wavegate_common::id::{Generation, NodeId, RolloutId, Timestamp};
+use wavegate_common::rollout::{EndedStep, TaskResult};
+
+const FILE: &str = "/etc/neutron/neutron.conf";
+
+struct Node {
+    _state: tempfile::TempDir,
+    journal: SharedJournal,
+    host: FakeHost,
+    os: Os,
+}
+
+impl Node {
+    fn new() -> Self {
+        let state = tempfile::tempdir().expect("a directory");
+        let (file, _) = JournalFile::open(state.path()).expect("a journal");
+        let mut machine = FakeMachine::debian();
+        machine.put_file(FILE, "[oslo_concurrency]\n");
+        let os = Os { platform: machine.platform.clone() };
+        Self { _state: state, journal: SharedJournal::new(file), host: FakeHost::new(machine), os }
+    }
+
+    fn order(&self, attempt: u32, steps: &[PlannedStep]) -> TaskKey {
+        let (rollout, node) = (RolloutId::new("r1").expect("an id"), NodeId::new("n1").expect("a name"));
+        let key = TaskKey { rollout, stage: Stage::Compute, node, attempt };
+        let order = TaskOrder { key: key.clone(), generation: Generation(1), steps: steps.to_vec() };
+        self.append(Record::Accepted { order, at: Timestamp(1) });
+        key
+    }
+
+    fn append(&self, record: Record) {
+        self.journal.append(&record).expect("recorded");
+    }
+
+    fn advance(&self) -> Vec<String> {
+        let mut told = Vec::new();
+        let mut tell = |progress: Progress<'_>| {
+            told.push(match progress {
+                Progress::Recorded(key) => format!("recorded {}", key.attempt),
+                Progress::Step(_, step) => format!("step {step}"),
+                Progress::Line(line) => line.to_owned(),
+            });
+        };
+        advance(&self.journal, Machine { host: &self.host, os: &self.os }, &mut tell).expect("advanced");
+        told
+    }
+
+    fn last(&self) -> (Vec<EndedStep>, Option<TaskResult>) {
+        self.journal.read(|journal| {
+            let task = journal.current().expect("a task");
+            (task.steps.clone(), task.result)
+        })
+    }
+
+    fn outcomes(&self) -> Vec<String> {
+        self.last().0.iter().map(|step| step.outcome.to_string()).collect()
+    }
+}
+
+fn id(text: &str) -> StepId {
+    StepId::new(text).expect("an id")
+}
+
+fn run(name: &str, action: Action, timeout_s: u64) -> PlannedStep {
+    PlannedStep { id: id(name), title: name.to_owned(), work: Work::Run { action, timeout_s } }
+}
+
+fn set_lock_path() -> PlannedStep {
+    let (section, key, value) = ("oslo_concurrency".to_owned(), "lock_path".to_owned(), "/lock".to_owned());
+    run("set", Action::IniSet(IniSet { file: FILE.to_owned(), section, key, value }), 60)
+}
+
+fn check(inactive: &[&str]) -> PlannedStep {
+    let inactive = inactive.iter().map(|unit| (*unit).to_owned()).collect();
+    run("look", Action::ServiceCheck(ServiceCheck { active: Vec::new(), inactive }), 60)
+}
+
+fn skip() -> PlannedStep {
+    PlannedStep {
+        id: id("skip"),
+        title: "Skip".to_owned(),
+        work: Work::Skip { reason: "before Liberty".to_owned() },
+    }
+}
+
+#[test]
+fn every_step_is_recorded_before_and_after() {
+    let node = Node::new();
+    node.order(1, &[set_lock_path(), skip(), check(&["nothing"])]);
+    let told = node.advance();
+    assert_eq!(
+        told,
+        [
+            "recorded 1",
+            "step set",
+            "recorded 1",
+            "recorded 1",
+            "recorded 1",
+            "step look",
+            "recorded 1",
+            "recorded 1"
+        ]
+    );
+    let (steps, result) = node.last();
+    let words: Vec<_> = steps.iter().map(|step| step.outcome.word()).collect();
+    assert_eq!(
+        (words.as_slice(), result),
+        (&["changed", "skipped", "already so"][..], Some(TaskResult::Finished))
+    );
+    assert_eq!(
+        node.journal.read(|journal| journal.changed_at(Stage::Compute, &id("set"))),
+        Some(steps[0].ended_at)
+    );
+    assert!(node.advance().is_empty(), "nothing is open");
+}
+
+#[test]
+fn a_failed_step_ends_the_task() {
+    let node = Node::new();
+    node.host
+        .machine()
+        .services
+        .insert("felix".to_owned(), crate::host::fake::FakeService { active: true, ..Default::default() });
+    node.order(1, &[check(&["felix"]), set_lock_path()]);
+    node.advance();
+    let (steps, result) = node.last();
+    assert_eq!((steps.len(), steps[0].outcome.word(), result), (1, "failed", Some(TaskResult::Failed)));
+    assert!(
+        !String::from_utf8_lossy(&node.host.machine().files[std::path::Path::new(FILE)].content)
+            .contains("lock_path")
+    );
+}
+
+#[test]
+fn a_step_that_was_completed_before_an_interruption_counts_as_a_change() {
+    let node = Node::new();
+    let key = node.order(1, &[set_lock_path(), check(&["nothing"])]);
+    node.append(Record::StepStarted { key: key.clone(), step: id("set"), at: Timestamp(2) });
+    node.host.machine().put_file(FILE, "[oslo_concurrency]\nlock_path = /lock\n");
+    node.advance();
+    let outcomes = node.outcomes();
+    assert!(outcomes[0].starts_with("changed: completed before the interruption: "), "{outcomes:?}");
+    assert!(node.journal.read(|journal| journal.changed_at(Stage::Compute, &id("set"))).is_some());
+    assert!(
+        node.host.machine().history.iter().all(|line| !line.starts_with("replace")),
+        "it was not done again"
+    );
+}
+
+#[test]
+fn so_does_one_that_an_earlier_attempt_completed_before_it_failed() {
+    let node = Node::new();
+    let key = node.order(1, &[set_lock_path()]);
+    let error = StepError { what: "it did not take".to_owned(), output: Vec::new(), next: "look".to_owned() };
+    let (step, at) = (id("set"), Timestamp(2));
+    node.append(Record::StepEnded { key: key.clone(), step, at, outcome: Outcome::Failed { error } });
+    node.append(Record::TaskEnded { key, result: TaskResult::Failed, at });
+    node.host.machine().put_file(FILE, "[oslo_concurrency]\nlock_path = /lock\n");
+    node.order(2, &[set_lock_path()]);
+    node.advance();
+    assert!(
+        node.outcomes()[0].starts_with("changed: completed by an earlier attempt: "),
+        "{:?}",
+        node.outcomes()
+    );
+    node.order(3, &[set_lock_path()]);
+    node.advance();
+    assert!(
+        node.outcomes()[0].starts_with("already so: "),
+        "settled by the second attempt: {:?}",
+        node.outcomes()
+    );
+}
+
+#[test]
+fn evidence_never_counts_as_a_change() {
+    let node = Node::new();
+    let key = node.order(1, &[check(&["nothing"])]);
+    node.append(Record::StepStarted { key, step: id("look"), at: Timestamp(2) });
+    node.advance();
+    assert!(node.outcomes()[0].starts_with("already so: "), "{:?}", node.outcomes());
+}
+
+#[test]
+fn time_spent_on_looking_counts() {
+    let node = Node::new();
+    let action = Action::PipUninstall(PipUninstall { distribution: "networking-calico".to_owned() });
+    node.order(1, &[run("pip", action, 0), set_lock_path()]);
+    let (path, version) = ("/usr/lib/python3/networking_calico.egg-info".into(), "1.0".to_owned());
+    let name = "networking-calico".to_owned();
+    node.host.machine().distributions.push(crate::host::fake::FakeDistribution { name, version, path });
+    node.advance();
+    assert!(node.outcomes()[0].contains("took longer than the 0 s"), "{:?}", node.outcomes());
+}
+
+#[test]
+fn transactions_are_named_after_attempt_and_step() {
+    let node = Node::new();
+    let key = node.order(2, &[set_lock_path()]);
+    assert_eq!(transaction_name(&key, &id("set")), "r1:compute:2:set");
+}

@@ -1,1 +1,228 @@
-//! Tests of the journal on disk.
+//! Tests of the journal on disk: cut anywhere, full, locked, rewritten.
+
+use super::*;
+use wavegate_common::id::{Generation, NodeId, RolloutId, StepId, Timestamp};
+use wavegate_common::journal::Next;
+use wavegate_common::order::{PlannedStep, TaskKey, TaskOrder, Work};
+use wavegate_common::outcome::Outcome;
+use wavegate_common::platform::Stage;
+use wavegate_common::rollout::TaskResult;
+
+fn order(attempt: u32, steps: &[&str]) -> TaskOrder {
+    let (rollout, node) = (RolloutId::new("r1").expect("an id"), NodeId::new("n1").expect("a name"));
+    let step = |name: &&str| PlannedStep {
+        id: StepId::new(*name).expect("an id"),
+        title: format!("Do {name}"),
+        work: Work::Skip { reason: "nothing to do".to_owned() },
+    };
+    TaskOrder {
+        key: TaskKey { rollout, stage: Stage::Compute, node, attempt },
+        generation: Generation(u64::from(attempt)),
+        steps: steps.iter().map(step).collect(),
+    }
+}
+
+/// The records of a task of two steps, from order to acknowledgement.
+fn task(attempt: u32, evidence: &str) -> Vec<Record> {
+    let order = order(attempt, &["a", "b"]);
+    let (key, at) = (order.key.clone(), Timestamp(5));
+    let mut records = vec![Record::Accepted { order: order.clone(), at }];
+    for step in order.steps.iter().map(|step| step.id.clone()) {
+        let outcome = Outcome::Changed { changes: Vec::new(), evidence: evidence.to_owned() };
+        records.push(Record::StepStarted { key: key.clone(), step: step.clone(), at });
+        records.push(Record::StepEnded { key: key.clone(), step, at, outcome });
+    }
+    records.push(Record::TaskEnded { key: key.clone(), result: TaskResult::Finished, at });
+    records.push(Record::Acknowledged { key });
+    records
+}
+
+fn directory() -> tempfile::TempDir {
+    tempfile::tempdir().expect("a directory")
+}
+
+fn open(state: &Path) -> JournalFile {
+    let (file, torn) = JournalFile::open(state).expect("a journal");
+    assert_eq!(torn, None);
+    file
+}
+
+fn fold(records: &[Record]) -> Journal {
+    let mut journal = Journal::default();
+    records.iter().for_each(|record| journal.apply(record).expect("it fits"));
+    journal
+}
+
+#[test]
+fn what_was_appended_is_there_after_every_record() {
+    let state = directory();
+    let records = task(1, "e");
+    for known in 0..records.len() {
+        let mut file = open(state.path());
+        assert_eq!(*file.journal(), fold(&records[..known]), "{known} records");
+        file.append(&records[known]).expect("appended");
+        assert_eq!(*file.journal(), fold(&records[..=known]));
+    }
+}
+
+#[test]
+fn a_last_record_cut_at_any_byte_is_cut_off_and_can_be_written_again() {
+    let state = directory();
+    let records = task(1, "e");
+    for known in 1..=records.len() {
+        let text = |records: &[Record]| {
+            let lines = records.iter().map(|record| lines::line(record).expect("a line")).collect::<String>();
+            format!("{FORMAT}\n{lines}")
+        };
+        let (kept, whole) = (text(&records[..known - 1]), text(&records[..known]));
+        for cut in kept.len() + 1..whole.len() {
+            std::fs::write(path_in(state.path()), &whole[..cut]).expect("written");
+            let (mut file, torn) = JournalFile::open(state.path()).expect("torn, not damaged");
+            assert_eq!(torn, Some(Torn { line: known + 1, bytes: cut - kept.len() }));
+            assert_eq!(*file.journal(), fold(&records[..known - 1]));
+            file.append(&records[known - 1]).expect("appended again");
+            assert_eq!(std::fs::read_to_string(path_in(state.path())).expect("text"), whole);
+        }
+    }
+}
+
+#[test]
+fn damage_before_the_last_line_is_refused_and_named() {
+    let state = directory();
+    let mut file = open(state.path());
+    task(1, "evidence").iter().for_each(|record| file.append(record).expect("appended"));
+    drop(file);
+    let path = path_in(state.path());
+    let damaged = std::fs::read_to_string(&path).expect("text").replacen("evidence", "evidenze", 1);
+    std::fs::write(&path, &damaged).expect("written");
+    let error = JournalFile::open(state.path()).expect_err("damaged");
+    assert!(error.to_string().contains("nothing is run on this node"), "{error}");
+    let source = std::error::Error::source(&error).expect("a source").to_string();
+    assert_eq!(source, "line 4 is damaged: its checksum does not match");
+    assert_eq!(std::fs::read_to_string(&path).expect("text"), damaged, "the file is left as it was");
+}
+
+#[test]
+fn one_agent_at_a_time() {
+    let state = directory();
+    let first = open(state.path());
+    let error = JournalFile::open(state.path()).expect_err("locked").to_string();
+    assert!(error.contains("another agent works with the state in"), "{error}");
+    drop(first);
+    open(state.path());
+}
+
+#[test]
+fn a_record_that_does_not_fit_is_not_written() {
+    let state = directory();
+    let mut file = open(state.path());
+    let error = file.append(&task(1, "e")[1]).expect_err("no task is open");
+    assert!(matches!(error, AppendError::Unfit(_)), "{error}");
+    assert_eq!(std::fs::read_to_string(path_in(state.path())).expect("text"), format!("{FORMAT}\n"));
+    assert_eq!(file.journal().next(), Next::Idle);
+}
+
+#[test]
+fn a_long_journal_is_rewritten_when_a_task_is_over_and_means_the_same() {
+    let state = directory();
+    let mut file = open(state.path());
+    let evidence = "x".repeat(50_000);
+    let (mut longest, mut rewritten) = (0, 0);
+    for attempt in 1..=40 {
+        for record in task(attempt, &evidence) {
+            let before = file.length;
+            file.append(&record).expect("appended");
+            rewritten += u32::from(file.length < before);
+            longest = longest.max(file.length);
+        }
+    }
+    // What is remembered is longer than the limit here: the file still does not grow beyond twice of that.
+    assert!(rewritten > 0 && longest < 9_000_000, "{rewritten} times, {longest} bytes");
+    let at = Timestamp(5);
+    let of_step = |journal: &Journal| journal.changed_at(Stage::Compute, &StepId::new("a").expect("an id"));
+    let before = file.journal().clone();
+    drop(file);
+    let after = open(state.path()).journal().clone();
+    assert_eq!(after, before);
+    assert_eq!((of_step(&after), after.generation()), (Some(at), Generation(40)));
+    assert!(after.task(&order(40, &[]).key).expect("the last task").acknowledged);
+    assert!(!state.path().join("journal.new").exists());
+}
+
+/// A file on a disk that is full from some byte on, or does not sync.
+#[derive(Debug)]
+struct Ailing {
+    file: File,
+    room: usize,
+    syncs: bool,
+    cuts: bool,
+}
+
+impl Disk for Ailing {
+    fn append(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        let written = bytes.len().min(self.room);
+        self.file.append(&bytes[..written])?;
+        self.room -= written;
+        if written < bytes.len() { Err(std::io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+    }
+
+    fn sync(&mut self) -> std::io::Result<()> {
+        if self.syncs { self.file.sync() } else { Err(std::io::Error::other("input/output error")) }
+    }
+
+    fn cut(&mut self, length: u64) -> std::io::Result<()> {
+        if self.cuts { self.file.cut(length) } else { Err(std::io::Error::other("input/output error")) }
+    }
+
+    fn place(&self) -> std::io::Result<(u64, u64)> {
+        self.file.place()
+    }
+}
+
+fn ailing(state: &Path, room: usize, syncs: bool, cuts: bool) -> JournalFile {
+    let mut journal = open(state);
+    let file = OpenOptions::new().append(true).open(path_in(state)).expect("open");
+    journal.file = Box::new(Ailing { file, room, syncs, cuts });
+    journal
+}
+
+#[test]
+fn on_a_full_disk_the_record_is_not_there_and_can_be_tried_again() {
+    let record = &task(1, "e")[0];
+    for room in [0, 1, 40] {
+        let state = directory();
+        let mut file = ailing(state.path(), room, true, true);
+        let error = file.append(record).expect_err("full");
+        assert!(error.can_be_tried_again() && error.to_string().contains("make room"), "{error}");
+        assert_eq!(*file.journal(), Journal::default());
+        assert_eq!(std::fs::read_to_string(path_in(state.path())).expect("text"), format!("{FORMAT}\n"));
+        file.file = Box::new(reopen(&path_in(state.path())).expect("open").0);
+        file.append(record).expect("there is room now");
+        drop(file);
+        assert_eq!(*open(state.path()).journal(), fold(std::slice::from_ref(record)));
+    }
+}
+
+#[test]
+fn when_nobody_knows_what_is_on_disk_nothing_more_is_written() {
+    let records = task(1, "e");
+    for (room, syncs, cuts) in [(usize::MAX, false, true), (10, true, false)] {
+        let state = directory();
+        let mut file = ailing(state.path(), room, syncs, cuts);
+        for _ in 0..2 {
+            let error = file.append(&records[0]).expect_err("lost");
+            assert!(
+                !error.can_be_tried_again() && error.to_string().contains("is lost to this agent"),
+                "{error}"
+            );
+        }
+        assert_eq!(*file.journal(), Journal::default());
+        drop(file);
+        // A new start reads what is there, whichever it is, and goes on.
+        let (mut file, _) = JournalFile::open(state.path()).expect("a journal");
+        if *file.journal() == Journal::default() {
+            file.append(&records[0]).expect("appended");
+        }
+        assert_eq!(*file.journal(), fold(&records[..1]));
+    }
+}

@@ -1,0 +1,60 @@
+//! A fake compute node, its journal, and the compute task of the procedure that ships.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use wavegate_agent::facts;
+use wavegate_agent::host::fake::{FakeHost, FakeMachine, PYTHON_ETCD_ARCHIVE_URL, sha256};
+use wavegate_agent::journal::{JournalFile, SharedJournal};
+use wavegate_agent::os::Os;
+use wavegate_common::id::{Actor, Generation, NodeId, RolloutId, Timestamp};
+use wavegate_common::order::{PlannedStep, TaskKey, TaskOrder};
+use wavegate_common::plan::{Options, compile};
+use wavegate_common::platform::Stage;
+use wavegate_common::procedure::{Procedure, shipped};
+
+pub const NODE: &str = "compute-1";
+
+pub fn node() -> NodeId {
+    NodeId::new(NODE).expect("a name")
+}
+
+pub fn key(attempt: u32) -> TaskKey {
+    TaskKey { rollout: RolloutId::new("r1").expect("an id"), stage: Stage::Compute, node: node(), attempt }
+}
+
+pub fn order(attempt: u32, generation: u64, steps: &[PlannedStep]) -> TaskOrder {
+    TaskOrder { key: key(attempt), generation: Generation(generation), steps: steps.to_vec() }
+}
+
+pub fn os(machine: &FakeMachine) -> Os {
+    Os { platform: machine.platform.clone() }
+}
+
+pub fn journal(state: &Path) -> SharedJournal {
+    SharedJournal::new(JournalFile::open(state).expect("a journal").0)
+}
+
+/// The steps of the shipped procedure's compute stage for this machine.
+pub fn compute_steps(machine: &FakeMachine) -> Vec<PlannedStep> {
+    let (file, text) = shipped("calico-openstack").expect("it ships");
+    let procedure = Procedure::parse(file, text).expect("it is right");
+    let digest =
+        machine.fetchable.get(PYTHON_ETCD_ARCHIVE_URL).map(|content| sha256(content)).unwrap_or_default();
+    let unused = "0".repeat(64);
+    let digest = if digest.is_empty() { unused.clone() } else { digest };
+    let set = [
+        format!("python_etcd_archive_url={PYTHON_ETCD_ARCHIVE_URL}"),
+        format!("python_etcd_archive_sha256={digest}"),
+        "python_etcd_version=0.4.3".to_owned(),
+        format!("etcd_archive_sha256={unused}"),
+    ];
+    let values = procedure.values(None, &set).expect("values of the right types");
+    let host = FakeHost::new(machine.clone());
+    let facts = facts::observe(&host, node(), &[].into()).expect("facts");
+    let fleet = BTreeMap::from([(node(), facts)]);
+    let by = Actor("test".to_owned());
+    let plan = compile(&procedure, &values, &fleet, &Options::default(), Timestamp(0), by).expect("a plan");
+    assert_eq!(plan.problems, []);
+    let stage = plan.stages.iter().find(|stage| stage.stage == Stage::Compute).expect("the compute stage");
+    stage.tasks[&node()].clone()
+}
