@@ -2,4 +2,5 @@
 
 pub mod demo;
 pub mod deploy;
+pub mod in_process;
 pub mod lab;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
-use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
+use comfy_table::presets::NOTHING;
 use comfy_table::{ContentArrangement, Table};
 use serde_json::Value;
 
@@ -13,10 +13,11 @@ use crate::lab::Dnsmasq;
 /// A row a host and thing: what it was, what it is.
 pub fn before_and_after(before: &BTreeMap<String, Snapshot>, after: &BTreeMap<String, Snapshot>) -> Table {
     let mut table = Table::new();
-    table.load_style(UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Disabled);
-    table.set_header(["node", "what", "before", "after"]);
+    table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    table.set_header(["NODE", "WHAT", "BEFORE", "AFTER"]);
     for (node, new) in after {
         let Some(old) = before.get(node) else { continue };
+        table.add_row([""; 4]);
         for (index, (what, was, is)) in rows(old, new).into_iter().enumerate() {
             let name = if index == 0 { node.as_str() } else { "" };
             table.add_row([name.to_owned(), what, was, is]);
@@ -68,8 +69,8 @@ fn describe(dnsmasq: &Dnsmasq) -> String {
 /// When the status has no times: the rollout did not end.
 pub fn stage_times(status: &Value) -> Result<Table> {
     let mut table = Table::new();
-    table.load_style(UTF8_HORIZONTAL_ONLY);
-    table.set_header(["stage", "nodes", "waves", "took"]);
+    table.load_style(NOTHING);
+    table.set_header(["STAGE", "NODES", "WAVES", "TOOK"]);
     for stage in status["stages"].as_array().context("no stages in the status")? {
         let began = stage["began"].as_u64().context("a stage has not begun")?;
         let ended = stage["ended"].as_u64().context("a stage has not ended")?;

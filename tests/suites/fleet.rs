@@ -1,0 +1,240 @@
+//! Whole fleets in one process: the barrier, limits, crashes of both sides, and the operators' verbs, on production code.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use wavegate_agent::host::fake::FakeMachine;
+use wavegate_tests::in_process::InProcess;
+
+type Machine = fn() -> FakeMachine;
+
+async fn fleet(machines: &[(&str, Machine)]) -> Result<InProcess> {
+    let mut fleet = InProcess::start().await?;
+    for (name, machine) in machines {
+        fleet.add(name, machine()).await?;
+    }
+    fleet.wait_online(machines.len()).await?;
+    Ok(fleet)
+}
+
+const MIXED: &[(&str, Machine)] = &[
+    ("etcd-1", FakeMachine::debian_etcd),
+    ("etcd-2", FakeMachine::debian_etcd),
+    ("etcd-3", FakeMachine::debian_etcd),
+    ("compute-1", FakeMachine::debian_compute),
+    ("compute-2", FakeMachine::redhat_compute),
+    ("compute-3", FakeMachine::debian_compute),
+    ("control-1", FakeMachine::debian_control),
+    ("control-2", FakeMachine::redhat_control),
+];
+
+/// I1 and I3, by the event log.
+fn barrier_is_kept(events: &[Value]) -> Result<()> {
+    let mut running: BTreeSet<(String, String)> = BTreeSet::new();
+    let mut finished: BTreeMap<String, usize> = BTreeMap::new();
+    let expected = BTreeMap::from([("etcd", 3), ("compute", 3), ("control", 2)]);
+    for event in events {
+        let text = |key: &str| event[key].as_str().unwrap_or_default().to_owned();
+        let (stage, node) = (text("stage"), text("node"));
+        match event["event"].as_str() {
+            Some("task_started") => {
+                for earlier in ["etcd", "compute", "control"].iter().take_while(|s| **s != stage) {
+                    let done = finished.get(*earlier).copied().unwrap_or(0);
+                    ensure!(
+                        done == expected[earlier],
+                        "{node} began {stage} with {done} of {earlier} finished"
+                    );
+                }
+                running.insert((stage.clone(), node));
+                let etcd = running.iter().filter(|(stage, _)| stage == "etcd").count();
+                ensure!(etcd <= 1, "{etcd} etcd nodes at once");
+            }
+            Some("task_ended") => {
+                running.remove(&(stage.clone(), node));
+                if event["result"] == "finished" {
+                    *finished.entry(stage).or_default() += 1;
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn changed_nodes(status: &Value) -> usize {
+    let stages = status["stages"].as_array().cloned().unwrap_or_default();
+    let tasks = stages.iter().flat_map(|stage| stage["tasks"].as_array().cloned().unwrap_or_default());
+    tasks.filter(|task| task["changed"] == true).count()
+}
+
+/// Every machine's packages with their versions.
+fn packages(fleet: &InProcess) -> BTreeMap<String, Vec<String>> {
+    let of = |machine: &FakeMachine| {
+        machine.installed.iter().map(|(name, p)| format!("{name} {}", p.version)).collect()
+    };
+    fleet.nodes.iter().map(|(name, node)| (name.clone(), of(&node.host.machine()))).collect()
+}
+
+/// Restarts and package transactions that a machine ran, each with how often.
+fn effects(fleet: &InProcess) -> BTreeMap<String, BTreeMap<String, u32>> {
+    let has_effect = |line: &&String| {
+        let words: Vec<&str> = line.split(' ').collect();
+        match words.as_slice() {
+            ["apt-get", rest @ ..] => rest.contains(&"install") && !rest.contains(&"-s"),
+            ["dnf" | "yum", rest @ ..] => rest.contains(&"-y") && !rest.contains(&"--assumeno"),
+            ["systemctl", verb, ..] => ["restart", "start", "stop", "disable", "mask"].contains(verb),
+            _ => false,
+        }
+    };
+    let count = |machine: &FakeMachine| {
+        let mut counts = BTreeMap::new();
+        for line in machine.history.iter().filter(has_effect) {
+            *counts.entry(line.clone()).or_insert(0) += 1;
+        }
+        counts
+    };
+    fleet.nodes.iter().map(|(name, node)| (name.clone(), count(&node.host.machine()))).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mixed_fleet_is_upgraded_and_a_second_upgrade_changes_nothing() -> Result<()> {
+    let fleet = fleet(MIXED).await?;
+    let before = packages(&fleet);
+    let site = fleet.site_file()?;
+    let site = site.to_str().context("a path")?;
+    let upgrade = ["upgrade", "--yes", "--parameters", site];
+    tokio::task::block_in_place(|| fleet.cli(&upgrade))?;
+    barrier_is_kept(&fleet.events()?)?;
+    ensure!(changed_nodes(&fleet.json(&["status"])?) == 8, "not every node was changed");
+    let (upgraded, ran) = (packages(&fleet), effects(&fleet));
+    for (node, old) in &before {
+        ensure!(old != &upgraded[node], "{node} has the packages it had");
+    }
+    let text = tokio::task::block_in_place(|| fleet.cli(&upgrade))?;
+    ensure!(text.contains("Nothing was changed"), "{text}");
+    ensure!(changed_nodes(&fleet.json(&["status"])?) == 0, "a second upgrade changed something");
+    ensure!(effects(&fleet) == ran, "a second upgrade ran something: {ran:?} -> {:?}", effects(&fleet));
+    fleet.end().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn crashes_of_both_sides_change_neither_the_end_nor_how_often_anything_was_done() -> Result<()> {
+    let calm = fleet(MIXED).await?;
+    calm.start_rollout(&[])?;
+    calm.wait_status("finished").await?;
+    let (end, done) = (packages(&calm), effects(&calm));
+    calm.end().await?;
+
+    let mut stormy = fleet(MIXED).await?;
+    stormy.start_rollout(&[])?;
+    // A crash after every few events, of the coordinator and of the agents in turn.
+    for (crash, at) in (2..60).step_by(6).enumerate() {
+        stormy
+            .wait("the log to grow", |fleet| {
+                let status = fleet.json(&["status"])?;
+                let far = status["last_seq"].as_u64() >= Some(at) || status["status"] == "finished";
+                Ok(far.then_some(()))
+            })
+            .await?;
+        if crash % 2 == 0 {
+            stormy.kill_coordinator().await;
+            stormy.start_coordinator().await?;
+        } else {
+            for name in ["etcd-2", "compute-1", "compute-2", "control-1"] {
+                stormy.stop_agent(name).await?;
+                stormy.start_agent(name)?;
+            }
+        }
+    }
+    stormy.wait_status("finished").await?;
+    barrier_is_kept(&stormy.events()?)?;
+    ensure!(packages(&stormy) == end, "another end: {end:?} -> {:?}", packages(&stormy));
+    ensure!(effects(&stormy) == done, "another number of effects: {done:?} -> {:?}", effects(&stormy));
+    stormy.end().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_manual_rollout_waits_for_an_operator_before_every_wave_and_can_be_paused_and_stopped() -> Result<()>
+{
+    let fleet = fleet(&MIXED[2..5]).await?;
+    fleet.start_rollout(&["--manual"])?;
+    let why = fleet.cli(&["why"])?;
+    ensure!(why.contains("wavegate wave next"), "{why}");
+    fleet.cli(&["wave", "next"])?;
+    fleet
+        .wait("wave 1 of compute to wait", |fleet| {
+            let status = fleet.json(&["status"])?;
+            let waits = fleet.cli(&["why"])?.contains("wave 1 of stage compute waits for an operator");
+            Ok((status["stages"][0]["state"] == "done" && waits).then_some(()))
+        })
+        .await?;
+    fleet.cli(&["pause"])?;
+    let again = fleet.json(&["pause"])?;
+    ensure!(again["changed"] == false, "a second pause did something: {again}");
+    fleet.cli(&["resume"])?;
+    fleet.cli(&["stop"])?;
+    let status = fleet.wait_status("stopped").await?;
+    ensure!(status["stages"][1]["counts"]["not_tried"] == 2, "{status}");
+    let refused = fleet.cli_output(&["resume"])?;
+    ensure!(refused.status.code() == Some(4), "resume after stop: {:?}", refused.status);
+    // A stopped rollout makes room for another, which goes on where the machines are.
+    fleet.start_rollout(&[])?;
+    fleet.wait_status("finished").await?;
+    fleet.end().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failure_on_the_canary_leaves_the_others_untouched_until_it_is_retried() -> Result<()> {
+    let fleet = fleet(&MIXED[3..7]).await?;
+    let before = packages(&fleet);
+    fleet.nodes["compute-1"].host.machine().faults.fail("apt-get -q -y", 100, "E: the package is broken");
+    fleet.start_rollout(&[])?;
+    let status = fleet.wait_status("paused").await?;
+    ensure!(status["pause"]["why"] == "error_threshold", "{status}");
+    let text = fleet.cli(&["status"])?;
+    for word in ["compute-1", "install-packages", "retry"] {
+        ensure!(text.contains(word), "status does not say {word}:\n{text}");
+    }
+    ensure!(
+        fleet.cli(&["logs", "compute-1"])?.contains("the package is broken"),
+        "the logs do not have the output"
+    );
+    let after = packages(&fleet);
+    for node in ["compute-2", "compute-3", "control-1"] {
+        ensure!(before[node] == after[node], "{node} was touched");
+    }
+    fleet.cli(&["retry", "compute-1"])?;
+    fleet.cli(&["resume"])?;
+    fleet.wait_status("finished").await?;
+    fleet.end().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sixty_nodes_stay_within_their_limits() -> Result<()> {
+    let mut fleet = InProcess::start().await?;
+    for index in 0..60 {
+        let machine =
+            if index % 3 == 0 { FakeMachine::redhat_compute() } else { FakeMachine::debian_compute() };
+        fleet.add(&format!("compute-{index:02}"), machine).await?;
+    }
+    fleet.wait_online(60).await?;
+    let site = fleet.site_file()?;
+    let site = site.to_str().context("a path")?;
+    let limit = ["--max-unavailable", "compute=7"];
+    tokio::task::block_in_place(|| fleet.cli(&[&["plan", "--parameters", site], &limit[..]].concat()))?;
+    fleet.cli(&["start"])?;
+    fleet.wait_status("finished").await?;
+    let (mut running, mut most) = (BTreeSet::new(), 0);
+    for event in fleet.events()? {
+        let node = event["node"].as_str().unwrap_or_default().to_owned();
+        match event["event"].as_str() {
+            Some("task_started") => drop(running.insert(node)),
+            Some("task_ended") => drop(running.remove(&node)),
+            _ => {}
+        }
+        most = most.max(running.len());
+    }
+    ensure!(most == 7, "at most {most} nodes were worked on at once, 7 may be");
+    fleet.end().await
+}
