@@ -1,16 +1,16 @@
 //! The agent: one loop over one closed set of events. It takes orders and puts them in the journal, has the worker run
 //! them, and tells the coordinator what the journal says. It touches neither the machine nor the network itself.
 
+mod obey;
+
 use crate::config::Address;
 use crate::credentials::Enrolled;
 use crate::host::Host;
 use crate::journal::{AppendError, SharedJournal, Store};
-use crate::link::{
-    self, Backoff, FromCoordinator, LinkError, Outbox, Session, Target, ToCoordinator, Welcome,
-};
+use crate::link::{self, Backoff, LinkError, Outbox, Session, Target, ToCoordinator};
 use crate::os::Os;
 use crate::output::Output;
-use crate::worker::{self, Job, PreviewJob, Tools};
+use crate::worker::{self, Job, Tools};
 use sd_notify::NotifyState;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
@@ -18,20 +18,15 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval, interval_at};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 use wavegate_common::facts::Facts;
 use wavegate_common::id::NodeId;
-use wavegate_common::journal::{Journal, Next, Record, Verdict};
-use wavegate_common::order::{TaskKey, TaskOrder};
+use wavegate_common::journal::{Journal, Next};
 use wavegate_common::platform::Role;
 use wavegate_proto::tls::{self, TlsError};
 
 /// How often an idle node is observed anew, so that what people do to it by hand is seen.
 const OBSERVE_EVERY: Duration = Duration::from_secs(300);
-/// Heartbeats are sent this often if the coordinator does not say.
-const DEFAULT_HEARTBEAT_S: u32 = 5;
-/// Previews that may wait for the worker.
-const PREVIEWS: usize = 16;
 
 /// What an agent is started with.
 pub struct Setup {
@@ -218,118 +213,6 @@ impl Agent {
             link::Told::Said(said) => self.on_said(*said),
             link::Told::Down(error) => self.lost(&error),
         }
-    }
-
-    fn on_said(&mut self, said: FromCoordinator) {
-        let welcomed = self.session.as_ref().is_some_and(|open| open.heartbeat.is_some());
-        match said {
-            FromCoordinator::Welcome(welcome) => self.welcome(&welcome),
-            _ if !welcomed => {
-                tracing::warn!(
-                    "the coordinator gave an order before it said who it is; the session is given up"
-                );
-                self.connect_again();
-            }
-            FromCoordinator::Order(order) => self.take(&order),
-            FromCoordinator::UnreadableOrder { key, reason } => self.refuse(key, reason),
-            FromCoordinator::Acknowledged(key) => self.acknowledged(key),
-            FromCoordinator::Preview(job) => self.preview(job),
-        }
-    }
-
-    fn welcome(&mut self, welcome: &Welcome) {
-        let Welcome { fleet, generation, version, heartbeat_interval_s } = welcome;
-        let seen = self.journal.read(Journal::generation);
-        if *fleet != self.target.fleet {
-            tracing::error!(ours = %self.target.fleet, theirs = %fleet, "the coordinator is of another fleet; its orders are not obeyed");
-            return self.connect_again();
-        }
-        if *generation < seen {
-            tracing::error!(
-                %generation, %seen, coordinator = %self.target.address,
-                "the coordinator is of an older generation than this node has seen: it was replaced, or its store was \
-                 set back; its orders are not obeyed. End the old one, or start the new one until it has passed {seen}"
-            );
-            return self.connect_again();
-        }
-        if *generation > seen
-            && let Err(error) = self.journal.append(&Record::Generation { generation: *generation })
-        {
-            tracing::error!(
-                error = &error as &dyn std::error::Error,
-                "the coordinator's generation is not recorded; dialling again"
-            );
-            return self.connect_again();
-        }
-        tracing::info!(coordinator = %self.target.address, %generation, version, "connected");
-        notify(&[NotifyState::Status(&format!("connected to {}", self.target.address))]);
-        self.backoff.reset();
-        let every = if *heartbeat_interval_s == 0 { DEFAULT_HEARTBEAT_S } else { *heartbeat_interval_s };
-        if let Some(open) = &mut self.session {
-            let mut beat = interval(Duration::from_secs(every.into()));
-            beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            beat.reset();
-            open.heartbeat = Some(beat);
-            self.journal.read(|journal| open.outbox.welcomed(journal, &self.output));
-        }
-    }
-
-    fn take(&mut self, order: &TaskOrder) {
-        let key = order.key.clone();
-        if key.node != self.node {
-            return self.refuse(key, format!("this is {}, not the order's node", self.node));
-        }
-        match self.journal.take(order, self.host.now()) {
-            Ok(Verdict::Accept) => {
-                tracing::info!(task = %key, steps = order.steps.len(), "task accepted");
-                self.outbox(|outbox| outbox.report(key));
-                self.job(Job::Advance);
-            }
-            Ok(Verdict::Known) => self.outbox(|outbox| outbox.report(key)),
-            Ok(Verdict::Refuse(refusal)) => self.refuse(key, refusal.to_string()),
-            Err(error) => {
-                let cause =
-                    std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
-                self.refuse(key, format!("{error}{cause}"));
-            }
-        }
-    }
-
-    fn refuse(&mut self, key: TaskKey, reason: String) {
-        tracing::warn!(task = %key, reason, "order refused");
-        self.outbox(|outbox| outbox.refuse(key, reason));
-    }
-
-    fn acknowledged(&mut self, key: TaskKey) {
-        let ended =
-            |journal: &Journal| journal.task(&key).map(|task| (task.result.is_some(), task.acknowledged));
-        match self.journal.read(ended) {
-            Some((true, false)) => {
-                // If it does not get to disk, the task is reported, and acknowledged, once more in the next session.
-                if let Err(error) = self.journal.append(&Record::Acknowledged { key }) {
-                    tracing::warn!(
-                        error = &error as &dyn std::error::Error,
-                        "an acknowledgement is not recorded"
-                    );
-                }
-            }
-            Some((true, true)) => {}
-            Some((false, _)) => {
-                tracing::error!(task = %key, "the end of a task that has not ended was acknowledged")
-            }
-            None => {
-                tracing::debug!(task = %key, "the end of a task that this node has forgotten was acknowledged")
-            }
-        }
-    }
-
-    fn preview(&mut self, job: PreviewJob) {
-        if self.previews >= PREVIEWS {
-            tracing::warn!(request = job.request, "too many previews wait for this node; one is not made");
-            return;
-        }
-        self.previews += 1;
-        self.job(Job::Preview(job));
     }
 
     fn on_worker(&mut self, told: worker::Told) -> Result<(), AgentError> {

@@ -19,7 +19,7 @@ use wavegate_agent::journal::{self, JournalFile, OpenError, SharedJournal, lines
 use wavegate_agent::os::Os;
 use wavegate_agent::{facts, show};
 use wavegate_common::id::NodeId;
-use wavegate_proto::token::JoinToken;
+use wavegate_proto::token::{BadToken, JoinToken};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -250,6 +250,10 @@ fn print_status(config: &Config, output: Format) -> anyhow::Result<()> {
     let text = match std::fs::read(&path) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            if let Format::Json = output {
+                println!("null");
+                return Ok(());
+            }
             println!("There is no journal {} yet: no agent has run here.", path.display());
             return Ok(());
         }
@@ -271,7 +275,7 @@ fn exit_code(error: &anyhow::Error) -> ExitCode {
         4
     } else if error.is::<OpenError>() || error.downcast_ref().is_some_and(journal) {
         5
-    } else if error.is::<EnrolError>() {
+    } else if error.is::<EnrolError>() || error.is::<BadToken>() {
         6
     } else {
         1

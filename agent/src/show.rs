@@ -86,3 +86,64 @@ fn state(journal: &Journal, task: &TaskInJournal) -> String {
         (None, Next::End { .. } | Next::Idle) => "about to end".to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wavegate_common::id::{Generation, NodeId, RolloutId, StepId, Timestamp};
+    use wavegate_common::journal::Record;
+    use wavegate_common::order::{PlannedStep, TaskKey, TaskOrder};
+    use wavegate_common::outcome::StepError;
+    use wavegate_common::platform::Stage;
+
+    #[test]
+    fn the_status_says_where_the_task_is() {
+        let step = |name: &str| StepId::new(name).expect("an id");
+        let planned = |name: &str| PlannedStep {
+            id: step(name),
+            title: format!("Do {name}"),
+            work: Work::Skip { reason: "not here".to_owned() },
+        };
+        let (rollout, node) = (RolloutId::new("r1").expect("an id"), NodeId::new("n1").expect("a name"));
+        let key = TaskKey { rollout, stage: Stage::Compute, node, attempt: 2 };
+        let steps = ["install", "restart", "check"].map(planned).to_vec();
+        let order = TaskOrder { key: key.clone(), generation: Generation(7), steps };
+        let mut journal = Journal::default();
+        let mut add = |record: Record| {
+            journal.apply(&record).expect("it fits");
+            status(&journal)
+        };
+        let at = Timestamp(1);
+        add(Record::Accepted { order, at });
+        let outcome = Outcome::AlreadySo { evidence: "felix 1.4.6".to_owned() };
+        add(Record::StepEnded { key: key.clone(), step: step("install"), at, outcome });
+        let running = add(Record::StepStarted { key: key.clone(), step: step("restart"), at });
+        insta::assert_snapshot!(running, @r"
+        generation  7
+        task        r1 compute n1 attempt 2
+        state       step 2 of 3: Do restart (skip)
+           1  install                      already so: felix 1.4.6
+           2  restart                      running
+           3  check                        to come
+        ");
+        let (what, next) = ("it is down".to_owned(), "start it by hand and retry".to_owned());
+        let error = StepError { what, output: vec!["felix: no etcd".to_owned()], next };
+        add(Record::StepEnded {
+            key: key.clone(),
+            step: step("restart"),
+            at,
+            outcome: Outcome::Failed { error },
+        });
+        let failed = add(Record::TaskEnded { key, result: TaskResult::Failed, at });
+        insta::assert_snapshot!(failed, @r"
+        generation  7
+        task        r1 compute n1 attempt 2
+        state       failed; the coordinator does not know yet
+           1  install                      already so: felix 1.4.6
+           2  restart                      failed: it is down
+                | felix: no etcd
+                next: start it by hand and retry
+           3  check                        not tried
+        ");
+    }
+}

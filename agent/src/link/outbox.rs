@@ -140,3 +140,116 @@ fn at_work(journal: &Journal) -> Option<(TaskKey, Option<wavegate_common::id::St
     let task = journal.current().filter(|task| task.result.is_none())?;
     Some((task.order.key.clone(), task.started.clone()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::{JournalFile, SharedJournal};
+    use wavegate_common::id::{Generation, RolloutId, StepId, Timestamp};
+    use wavegate_common::journal::Record;
+    use wavegate_common::order::TaskOrder;
+    use wavegate_common::platform::Stage;
+    use wavegate_common::rollout::TaskResult;
+
+    struct Node {
+        _state: tempfile::TempDir,
+        journal: SharedJournal,
+        output: Output,
+        name: NodeId,
+    }
+
+    impl Node {
+        fn new() -> Self {
+            let state = tempfile::tempdir().expect("a directory");
+            let journal = SharedJournal::new(JournalFile::open(state.path()).expect("a journal").0);
+            let name = NodeId::new("n1").expect("a name");
+            Self { _state: state, journal, output: Output::default(), name }
+        }
+
+        fn key(&self, attempt: u32) -> TaskKey {
+            let (rollout, node) = (RolloutId::new("r1").expect("an id"), self.name.clone());
+            TaskKey { rollout, stage: Stage::Etcd, node, attempt }
+        }
+
+        /// A task that ended, with a line of output; acknowledged or not.
+        fn ended(&self, attempt: u32, acknowledged: bool) {
+            let (key, at) = (self.key(attempt), Timestamp(1));
+            let order = TaskOrder { key: key.clone(), generation: Generation(2), steps: Vec::new() };
+            self.append(Record::Accepted { order, at });
+            self.append(Record::TaskEnded { key: key.clone(), result: TaskResult::Finished, at });
+            if acknowledged {
+                self.append(Record::Acknowledged { key: key.clone() });
+            }
+            self.output.begin(&key, &StepId::new("a").expect("an id"));
+            self.output.line("done");
+        }
+
+        fn append(&self, record: Record) {
+            self.journal.append(&record).expect("recorded");
+        }
+
+        fn said(&self, outbox: &mut Outbox) -> Vec<String> {
+            let from =
+                Sources { node: &self.name, facts: None, journal: &self.journal, output: &self.output };
+            let mut said = Vec::new();
+            while !outbox.is_empty(&self.output) {
+                said.extend(outbox.next(&from).map(|message| match message {
+                    ToCoordinator::Hello { generation_seen, .. } => format!("hello {generation_seen}"),
+                    ToCoordinator::Heartbeat { sequence, .. } => format!("heartbeat {sequence}"),
+                    ToCoordinator::Report(task) => format!("report {}", task.order.key.attempt),
+                    ToCoordinator::Refused { reason, .. } => format!("refused {reason}"),
+                    ToCoordinator::Output(piece) => format!("output {} {}", piece.key.attempt, piece.offset),
+                    ToCoordinator::Preview(done) => format!("preview {}", done.request),
+                    ToCoordinator::Facts(_) => "facts".to_owned(),
+                }));
+            }
+            said
+        }
+    }
+
+    fn welcomed(node: &Node) -> Outbox {
+        let mut outbox = Outbox::default();
+        node.journal.read(|journal| outbox.welcomed(journal, &node.output));
+        outbox
+    }
+
+    #[test]
+    fn nothing_but_the_hello_is_said_before_the_welcome() {
+        let node = Node::new();
+        node.ended(1, false);
+        let mut outbox = Outbox::default();
+        outbox.report(node.key(1));
+        outbox.facts();
+        outbox.refuse(node.key(2), "busy".to_owned());
+        assert!(outbox.is_empty(&node.output));
+        outbox.connected();
+        assert_eq!(node.said(&mut outbox), ["hello 2"]);
+    }
+
+    #[test]
+    fn a_new_session_hears_of_every_end_that_was_not_acknowledged() {
+        let node = Node::new();
+        node.ended(1, true);
+        assert_eq!(node.said(&mut welcomed(&node)), ["heartbeat 1"]);
+        node.ended(2, false);
+        node.ended(3, false);
+        assert_eq!(node.said(&mut welcomed(&node)), ["heartbeat 1", "report 2", "report 3", "output 3 0"]);
+    }
+
+    #[test]
+    fn a_slow_link_hears_the_last_of_many_changes() {
+        let node = Node::new();
+        node.ended(1, true);
+        let mut outbox = welcomed(&node);
+        for request in 0..40 {
+            outbox.report(node.key(1));
+            outbox.heartbeat();
+            outbox.refuse(node.key(2), request.to_string());
+            outbox.preview(PreviewDone { request, stage: Stage::Etcd, previews: Vec::new() });
+        }
+        let said = node.said(&mut outbox);
+        let of = |kind: &str| said.iter().filter(|message| message.starts_with(kind)).count();
+        assert_eq!((of("heartbeat"), of("report"), of("refused"), of("preview")), (1, 1, WAITING, WAITING));
+        assert_eq!(said.last().map(String::as_str), Some("preview 39"));
+    }
+}

@@ -166,7 +166,8 @@ async fn facts_are_fresh_after_a_task_and_before_a_preview() {
         .await;
     let after: Facts = read_document("facts", Some(&after)).expect("facts");
     host.machine().now.0 += 1000;
-    session.preview(7, "compute", &compute_steps(&host.machine())).await;
+    let steps = compute_steps(&host.machine());
+    session.preview(7, "compute", &steps).await;
     let mut fresh = None;
     let report = session
         .until(|message| match message {
@@ -244,7 +245,8 @@ async fn a_task_goes_on_without_a_coordinator_and_after_a_restart() {
     host.machine().faults.kill_before("systemctl mask");
     let agent = fleet.agent(host.clone());
     let session = fleet.coordinator.welcomed(1).await;
-    session.order(&order(1, 1, &compute_steps(&host.machine()))).await;
+    let order = order(1, 1, &compute_steps(&host.machine()));
+    session.order(&order).await;
     let ended = soon(agent.ended).await.expect("no panic");
     assert!(matches!(ended, Err(AgentError::Worker)), "{ended:?}");
     drop(session);

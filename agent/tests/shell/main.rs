@@ -1,5 +1,8 @@
 //! Suites of the agent's shell: a whole task cut at every record, and agents against a coordinator on loopback.
 
+// All of this is test code, also where it is not in a #[test] itself.
+#![allow(clippy::expect_used)]
+
 mod coordinator;
 mod cut;
 mod enrolment;

@@ -1,0 +1,130 @@
+//! What the agent does with what the coordinator says: whom it believes, and which orders go into the journal.
+
+use super::{Agent, notify};
+use crate::journal::Store;
+use crate::link::{FromCoordinator, Welcome};
+use crate::worker::{Job, PreviewJob};
+use sd_notify::NotifyState;
+use std::time::Duration;
+use tokio::time::{MissedTickBehavior, interval};
+use wavegate_common::journal::{Journal, Record, Verdict};
+use wavegate_common::order::{TaskKey, TaskOrder};
+
+/// Heartbeats are sent this often if the coordinator does not say.
+const DEFAULT_HEARTBEAT_S: u32 = 5;
+/// Previews that may wait for the worker.
+const PREVIEWS: usize = 16;
+
+impl Agent {
+    pub(super) fn on_said(&mut self, said: FromCoordinator) {
+        let welcomed = self.session.as_ref().is_some_and(|open| open.heartbeat.is_some());
+        match said {
+            FromCoordinator::Welcome(welcome) => self.welcome(&welcome),
+            _ if !welcomed => {
+                tracing::warn!(
+                    "the coordinator gave an order before it said who it is; the session is given up"
+                );
+                self.connect_again();
+            }
+            FromCoordinator::Order(order) => self.take(&order),
+            FromCoordinator::UnreadableOrder { key, reason } => self.refuse(key, reason),
+            FromCoordinator::Acknowledged(key) => self.acknowledged(key),
+            FromCoordinator::Preview(job) => self.preview(job),
+        }
+    }
+
+    fn welcome(&mut self, welcome: &Welcome) {
+        let Welcome { fleet, generation, version, heartbeat_interval_s } = welcome;
+        let seen = self.journal.read(Journal::generation);
+        if *fleet != self.target.fleet {
+            tracing::error!(ours = %self.target.fleet, theirs = %fleet, "the coordinator is of another fleet; its orders are not obeyed");
+            return self.connect_again();
+        }
+        if *generation < seen {
+            tracing::error!(
+                %generation, %seen, coordinator = %self.target.address,
+                "the coordinator is of an older generation than this node has seen: it was replaced, or its store was \
+                 set back; its orders are not obeyed. End the old one, or start the new one until it has passed {seen}"
+            );
+            return self.connect_again();
+        }
+        if *generation > seen
+            && let Err(error) = self.journal.append(&Record::Generation { generation: *generation })
+        {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "the coordinator's generation is not recorded; dialling again"
+            );
+            return self.connect_again();
+        }
+        tracing::info!(coordinator = %self.target.address, %generation, version, "connected");
+        notify(&[NotifyState::Status(&format!("connected to {}", self.target.address))]);
+        self.backoff.reset();
+        let every = if *heartbeat_interval_s == 0 { DEFAULT_HEARTBEAT_S } else { *heartbeat_interval_s };
+        if let Some(open) = &mut self.session {
+            let mut beat = interval(Duration::from_secs(every.into()));
+            beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            beat.reset();
+            open.heartbeat = Some(beat);
+            self.journal.read(|journal| open.outbox.welcomed(journal, &self.output));
+        }
+    }
+
+    fn take(&mut self, order: &TaskOrder) {
+        let key = order.key.clone();
+        if key.node != self.node {
+            return self.refuse(key, format!("this is {}, not the order's node", self.node));
+        }
+        match self.journal.take(order, self.host.now()) {
+            Ok(Verdict::Accept) => {
+                tracing::info!(task = %key, steps = order.steps.len(), "task accepted");
+                self.outbox(|outbox| outbox.report(key));
+                self.job(Job::Advance);
+            }
+            Ok(Verdict::Known) => self.outbox(|outbox| outbox.report(key)),
+            Ok(Verdict::Refuse(refusal)) => self.refuse(key, refusal.to_string()),
+            Err(error) => {
+                let cause =
+                    std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
+                self.refuse(key, format!("{error}{cause}"));
+            }
+        }
+    }
+
+    fn refuse(&mut self, key: TaskKey, reason: String) {
+        tracing::warn!(task = %key, reason, "order refused");
+        self.outbox(|outbox| outbox.refuse(key, reason));
+    }
+
+    fn acknowledged(&mut self, key: TaskKey) {
+        let ended =
+            |journal: &Journal| journal.task(&key).map(|task| (task.result.is_some(), task.acknowledged));
+        match self.journal.read(ended) {
+            Some((true, false)) => {
+                // If it does not get to disk, the task is reported, and acknowledged, once more in the next session.
+                if let Err(error) = self.journal.append(&Record::Acknowledged { key }) {
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "an acknowledgement is not recorded"
+                    );
+                }
+            }
+            Some((true, true)) => {}
+            Some((false, _)) => {
+                tracing::error!(task = %key, "the end of a task that has not ended was acknowledged")
+            }
+            None => {
+                tracing::debug!(task = %key, "the end of a task that this node has forgotten was acknowledged")
+            }
+        }
+    }
+
+    fn preview(&mut self, job: PreviewJob) {
+        if self.previews >= PREVIEWS {
+            tracing::warn!(request = job.request, "too many previews wait for this node; one is not made");
+            return;
+        }
+        self.previews += 1;
+        self.job(Job::Preview(job));
+    }
+}
