@@ -162,9 +162,14 @@ impl InProcess {
     pub async fn stop_agent(&mut self, name: &str) -> Result<()> {
         let Some(agent) = self.node(name)?.agent.take() else { bail!("{name} has no agent running") };
         // An agent that has ended by itself has nobody who listens; `ended` says why.
-        drop(agent.stop.send(()));
+        let _ = agent.stop.send(());
         agent.ended.await.context("an agent panicked")??;
-        Ok(())
+        // Its worker may be in the middle of an action, whose effect will be there and whose record will not.
+        let state = self.node(name)?.state.clone();
+        self.wait(&format!("{name}'s journal to be free"), |_| {
+            Ok(JournalFile::open(&state).is_ok().then_some(()))
+        })
+        .await
     }
 
     /// Runs `wavegate` against this coordinator.

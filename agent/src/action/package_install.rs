@@ -50,7 +50,7 @@ pub fn check(action: &PackageInstall, cx: &mut Context<'_>) -> Result<Check, Ste
 pub fn apply(action: &PackageInstall, cx: &mut Context<'_>) -> Result<Applied, StepError> {
     let mut before = note_of(cx);
     let mut output = wait_for_earlier(cx);
-    repair(cx)?;
+    let unmended = repair(cx)?;
     refresh(cx)?;
     let wanted = wanted(action, cx)?;
     let simulated = foresee(&wanted, cx)?;
@@ -59,6 +59,8 @@ pub fn apply(action: &PackageInstall, cx: &mut Context<'_>) -> Result<Applied, S
     }
     if !simulated.is_empty() {
         output += &bring_about(&wanted, &before, cx)?;
+    } else if let Some(unmended) = unmended {
+        return Err(unmended);
     }
     let evidence = verify(&wanted, &simulated, cx)?;
     let names: Vec<&str> = before.keys().map(String::as_str).collect();

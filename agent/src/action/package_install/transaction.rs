@@ -4,7 +4,7 @@
 use crate::action::{Context, exit_failed, failed};
 use crate::host::{Command, Exit, HostError};
 use crate::os::packages::Wanted;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use wavegate_common::id::Timestamp;
 use wavegate_common::outcome::StepError;
@@ -54,14 +54,17 @@ pub(super) fn forget(cx: &Context<'_>) -> Result<(), StepError> {
     })
 }
 
-/// Finishes what an interrupted transaction left, be it ours or anybody's.
-pub(super) fn repair(cx: &mut Context<'_>) -> Result<(), StepError> {
+/// Finishes what an interrupted transaction left, be it ours or anybody's. What it can't finish is no reason to stop: a
+/// package whose script fails is mended by a newer one, which the transaction that comes next may bring. It is returned as
+/// the reason to give if that brings nothing.
+pub(super) fn repair(cx: &mut Context<'_>) -> Result<Option<StepError>, StepError> {
     let unfinished = cx.os.unfinished(cx.host)?;
     if unfinished.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
-    let names = unfinished.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
-    (cx.output)(&format!("finishing what an interrupted transaction left: {names}"));
+    let list = |names: &BTreeSet<String>| names.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+    (cx.output)(&format!("finishing what an interrupted transaction left: {}", list(&unfinished)));
+    let mut reason = None;
     for (number, command) in cx.os.repairs(cx.host).into_iter().enumerate() {
         let name = format!("{}.repair{number}", cx.transaction);
         if cx.host.transaction_known(&name) {
@@ -73,16 +76,19 @@ pub(super) fn repair(cx: &mut Context<'_>) -> Result<(), StepError> {
         forget_one(cx, &name)?;
         if exit.code != 0 {
             let what = format!("'{}' failed with exit code {}", command.argv.join(" "), exit.code);
-            return Err(exit_failed(what, &exit, mend_by_hand(&names)));
+            reason.get_or_insert(exit_failed(what, &exit, mend_by_hand(&list(&unfinished))));
         }
     }
     let left = cx.os.unfinished(cx.host)?;
     if left.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
-    let names = left.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
-    let what = format!("an interrupted transaction left {names} unfinished, and the repair changed nothing");
-    Err(exit_failed(what, &Exit::default(), mend_by_hand(&names)))
+    Ok(Some(reason.unwrap_or_else(|| {
+        let names = list(&left);
+        let what =
+            format!("an interrupted transaction left {names} unfinished, and the repair changed nothing");
+        exit_failed(what, &Exit::default(), mend_by_hand(&names))
+    })))
 }
 
 fn mend_by_hand(names: &str) -> String {
@@ -175,7 +181,7 @@ fn run_unlocked(
                 interrupted = true;
                 forget_one(cx, name)?;
                 match purpose {
-                    Purpose::Install { .. } => repair(cx)?,
+                    Purpose::Install { .. } => drop(repair(cx)?),
                     // It is the repair that is run once more.
                     Purpose::Repair => {}
                 }

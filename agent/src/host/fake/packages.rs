@@ -187,16 +187,25 @@ impl FakeMachine {
                 self.want(&mut solution, name)?;
             }
         }
-        // What is tied to a version that goes away goes with it, or goes up too.
-        let tied: Vec<String> = self
-            .installed
-            .iter()
-            .filter(|(_, installed)| installed.depends.iter().any(|need| !self.satisfied(&solution, need)))
-            .map(|(name, _)| name.clone())
-            .filter(|name| !solution.installs.contains(name))
-            .collect();
+        // What is tied to a version that goes away goes up too where dnf finds a newer one, and goes with it elsewhere.
+        let mut tied = self.tied(&solution);
+        if self.platform.family == OsFamily::RedHat {
+            for name in tied {
+                self.want(&mut solution, &name)?;
+            }
+            tied = self.tied(&solution);
+        }
         solution.removes.extend(tied);
         Ok(solution)
+    }
+
+    /// Installed packages whose needs the solution no longer meets.
+    fn tied(&self, solution: &Solution) -> Vec<String> {
+        let unmet =
+            |installed: &FakeInstalled| installed.depends.iter().any(|need| !self.satisfied(solution, need));
+        let tied =
+            self.installed.iter().filter(|(_, installed)| unmet(installed)).map(|(name, _)| name.clone());
+        tied.filter(|name| !solution.installs.contains(name)).collect()
     }
 
     pub(super) fn carry_out(&mut self, solution: &Solution) -> Result<(), String> {
