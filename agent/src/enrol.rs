@@ -35,7 +35,7 @@ pub enum EnrolError {
     #[error("cannot make a key and a signing request")]
     Key(#[from] rcgen::Error),
     /// The coordinator refused.
-    #[error("the coordinator at {address} refused to enrol {node}: {reason}. {next}")]
+    #[error("the coordinator at {address} refused to enrol {node}: {reason}{next}")]
     Refused {
         /// The coordinator.
         address: Address,
@@ -43,7 +43,7 @@ pub enum EnrolError {
         node: NodeId,
         /// Its words.
         reason: String,
-        /// What to do.
+        /// What to do, unless its words say so already.
         next: &'static str,
     },
     /// What it sent is not a certificate for this node.
@@ -135,14 +135,15 @@ fn refused(address: &Address, node: &NodeId, status: &tonic::Status) -> EnrolErr
         | Code::FailedPrecondition
         | Code::AlreadyExists
         | Code::ResourceExhausted => {
-            "A token works once and for a limited time: make a new one with `wavegate token create` and enrol with it"
+            ". A token works once and for a limited time: make a new one with `wavegate token create` and enrol with it"
         }
-        Code::InvalidArgument => "Give another name with --node, or a token for this name",
+        Code::InvalidArgument => ". Give another name with --node, or a token for this name",
         Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Unknown => {
-            "The connection may have broken: try again; if the token then counts as used, make a new one"
+            ". The connection may have broken: try again; if the token then counts as used, make a new one"
         }
-        _ => "See the coordinator's log (`journalctl -u wavegate-coordinator`)",
+        _ => ". See the coordinator's log (`journalctl -u wavegate-coordinator`)",
     };
     let reason = status.message().to_owned();
+    let next = if reason.contains("wavegate token create") { "" } else { next };
     EnrolError::Refused { address: address.clone(), node: node.clone(), reason, next }
 }
