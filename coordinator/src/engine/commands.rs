@@ -306,8 +306,8 @@ fn failed_tasks(rollout: &Rollout) -> impl Iterator<Item = TaskRef> {
 fn refused(what: &str, error: RecordError) -> RequestError {
     match error {
         RecordError::Store(error) => RequestError::Store(error),
-        RecordError::Illegal(source) => {
-            let next = match &source {
+        RecordError::Illegal(why) => {
+            let next = match &why {
                 IllegalEvent::OverThreshold { .. } => {
                     "try the failed nodes again first: wavegate retry --all-failed"
                 }
@@ -319,7 +319,7 @@ fn refused(what: &str, error: RecordError) -> RequestError {
                 }
                 _ => "see what it waits for: wavegate why",
             };
-            RequestError::Illegal { what: what.to_owned(), source: Box::new(source), next: next.to_owned() }
+            RequestError::Illegal { what: what.to_owned(), why: Box::new(why), next: next.to_owned() }
         }
     }
 }

@@ -20,12 +20,12 @@ pub enum RequestError {
     #[error("{0}")]
     Invalid(String),
     /// The rollout does not allow it.
-    #[error("{what}; {next}")]
+    #[error("{what}: {why}; {next}")]
     Illegal {
         /// What was asked.
         what: String,
         /// The reason.
-        source: Box<IllegalEvent>,
+        why: Box<IllegalEvent>,
         /// What to do.
         next: String,
     },

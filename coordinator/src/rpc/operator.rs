@@ -80,10 +80,10 @@ impl OperatorService for Operators {
     async fn get_plan(&self, request: Request<v1::GetPlanRequest>) -> Result<Response<v1::Document>, Status> {
         operator(&request)?;
         let id = given::<PlanId>(&request.into_inner().plan)?;
-        let name = id.as_ref().map_or_else(String::new, |id| format!(" {id}"));
+        let name = id.as_ref().map_or_else(|| "plan yet".to_owned(), |id| format!("plan {id}"));
         let plan = self.port.read(move |store| store.plan(id.as_ref())).await?;
-        let plan = plan
-            .ok_or_else(|| Status::not_found(format!("there is no plan{name}; make one: wavegate plan")))?;
+        let plan =
+            plan.ok_or_else(|| Status::not_found(format!("there is no {name}; make one: wavegate plan")))?;
         Ok(Response::new(document("plan", &plan)?))
     }
 

@@ -1,0 +1,12 @@
+//! The coordinator as a whole, in this process: real store, real gRPC with mutual TLS on loopback, scripted agents.
+// A test's support may fail the test.
+#![allow(clippy::expect_used)]
+
+mod doors;
+mod operators;
+mod plans;
+mod reports;
+mod restarts;
+mod rollouts;
+mod support;
+mod trouble;

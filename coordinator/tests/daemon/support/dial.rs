@@ -1,0 +1,50 @@
+//! Connections to a coordinator under test.
+
+use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::TlsConnector;
+use tonic::transport::{Channel, Endpoint};
+use wavegate_proto::tls;
+
+/// How to get there.
+#[derive(Clone)]
+pub enum Way {
+    /// TCP with TLS.
+    Tls(SocketAddr, Arc<ClientConfig>),
+    /// The unix socket.
+    Unix(PathBuf),
+}
+
+pub async fn channel(way: Way) -> Result<Channel, tonic::transport::Error> {
+    let endpoint = Endpoint::from_static("http://coordinator");
+    match way {
+        Way::Tls(address, config) => {
+            let connector = tower::service_fn(move |_| {
+                let config = config.clone();
+                async move {
+                    let stream = TcpStream::connect(address).await?;
+                    let stream = TlsConnector::from(config).connect(tls::coordinator_name(), stream).await?;
+                    io::Result::Ok(TokioIo::new(stream))
+                }
+            });
+            endpoint.connect_with_connector(connector).await
+        }
+        Way::Unix(path) => {
+            let connector = tower::service_fn(move |_| {
+                let path = path.clone();
+                async move { io::Result::Ok(TokioIo::new(UnixStream::connect(path).await?)) }
+            });
+            endpoint.connect_with_connector(connector).await
+        }
+    }
+}
+
+/// A TLS configuration that trusts an authority and shows no certificate.
+pub fn without_certificate(ca_pem: &str) -> Arc<ClientConfig> {
+    tls::enrolling_client(tls::fingerprint(ca_pem).expect("an authority")).expect("a configuration")
+}

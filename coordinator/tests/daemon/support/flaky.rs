@@ -1,0 +1,66 @@
+//! A disk that can be full: redb on memory whose writes fail when the test says so.
+
+use redb::StorageBackend;
+use redb::backends::InMemoryBackend;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use wavegate_common::id::FleetId;
+use wavegate_coordinator::store::{Opener, Store};
+
+/// A disk; every clone is the same one.
+#[derive(Debug, Clone)]
+pub struct Disk {
+    data: Arc<InMemoryBackend>,
+    full: Arc<AtomicBool>,
+}
+
+impl Disk {
+    pub fn new() -> Self {
+        Self { data: Arc::new(InMemoryBackend::new()), full: Arc::new(AtomicBool::new(false)) }
+    }
+
+    pub fn set_full(&self, full: bool) {
+        self.full.store(full, Ordering::SeqCst);
+    }
+
+    /// A store on this disk.
+    pub fn store(&self, fleet: &str) -> Store {
+        let disk = self.clone();
+        let opener: Opener = Box::new(move || redb::Builder::new().create_with_backend(disk.clone()));
+        let fleet = FleetId::new(fleet).expect("a name");
+        Store::open_with("on a flaky disk".to_owned(), opener, &fleet).expect("a store")
+    }
+
+    fn check(&self) -> io::Result<()> {
+        if self.full.load(Ordering::SeqCst) {
+            return Err(io::Error::new(io::ErrorKind::StorageFull, "no space left on device"));
+        }
+        Ok(())
+    }
+}
+
+impl StorageBackend for Disk {
+    fn len(&self) -> io::Result<u64> {
+        self.data.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.data.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.check()?;
+        self.data.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.check()?;
+        self.data.sync_data()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.check()?;
+        self.data.write(offset, data)
+    }
+}

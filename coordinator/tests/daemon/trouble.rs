@@ -1,0 +1,193 @@
+//! A disk that is full, and the store by itself.
+
+use super::support::flaky::Disk;
+use super::support::{Site, newest};
+use std::sync::Arc;
+use tonic::Code;
+use wavegate_common::id::{Actor, FleetId, Generation, RolloutId, Timestamp};
+use wavegate_common::platform::Stage;
+use wavegate_common::rollout::{Entry, Event, Mode, Status, TaskState};
+use wavegate_coordinator::clock::Clock;
+use wavegate_coordinator::daemon::Daemon;
+use wavegate_coordinator::pki::Authority;
+use wavegate_coordinator::store::{
+    Append, AuditRecord, NodeRecord, OutputPiece, RolloutRecord, StepPlace, Store, StoreError, TokenRecord,
+};
+
+#[tokio::test]
+async fn nothing_is_sent_that_is_not_stored_and_it_goes_on_when_there_is_room() {
+    let mut site = Site::set_up(|_| {}, Clock::System);
+    let disk = Disk::new();
+    let authority = Arc::new(Authority::load(&site.config.pki_folder()).expect("an authority"));
+    let store = Arc::new(disk.store("test"));
+    let daemon = Daemon::start_on(&site.config, Clock::System, authority, store).await.expect("started");
+    site.set_daemon(daemon);
+    let agents = site.fleet(&[("e1", "etcd-member"), ("c1", "compute")]).await;
+    let plan = site.plan().await;
+    disk.set_full(true);
+    let refused = site.start_plan(plan.id.as_str(), false).await.expect_err("no room");
+    assert_eq!(refused.code(), Code::Unavailable);
+    insta::assert_snapshot!(refused.message(), @"nothing was done, since it could not be stored: the store on a flaky disk cannot be read or written; look at space and permissions there (df -h, ls -l): I/O error: no space left on device");
+    assert!(agents[0].book().orders.is_empty());
+    disk.set_full(false);
+    agents[0].script(|book| book.hold = true);
+    let started = site.start_plan(plan.id.as_str(), false).await.expect("there is room");
+    assert_eq!(started.rollout, "r1");
+    site.until_task(Stage::Etcd, "e1", TaskState::Applying).await;
+
+    // The agent ends its task while there is no room: nothing is acknowledged, and nothing of the next stage begins.
+    disk.set_full(true);
+    agents[0].script(|book| book.hold = false);
+    let told = |waiting: &wavegate_common::rollout::WaitingOn| waiting.why.contains("cannot store");
+    let status = site.until("it is told", |status| status.waiting.iter().any(told)).await;
+    assert!(status.stages[0].counts.finished == 0, "memory is not ahead of the store");
+    let refused = site.operator().await.pause(newest()).await.expect_err("no room");
+    assert_eq!(refused.code(), Code::Unavailable);
+    assert!(agents[0].book().journal.values().all(|task| !task.acknowledged));
+    assert!(agents[1].book().orders.is_empty());
+    disk.set_full(false);
+    site.until_status(Status::Finished).await;
+    agents[0].until("acknowledged", |book| book.journal.values().all(|task| task.acknowledged)).await;
+}
+
+fn fleet() -> FleetId {
+    "test".parse().expect("a name")
+}
+
+fn audit() -> AuditRecord {
+    let (who, what, result) = ("alice".to_owned(), "start".to_owned(), "done".to_owned());
+    AuditRecord { at: Timestamp(1), who, what, result }
+}
+
+fn entry(seq: u64, generation: Generation) -> Entry {
+    let event = Event::Started { mode: Mode::Auto, by: Actor("alice".to_owned()) };
+    Entry { seq, at: Timestamp(seq), generation, event }
+}
+
+fn rollout() -> RolloutId {
+    "r1".parse().expect("a name")
+}
+
+fn append(store: &Store, after: u64, generation: Generation) -> Result<(), StoreError> {
+    let record = RolloutRecord {
+        id: rollout(),
+        plan: "abc".parse().expect("a name"),
+        created_at: Timestamp(1),
+        created_by: Actor("alice".to_owned()),
+    };
+    let (entries, audit) = ([entry(after + 1, generation)], audit());
+    store.append(&Append {
+        rollout: &rollout(),
+        expected_last_seq: after,
+        generation,
+        entries: &entries,
+        begin: Some(&record),
+        audit: Some(&audit),
+    })
+}
+
+#[test]
+fn the_store_keeps_over_a_reopening_what_was_appended() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("state/store.redb");
+    let store = Store::open(&file, &fleet()).expect("begun");
+    let first = store.begin_generation().expect("a generation");
+    append(&store, 0, first).expect("appended");
+    append(&store, 1, first).expect("appended");
+    assert!(matches!(Store::open(&file, &fleet()), Err(StoreError::InUse { .. })));
+    drop(store);
+    let store = Store::open(&file, &fleet()).expect("reopened");
+    assert_eq!(store.generation().expect("a generation"), first);
+    let entries = store.events(&rollout(), 0, 10).expect("events");
+    assert_eq!(entries, [entry(1, first), entry(2, first)]);
+    assert_eq!(store.events(&rollout(), 1, 10).expect("events"), [entry(2, first)]);
+    assert_eq!(store.events(&rollout(), u64::MAX, 10).expect("events"), []);
+    assert_eq!(store.audited(10).expect("records").len(), 2);
+    let second = store.begin_generation().expect("a generation");
+    assert!(second > first);
+    assert!(matches!(append(&store, 2, first), Err(StoreError::Fenced { .. })));
+    append(&store, 2, second).expect("appended");
+    drop(store);
+    let other = "other".parse().expect("a name");
+    let refused = Store::open(&file, &other).err().expect("another fleet's").to_string();
+    assert!(refused.contains("fleet test's"), "{refused}");
+}
+
+#[test]
+fn a_conflict_appends_nothing() {
+    let store = Store::in_memory(&fleet()).expect("a store");
+    let generation = store.begin_generation().expect("a generation");
+    append(&store, 0, generation).expect("appended");
+    for after in [0, 2] {
+        let refused = append(&store, after, generation);
+        assert!(matches!(refused, Err(StoreError::Conflict { found: 1, .. })), "{refused:?}");
+    }
+    assert_eq!(store.events(&rollout(), 0, 10).expect("events").len(), 1);
+    assert_eq!(store.audited(10).expect("records").len(), 1, "in the same transaction");
+    for bad in ["x", "r", "r01", "r1x", "1"] {
+        let id: RolloutId = bad.parse().expect("a name");
+        assert!(matches!(store.events(&id, 0, 1), Err(StoreError::NoRolloutId(_))), "{bad}");
+    }
+}
+
+#[test]
+fn a_token_and_the_node_are_kept_together_or_not_at_all() {
+    let store = Store::in_memory(&fleet()).expect("a store");
+    let token = TokenRecord {
+        id: "t".to_owned(),
+        secret_sha256: "s".to_owned(),
+        node: None,
+        expires_at: Timestamp(10),
+        created_by: Actor("alice".to_owned()),
+        used: None,
+    };
+    store.put_token(&token, Timestamp(1), &audit()).expect("kept");
+    let node = super::support::node("c1");
+    let refused = store.enrol("t", &node, &audit(), |found, known| {
+        assert_eq!((found.as_ref(), known), (Some(&token), None));
+        Err::<(TokenRecord, NodeRecord), _>("no")
+    });
+    assert_eq!(refused.expect("the store is fine").expect_err("refused"), "no");
+    assert_eq!(store.nodes().expect("nodes"), []);
+    assert_eq!(store.audited(10).expect("records").len(), 1, "the token's own");
+    let record = NodeRecord {
+        node: node.clone(),
+        enrolled_at: Timestamp(2),
+        certificate_pem: String::new(),
+        fingerprint: String::new(),
+        public_key: String::new(),
+        facts: None,
+    };
+    let used = wavegate_coordinator::store::TokenUse { node: node.clone(), at: Timestamp(2) };
+    let used = TokenRecord { used: Some(used), ..token };
+    let kept = store.enrol("t", &node, &audit(), |_, _| Ok::<_, ()>((used.clone(), record.clone())));
+    kept.expect("the store is fine").expect("agreed");
+    assert_eq!(store.token("t").expect("readable"), Some(used));
+    assert_eq!(store.nodes().expect("nodes"), [record]);
+}
+
+#[test]
+fn output_is_read_in_the_order_of_the_work() {
+    let store = Store::in_memory(&fleet()).expect("a store");
+    let (rollout, node) = (rollout(), super::support::node("c1"));
+    let piece = |stage, attempt, step, offset, data: &[u8]| OutputPiece {
+        place: StepPlace { stage, attempt, step },
+        offset,
+        data: data.to_vec(),
+    };
+    let pieces = [
+        piece(Stage::Etcd, 1, 0, 0, b"a"),
+        piece(Stage::Etcd, 1, 0, 1, b"b"),
+        piece(Stage::Etcd, 2, 0, 0, b"c"),
+        piece(Stage::Compute, 1, 10, 0, b"d"),
+        piece(Stage::Control, 1, 2, 0, b"e"),
+    ];
+    for index in [4, 0, 1, 1, 0, 3, 2] {
+        store.put_output(&rollout, &node, &pieces[index]).expect("kept");
+    }
+    store.put_output(&rollout, &super::support::node("c10"), &pieces[0]).expect("kept");
+    store.flush().expect("on disk");
+    assert_eq!(store.output(&rollout, &node, None, 1000).expect("output"), pieces);
+    let after = (pieces[1].place.clone(), pieces[1].offset);
+    assert_eq!(store.output(&rollout, &node, Some(&after), 2).expect("output"), pieces[2..4]);
+}
