@@ -32,7 +32,9 @@ impl TryFrom<String> for PackageSpec {
         };
         let allowed = |c: char| c.is_ascii_alphanumeric() || "+-._:~".contains(c);
         let well_formed = |part: &str| {
-            !part.is_empty() && part.chars().all(allowed) && part.starts_with(|c: char| c.is_ascii_alphanumeric())
+            !part.is_empty()
+                && part.chars().all(allowed)
+                && part.starts_with(|c: char| c.is_ascii_alphanumeric())
         };
         if well_formed(name) && version.is_none_or(well_formed) {
             return Ok(Self { name: name.to_owned(), version: version.map(str::to_owned) });
@@ -329,7 +331,9 @@ impl Action {
     #[must_use]
     pub const fn is_check(&self) -> bool {
         match self {
-            Self::ServiceCheck(_) | Self::ProcessCheck(_) | Self::VersionCheck(_) | Self::HttpCheck(_) => true,
+            Self::ServiceCheck(_) | Self::ProcessCheck(_) | Self::VersionCheck(_) | Self::HttpCheck(_) => {
+                true
+            }
             Self::PackageInstall(_)
             | Self::EtcdInstallArchive(_)
             | Self::PipUninstall(_)
@@ -345,25 +349,38 @@ impl Action {
 /// One line for people: what the action is about, without what it would change.
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let list = |specs: &[PackageSpec]| specs.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+        let list =
+            |specs: &[PackageSpec]| specs.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
         match self {
             Self::PackageInstall(a) => match a.scope {
                 Scope::Named => write!(f, "install {}", list(&a.packages)),
-                Scope::Distribution => write!(f, "upgrade the whole distribution and install {}", list(&a.packages)),
+                Scope::Distribution => {
+                    write!(f, "upgrade the whole distribution and install {}", list(&a.packages))
+                }
             },
             Self::EtcdInstallArchive(a) => write!(f, "install {} from {}", a.binaries.join(", "), a.url),
             Self::PipUninstall(a) => write!(f, "pip uninstall {}", a.distribution),
-            Self::PythonInstallArchive(a) => write!(f, "install {} {} from {}", a.distribution, a.version, a.url),
+            Self::PythonInstallArchive(a) => {
+                write!(f, "install {} {} from {}", a.distribution, a.version, a.url)
+            }
             Self::ServiceRestart(a) => write!(f, "restart {}", a.unit),
             Self::ServiceDisable(a) => write!(f, "stop {} and keep it down", a.unit),
             Self::ProcessKillStale(a) => write!(f, "end stale {} processes of {}", a.program, a.pid_files),
             Self::IniSet(a) => write!(f, "set [{}] {} = {} in {}", a.section, a.key, a.value, a.file),
             Self::ServiceCheck(a) => {
                 write!(f, "check that {} run", a.active.join(", "))?;
-                if a.inactive.is_empty() { Ok(()) } else { write!(f, " and {} do not", a.inactive.join(", ")) }
+                if a.inactive.is_empty() {
+                    Ok(())
+                } else {
+                    write!(f, " and {} do not", a.inactive.join(", "))
+                }
             }
-            Self::ProcessCheck(a) => write!(f, "check that every {} of {} runs and is current", a.program, a.pid_files),
-            Self::VersionCheck(a) => write!(f, "check that {} reports the version of {}", a.component, a.package),
+            Self::ProcessCheck(a) => {
+                write!(f, "check that every {} of {} runs and is current", a.program, a.pid_files)
+            }
+            Self::VersionCheck(a) => {
+                write!(f, "check that {} reports the version of {}", a.component, a.package)
+            }
             Self::HttpCheck(a) => write!(f, "check that {} answers", a.url),
         }
     }

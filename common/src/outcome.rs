@@ -128,7 +128,11 @@ impl fmt::Display for Outcome {
         match self {
             Self::Changed { changes, evidence } => {
                 let changes = changes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-                if changes.is_empty() { write!(f, "changed: {evidence}") } else { write!(f, "changed: {changes}") }
+                if changes.is_empty() {
+                    write!(f, "changed: {evidence}")
+                } else {
+                    write!(f, "changed: {changes}")
+                }
             }
             Self::AlreadySo { evidence } => write!(f, "already so: {evidence}"),
             Self::Skipped { reason } => write!(f, "skipped: {reason}"),

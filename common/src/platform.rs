@@ -143,8 +143,8 @@ impl fmt::Display for Platform {
 pub struct Release(usize);
 
 const RELEASES: &[&str] = &[
-    "icehouse", "juno", "kilo", "liberty", "mitaka", "newton", "ocata", "pike", "queens", "rocky", "stein", "train",
-    "ussuri", "victoria", "wallaby", "xena", "yoga", "zed", "antelope", "bobcat", "caracal",
+    "icehouse", "juno", "kilo", "liberty", "mitaka", "newton", "ocata", "pike", "queens", "rocky", "stein",
+    "train", "ussuri", "victoria", "wallaby", "xena", "yoga", "zed", "antelope", "bobcat", "caracal",
 ];
 
 impl Release {
@@ -222,7 +222,9 @@ mod tests {
         }
         let liberty: Release = "liberty".parse().expect("a release");
         assert!("kilo".parse::<Release>().expect("a release") < liberty);
-        assert!("Liberty".parse::<Release>().expect_err("case matters").to_string().contains("liberty, mitaka"));
+        assert!(
+            "Liberty".parse::<Release>().expect_err("case matters").to_string().contains("liberty, mitaka")
+        );
     }
 
     #[test]

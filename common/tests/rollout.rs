@@ -2,6 +2,8 @@
 //!
 //! The coordinator's side is the production `Rollout`, the nodes' side the production `Journal`; only the world between is made up.
 
+#![allow(clippy::expect_used)] // the way a test fails
+
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,7 +16,8 @@ use wavegate_common::outcome::{Outcome, StepError};
 use wavegate_common::plan::{FORMAT, Limits, Plan, PlanBody, StagePlan};
 use wavegate_common::platform::Stage;
 use wavegate_common::rollout::{
-    Entry, Event, IllegalEvent, Link, Mode, Observed, PauseReason, Report, Rollout, Status, TaskRef, TaskState,
+    Entry, Event, IllegalEvent, Link, Mode, Observed, PauseReason, Report, Rollout, Status, TaskRef,
+    TaskState,
 };
 
 const LOST_AFTER_MS: u64 = 3;
@@ -101,7 +104,9 @@ impl Machine {
                 let step = steps[index].id.clone();
                 let effects = self.effects.entry((key.stage, step.clone())).or_default();
                 let outcome = if self.broken {
-                    Outcome::Failed { error: StepError { what: "broken".into(), output: vec![], next: "mend".into() } }
+                    Outcome::Failed {
+                        error: StepError { what: "broken".into(), output: vec![], next: "mend".into() },
+                    }
                 } else if *effects == 0 {
                     *effects += 1;
                     Outcome::Changed { changes: vec![], evidence: "done".into() }
@@ -225,7 +230,12 @@ impl World {
             let counts = self.rollout.counts(planned.stage);
             prop_assert_eq!(counts.total() as usize, planned.tasks.len(), "I7");
             let allowed = if planned.stage == Stage::Etcd { 1 } else { planned.limits.max_unavailable };
-            prop_assert!(counts.unavailable() <= allowed, "I2, I3: {} in {}", counts.unavailable(), planned.stage);
+            prop_assert!(
+                counts.unavailable() <= allowed,
+                "I2, I3: {} in {}",
+                counts.unavailable(),
+                planned.stage
+            );
         }
         for machine in &self.machines {
             for (what, times) in &machine.effects {
@@ -517,8 +527,14 @@ fn a_lost_node_holds_the_stage_until_it_returns() {
     let links = world.links();
     let observed = Observed { now: Timestamp(world.now), links: &links, lost_after_ms: LOST_AFTER_MS };
     let waiting = world.rollout.waiting(observed);
-    assert!(waiting.iter().any(|w| w.nodes == [node(0)] && w.unblock.contains("switch n0 on")), "{waiting:#?}");
-    assert!(waiting.iter().any(|w| w.why.starts_with("stage control waits for stage compute")), "{waiting:#?}");
+    assert!(
+        waiting.iter().any(|w| w.nodes == [node(0)] && w.unblock.contains("switch n0 on")),
+        "{waiting:#?}"
+    );
+    assert!(
+        waiting.iter().any(|w| w.why.starts_with("stage control waits for stage compute")),
+        "{waiting:#?}"
+    );
     world.finish().expect("it ends");
     assert_eq!(world.rollout.status().0, Status::Finished);
 }

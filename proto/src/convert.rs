@@ -63,7 +63,10 @@ pub fn document<T: Serialize + ?Sized>(schema: &'static str, value: &T) -> Resul
 ///
 /// # Errors
 /// [`BadMessage::Missing`], [`BadMessage::Schema`], [`BadMessage::Document`].
-pub fn read_document<T: DeserializeOwned>(schema: &'static str, doc: Option<&v1::Document>) -> Result<T, BadMessage> {
+pub fn read_document<T: DeserializeOwned>(
+    schema: &'static str,
+    doc: Option<&v1::Document>,
+) -> Result<T, BadMessage> {
     let doc = doc.ok_or(BadMessage::Missing(schema))?;
     if doc.schema != schema {
         return Err(BadMessage::Schema { expected: schema, found: doc.schema.clone() });

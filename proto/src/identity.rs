@@ -83,7 +83,8 @@ impl Identity {
     /// # Errors
     /// [`BadIdentity`] if there is none, or not exactly one.
     pub fn of_certificate(der: &[u8]) -> Result<Self, BadIdentity> {
-        let (_, certificate) = x509_parser::parse_x509_certificate(der).map_err(|_| BadIdentity::Unreadable)?;
+        let (_, certificate) =
+            x509_parser::parse_x509_certificate(der).map_err(|_| BadIdentity::Unreadable)?;
         let names = certificate.subject_alternative_name().map_err(|_| BadIdentity::Unreadable)?;
         let uris: Vec<&str> = names
             .iter()
@@ -106,11 +107,21 @@ mod tests {
 
     #[test]
     fn identities_are_uris() {
-        for uri in ["spiffe://prod/node/compute-1", "spiffe://prod/operator/alice", "spiffe://prod/coordinator"] {
+        for uri in
+            ["spiffe://prod/node/compute-1", "spiffe://prod/operator/alice", "spiffe://prod/coordinator"]
+        {
             assert_eq!(uri.parse::<Identity>().expect(uri).to_string(), uri);
         }
-        for bad in ["", "spiffe://prod", "spiffe://prod/node", "spiffe://prod/node/a/b", "http://prod/coordinator",
-            "spiffe://prod/coordinator/x", "spiffe:///node/a", "spiffe://prod/node/"] {
+        for bad in [
+            "",
+            "spiffe://prod",
+            "spiffe://prod/node",
+            "spiffe://prod/node/a/b",
+            "http://prod/coordinator",
+            "spiffe://prod/coordinator/x",
+            "spiffe:///node/a",
+            "spiffe://prod/node/",
+        ] {
             assert!(bad.parse::<Identity>().is_err(), "{bad}");
         }
     }

@@ -52,7 +52,8 @@ fn provider() -> Arc<CryptoProvider> {
 
 fn roots(ca_pem: &str) -> Result<RootCertStore, TlsError> {
     let what = "the CA certificate";
-    let ca = CertificateDer::from_pem_slice(ca_pem.as_bytes()).map_err(|source| TlsError::Pem { what, source })?;
+    let ca =
+        CertificateDer::from_pem_slice(ca_pem.as_bytes()).map_err(|source| TlsError::Pem { what, source })?;
     let mut roots = RootCertStore::empty();
     roots.add(ca).map_err(|source| TlsError::Unusable { what, source })?;
     Ok(roots)
@@ -78,9 +79,10 @@ fn chain_and_key(credentials: &Credentials) -> Result<ChainAndKey, TlsError> {
 /// # Errors
 /// [`TlsError`] if a part of the credentials is not usable.
 pub fn server(credentials: &Credentials) -> Result<Arc<ServerConfig>, TlsError> {
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(&credentials.ca_pem)?), provider())
-        .allow_unauthenticated()
-        .build()?;
+    let verifier =
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots(&credentials.ca_pem)?), provider())
+            .allow_unauthenticated()
+            .build()?;
     let (mut chain, key) = chain_and_key(credentials)?;
     let what = "the CA certificate";
     let ca = CertificateDer::from_pem_slice(credentials.ca_pem.as_bytes());
@@ -104,7 +106,10 @@ pub fn client(credentials: &Credentials) -> Result<Arc<ClientConfig>, TlsError> 
     let mut config = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .and_then(|builder| {
-            builder.with_root_certificates(roots(&credentials.ca_pem).map_err(|e| rustls::Error::General(e.to_string()))?)
+            builder
+                .with_root_certificates(
+                    roots(&credentials.ca_pem).map_err(|e| rustls::Error::General(e.to_string()))?,
+                )
                 .with_client_auth_cert(chain, key)
         })
         .map_err(|source| TlsError::Unusable { what, source })?;
@@ -134,7 +139,8 @@ pub fn enrolling_client(ca_sha256: [u8; 32]) -> Result<Arc<ClientConfig>, TlsErr
 /// [`TlsError::Pem`].
 pub fn fingerprint(ca_pem: &str) -> Result<[u8; 32], TlsError> {
     let what = "the CA certificate";
-    let ca = CertificateDer::from_pem_slice(ca_pem.as_bytes()).map_err(|source| TlsError::Pem { what, source })?;
+    let ca =
+        CertificateDer::from_pem_slice(ca_pem.as_bytes()).map_err(|source| TlsError::Pem { what, source })?;
     Ok(Sha256::digest(&ca).into())
 }
 
@@ -165,7 +171,9 @@ impl ServerCertVerifier for PinnedAuthority {
     ) -> Result<ServerCertVerified, rustls::Error> {
         let pinned = intermediates.iter().find(|der| <[u8; 32]>::from(Sha256::digest(der)) == self.ca_sha256);
         let pinned = pinned.ok_or_else(|| {
-            rustls::Error::General("the coordinator's authority is not the one that the join token names".to_owned())
+            rustls::Error::General(
+                "the coordinator's authority is not the one that the join token names".to_owned(),
+            )
         })?;
         let mut roots = RootCertStore::empty();
         roots.add(pinned.clone().into_owned())?;

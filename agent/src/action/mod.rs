@@ -139,5 +139,9 @@ pub fn failed(error: &dyn std::error::Error, next: impl Into<String>) -> StepErr
 pub fn exit_failed(what: impl Into<String>, exit: &Exit, next: impl Into<String>) -> StepError {
     let lines: Vec<&str> = exit.stdout.lines().chain(exit.stderr.lines()).collect();
     let last = &lines[lines.len().saturating_sub(ERROR_LINES)..];
-    StepError { what: what.into(), output: last.iter().map(|line| (*line).to_owned()).collect(), next: next.into() }
+    StepError {
+        what: what.into(),
+        output: last.iter().map(|line| (*line).to_owned()).collect(),
+        next: next.into(),
+    }
 }

@@ -212,7 +212,8 @@ impl Journal {
     #[must_use]
     pub fn compacted(&self) -> Vec<Record> {
         let changed_at = self.changed_at.iter();
-        let changed_at = changed_at.map(|((stage, step), at)| ChangedAt { stage: *stage, step: step.clone(), at: *at });
+        let changed_at =
+            changed_at.map(|((stage, step), at)| ChangedAt { stage: *stage, step: step.clone(), at: *at });
         let mut ended: Vec<TaskInJournal> = self.ended.iter().cloned().collect();
         let mut records = vec![Record::Generation { generation: self.generation }];
         let mut open = Vec::new();

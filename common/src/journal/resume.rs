@@ -39,7 +39,9 @@ pub enum Verdict {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// It comes from a coordinator that has been replaced.
-    #[error("order of generation {order}, but generation {seen} was seen: it comes from a coordinator that has been replaced")]
+    #[error(
+        "order of generation {order}, but generation {seen} was seen: it comes from a coordinator that has been replaced"
+    )]
     OldGeneration {
         /// The order's.
         order: Generation,
@@ -78,7 +80,10 @@ impl Journal {
     #[must_use]
     pub fn judge(&self, order: &TaskOrder) -> Verdict {
         if order.generation < self.generation() {
-            return Verdict::Refuse(Refusal::OldGeneration { order: order.generation, seen: self.generation() });
+            return Verdict::Refuse(Refusal::OldGeneration {
+                order: order.generation,
+                seen: self.generation(),
+            });
         }
         if self.task(&order.key).is_some() {
             return Verdict::Known;

@@ -142,7 +142,8 @@ impl Rollout {
             }
             Event::TaskEnded { task, result } => self.end(task, *result, at)?,
             Event::TaskLost { task } => {
-                self.task_in(task, &[TaskState::Preparing, TaskState::Applying])?.become_state(TaskState::Unknown, at);
+                self.task_in(task, &[TaskState::Preparing, TaskState::Applying])?
+                    .become_state(TaskState::Unknown, at);
             }
             Event::TaskReturned { task } => {
                 self.task_in(task, &[TaskState::Unknown])?.become_state(TaskState::Applying, at);
@@ -271,7 +272,12 @@ impl Rollout {
         let task = task.ok_or_else(|| no_such(about))?;
         let (stage, node) = (about.stage, about.node.clone());
         if task.attempt != about.attempt {
-            return Err(IllegalEvent::OtherAttempt { stage, node, current: task.attempt, found: about.attempt });
+            return Err(IllegalEvent::OtherAttempt {
+                stage,
+                node,
+                current: task.attempt,
+                found: about.attempt,
+            });
         }
         if !states.contains(&task.state) {
             return Err(IllegalEvent::TaskIs { stage, node, state: task.state });
@@ -291,7 +297,10 @@ impl Rollout {
 
     fn first_unfinished(&self, stage: Stage) -> NodeId {
         let open = self.tasks(stage).find(|(_, task)| task.state != TaskState::Finished);
-        open.map_or_else(|| unreachable!("the stage is current: it has an unfinished task"), |(node, _)| node.clone())
+        open.map_or_else(
+            || unreachable!("the stage is current: it has an unfinished task"),
+            |(node, _)| node.clone(),
+        )
     }
 
     fn become_status(&mut self, status: Status, at: Timestamp) {

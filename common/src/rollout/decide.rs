@@ -205,7 +205,8 @@ impl Rollout {
     fn starts(&self, stage: &StagePlan, observed: Observed<'_>) -> Vec<Event> {
         let room = max_unavailable(stage).saturating_sub(self.counts(stage.stage).unavailable());
         // A failed task of an earlier wave that is tried again comes before the nodes of later waves.
-        let candidates = stage.waves.iter().flatten().filter_map(|node| Some((node, self.task(stage.stage, node)?)));
+        let candidates =
+            stage.waves.iter().flatten().filter_map(|node| Some((node, self.task(stage.stage, node)?)));
         candidates
             .filter(|(_, task)| task.state == TaskState::Scheduled)
             .filter(|(node, _)| observed.link(node).is_online())
@@ -222,7 +223,10 @@ impl Rollout {
             Link::Online { .. } => false,
             Link::Offline { since } => observed.now.millis_since(since) >= observed.lost_after_ms,
         };
-        let tasks = self.tasks.iter().flat_map(|(stage, tasks)| tasks.iter().map(move |(node, task)| (stage, node, task)));
+        let tasks = self
+            .tasks
+            .iter()
+            .flat_map(|(stage, tasks)| tasks.iter().map(move |(node, task)| (stage, node, task)));
         tasks
             .filter(|(_, node, task)| task.in_flight() && gone(node))
             .map(|(stage, node, task)| Event::TaskLost {

@@ -10,8 +10,8 @@ mod waiting;
 
 pub use apply::IllegalEvent;
 pub use decide::{Hold, Link, Observed};
-pub use report::{Contradiction, Report, Reported};
 pub use event::{Entry, Event, Mode, PauseReason, TaskRef, TaskResult};
+pub use report::{Contradiction, Report, Reported};
 pub use waiting::{Subject, WaitingOn};
 
 use crate::id::{NodeId, RolloutId, StepId, Timestamp};
@@ -182,8 +182,9 @@ impl Rollout {
             started_at: None,
             steps: Vec::new(),
         };
-        let tasks_of =
-            |stage: &StagePlan| stage.tasks.keys().map(|node| (node.clone(), fresh.clone())).collect::<BTreeMap<_, _>>();
+        let tasks_of = |stage: &StagePlan| {
+            stage.tasks.keys().map(|node| (node.clone(), fresh.clone())).collect::<BTreeMap<_, _>>()
+        };
         let tasks = plan.body.stages.iter().map(|stage| (stage.stage, tasks_of(stage))).collect();
         Self {
             id,
@@ -271,7 +272,8 @@ impl Rollout {
     /// The stage that is being worked on: the first with a task that is not finished.
     #[must_use]
     pub fn current_stage(&self) -> Option<&StagePlan> {
-        let open = |stage: &&StagePlan| self.tasks(stage.stage).any(|(_, task)| task.state != TaskState::Finished);
+        let open =
+            |stage: &&StagePlan| self.tasks(stage.stage).any(|(_, task)| task.state != TaskState::Finished);
         self.plan.body.stages.iter().find(open)
     }
 
@@ -279,7 +281,8 @@ impl Rollout {
     #[must_use]
     pub fn current_wave(&self, stage: &StagePlan) -> Option<usize> {
         let settled = |node: &NodeId| {
-            self.task(stage.stage, node).is_some_and(|t| matches!(t.state, TaskState::Finished | TaskState::Failed))
+            self.task(stage.stage, node)
+                .is_some_and(|t| matches!(t.state, TaskState::Finished | TaskState::Failed))
         };
         stage.waves.iter().position(|wave| !wave.iter().all(settled))
     }
@@ -323,18 +326,20 @@ impl Rollout {
     pub fn open_orders(&self, generation: crate::id::Generation) -> impl Iterator<Item = TaskOrder> {
         self.plan.body.stages.iter().flat_map(move |stage| {
             let given_out = |task: &Task| task.in_flight() || task.state == TaskState::Unknown;
-            self.tasks(stage.stage).filter(move |(_, task)| given_out(task)).filter_map(move |(node, task)| {
-                Some(TaskOrder {
-                    key: TaskKey {
-                        rollout: self.id.clone(),
-                        stage: stage.stage,
-                        node: node.clone(),
-                        attempt: task.attempt,
-                    },
-                    generation,
-                    steps: stage.tasks.get(node)?.clone(),
-                })
-            })
+            self.tasks(stage.stage).filter(move |(_, task)| given_out(task)).filter_map(
+                move |(node, task)| {
+                    Some(TaskOrder {
+                        key: TaskKey {
+                            rollout: self.id.clone(),
+                            stage: stage.stage,
+                            node: node.clone(),
+                            attempt: task.attempt,
+                        },
+                        generation,
+                        steps: stage.tasks.get(node)?.clone(),
+                    })
+                },
+            )
         })
     }
 }

@@ -68,7 +68,9 @@ impl Rollout {
                 let of_interest = match task.state {
                     TaskState::Scheduled => wave == Some(index) && !observed.link(node).is_online(),
                     TaskState::Finished | TaskState::Canceled => false,
-                    TaskState::Preparing | TaskState::Applying | TaskState::Failed | TaskState::Unknown => true,
+                    TaskState::Preparing | TaskState::Applying | TaskState::Failed | TaskState::Unknown => {
+                        true
+                    }
                 };
                 if of_interest {
                     reasons.push(self.waiting_on_node(current, node, task, observed));
@@ -97,7 +99,8 @@ impl Rollout {
         if self.ended() {
             return None;
         }
-        let open = |stage: &&StagePlan| self.task(stage.stage, node).is_some_and(|t| t.state != TaskState::Finished);
+        let open =
+            |stage: &&StagePlan| self.task(stage.stage, node).is_some_and(|t| t.state != TaskState::Finished);
         let stage = self.plan.body.stages.iter().find(open)?;
         let task = self.task(stage.stage, node)?;
         Some(self.waiting_on_node(stage, node, task, observed))
@@ -108,7 +111,8 @@ impl Rollout {
             (Status::Ready, _) => ("it has not been started".to_owned(), "wavegate start".to_owned()),
             (Status::Paused, Some(PauseReason::ErrorThreshold { stage, failed, allowed })) => (
                 format!("halted: {failed} node(s) failed in stage {stage}, {allowed} allowed"),
-                "mend the cause (wavegate logs NODE), then: wavegate retry --all-failed && wavegate resume".to_owned(),
+                "mend the cause (wavegate logs NODE), then: wavegate retry --all-failed && wavegate resume"
+                    .to_owned(),
             ),
             (Status::Paused, Some(PauseReason::Operator { by })) => {
                 (format!("paused by {by}"), "wavegate resume".to_owned())
@@ -120,10 +124,22 @@ impl Rollout {
             ),
             (Status::Running | Status::Stopped | Status::Finished, _) => return None,
         };
-        Some(WaitingOn { subject: Subject::Rollout, why, since: self.status_since, nodes: Vec::new(), unblock })
+        Some(WaitingOn {
+            subject: Subject::Rollout,
+            why,
+            since: self.status_since,
+            nodes: Vec::new(),
+            unblock,
+        })
     }
 
-    fn waiting_on_node(&self, stage: &StagePlan, node: &NodeId, task: &Task, observed: Observed<'_>) -> WaitingOn {
+    fn waiting_on_node(
+        &self,
+        stage: &StagePlan,
+        node: &NodeId,
+        task: &Task,
+        observed: Observed<'_>,
+    ) -> WaitingOn {
         let name = stage.stage;
         let mut since = task.since;
         let link = observed.link(node);
@@ -138,20 +154,27 @@ impl Rollout {
                 (why, bring_back(node))
             }
             (TaskState::Unknown, link) => {
-                let why = format!("{node} was lost while applying stage {name}; what it did is unknown until it returns");
+                let why = format!(
+                    "{node} was lost while applying stage {name}; what it did is unknown until it returns"
+                );
                 let back = "nothing to do: it is back and is being asked what it did".to_owned();
                 (why, if link.is_online() { back } else { bring_back(node) })
             }
             (TaskState::Failed, _) => (
                 format!("{node} failed in stage {name}{}", failed_step(task)),
-                format!("mend the cause (wavegate logs {node}), then: wavegate retry {node} && wavegate resume"),
+                format!(
+                    "mend the cause (wavegate logs {node}), then: wavegate retry {node} && wavegate resume"
+                ),
             ),
             (TaskState::Scheduled, Link::Offline { since: left }) => {
                 since = left;
                 (format!("{node} is offline and has not done stage {name}"), bring_back(node))
             }
             (TaskState::Scheduled, Link::Online { .. }) => match self.may_start(name, node) {
-                Ok(()) => (format!("{node} is next in stage {name}"), "nothing to do: it starts by itself".to_owned()),
+                Ok(()) => (
+                    format!("{node} is next in stage {name}"),
+                    "nothing to do: it starts by itself".to_owned(),
+                ),
                 Err(hold) => (format!("{node} waits in stage {name}: {hold}"), unblock_hold(&hold)),
             },
             (TaskState::Finished | TaskState::Canceled, _) => {
@@ -169,8 +192,10 @@ impl Rollout {
 
     fn waiting_on_release(&self) -> Option<WaitingOn> {
         let (stage, wave) = self.wave_to_release()?;
-        let nodes = self.plan.stage(stage).and_then(|planned| planned.waves.get(wave)).cloned().unwrap_or_default();
-        let since = self.tasks(stage).map(|(_, task)| task.since).max().unwrap_or_default().max(self.status_since);
+        let nodes =
+            self.plan.stage(stage).and_then(|planned| planned.waves.get(wave)).cloned().unwrap_or_default();
+        let since =
+            self.tasks(stage).map(|(_, task)| task.since).max().unwrap_or_default().max(self.status_since);
         Some(WaitingOn {
             subject: Subject::Stage { stage },
             why: format!("wave {} of stage {stage} waits for an operator", wave + 1),
@@ -211,7 +236,9 @@ fn by_itself() -> String {
 }
 
 fn bring_back(node: &NodeId) -> String {
-    format!("switch {node} on, or start its agent there: systemctl start wavegate-agent; it goes on by itself when it is back")
+    format!(
+        "switch {node} on, or start its agent there: systemctl start wavegate-agent; it goes on by itself when it is back"
+    )
 }
 
 fn failed_step(task: &Task) -> String {
@@ -234,7 +261,9 @@ fn unblock_hold(hold: &Hold) -> String {
         Hold::EarlierWave { .. } => "the nodes of that wave end (wavegate why)".to_owned(),
         Hold::Canary => "the canary finishes (wavegate why)".to_owned(),
         Hold::NotReleased { .. } => "wavegate wave next".to_owned(),
-        Hold::Errors { .. } => "lost nodes return, and failed ones are retried: wavegate retry --all-failed".to_owned(),
+        Hold::Errors { .. } => {
+            "lost nodes return, and failed ones are retried: wavegate retry --all-failed".to_owned()
+        }
         Hold::MaxUnavailable { .. } => "a node in flight finishes, or a failed one is retried".to_owned(),
     }
 }

@@ -8,7 +8,8 @@ use wavegate_common::outcome::{Outcome, StepError};
 use wavegate_common::plan::{Limits, StagePlan};
 use wavegate_common::platform::{Platform, Release, Role, Stage};
 use wavegate_common::rollout::{
-    Counts, EndedStep, Link, Mode, Observed, PauseReason, Rollout, StageState, Status, Task, TaskState, WaitingOn,
+    Counts, EndedStep, Link, Mode, Observed, PauseReason, Rollout, StageState, Status, Task, TaskState,
+    WaitingOn,
 };
 
 /// A rollout as operators see it.
@@ -163,7 +164,8 @@ fn stage_status(
     steps: &BTreeMap<NodeId, StepId>,
 ) -> StageStatus {
     let (began, ended) = rollout.stage_times(stage.stage);
-    let nodes = stage.waves.iter().enumerate().flat_map(|(wave, nodes)| nodes.iter().map(move |node| (wave, node)));
+    let nodes =
+        stage.waves.iter().enumerate().flat_map(|(wave, nodes)| nodes.iter().map(move |node| (wave, node)));
     let tasks = nodes.filter_map(|(wave, node)| {
         let task = rollout.task(stage.stage, node)?;
         let step = if task.in_flight() { steps.get(node).cloned() } else { None };
@@ -183,7 +185,14 @@ fn stage_status(
     }
 }
 
-fn task_status(node: &NodeId, wave: usize, task: &Task, link: Link, step: Option<StepId>, total: usize) -> TaskStatus {
+fn task_status(
+    node: &NodeId,
+    wave: usize,
+    task: &Task,
+    link: Link,
+    step: Option<StepId>,
+    total: usize,
+) -> TaskStatus {
     let error = task.steps.last().and_then(|ended| match &ended.outcome {
         Outcome::Failed { error } => Some(FailedStep { step: ended.step.clone(), error: error.clone() }),
         Outcome::Changed { .. } | Outcome::AlreadySo { .. } | Outcome::Skipped { .. } => None,
