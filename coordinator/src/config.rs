@@ -178,6 +178,8 @@ mod tests {
         let config = load(file, &[("WAVEGATE_COORDINATOR_LOST_AFTER_S", "90")]).expect("good");
         assert_eq!((config.listen.port(), config.lost_after_s, config.heartbeat_interval_s), (1, 90, 5));
         assert_eq!(load("", &[]), Ok(Config::default()));
+        let address_of_the_cli = [("WAVEGATE_COORDINATOR", "host:7443")];
+        assert_eq!(load("", &address_of_the_cli), Ok(Config::default()), "it is not ours");
     }
 
     #[test]

@@ -95,7 +95,10 @@ impl Engine {
     }
 
     /// Notes what is wrong with an agent: in the log, in the audit list, and for `why`.
-    fn complain(&mut self, node: &NodeId, what: String) {
+    fn complain(&mut self, node: &NodeId, mut what: String) {
+        if let Some((cut, _)) = what.char_indices().nth(super::TEXT_KEPT) {
+            what.truncate(cut);
+        }
         self.refused(format!("node {node}"), what.clone());
         let now = self.clock.now();
         let since =

@@ -44,6 +44,8 @@ use wavegate_common::rollout::{IllegalEvent, Observed, Report, Rollout};
 const SILENT_INTERVALS: u64 = 3;
 /// An order that was not confirmed is sent again after so long: the node was busy, or the order got lost.
 const SEND_AGAIN_MS: u64 = 10_000;
+/// Characters kept of what somebody who is refused says.
+const TEXT_KEPT: usize = 500;
 /// Events read at once.
 const EVENTS_AT_ONCE: usize = 10_000;
 
@@ -275,7 +277,11 @@ impl Engine {
         self.settle();
     }
 
-    fn refused(&mut self, who: String, what: String) {
+    /// Somebody was refused, or said what can't be true. Their texts are theirs, so they are cut.
+    fn refused(&mut self, who: String, mut what: String) {
+        if let Some((cut, _)) = what.char_indices().nth(TEXT_KEPT) {
+            what.truncate(cut);
+        }
         tracing::warn!(who, what, "refused");
         let now = self.clock.now();
         if let Some(record) = self.refusals.note(who, what, now) {
@@ -284,6 +290,7 @@ impl Engine {
     }
 
     fn audit(&mut self, who: &str, what: &str, result: &str) {
+        tracing::info!(who, what, result, "a command had no effect");
         let record = self.audit_of(who, what, result);
         self.audit_record(&record);
     }
@@ -295,7 +302,6 @@ impl Engine {
 
     /// What is already refused or without effect is not held up by an audit list that can't be written; the log has it.
     fn audit_record(&mut self, record: &AuditRecord) {
-        tracing::info!(who = record.who, what = record.what, result = record.result, "audit");
         if let Err(error) = self.store.audit(record) {
             self.note_trouble(&error);
         }

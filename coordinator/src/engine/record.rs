@@ -149,6 +149,7 @@ impl Engine {
     pub(super) fn after_lost_session(&mut self, node: &NodeId) {
         self.steps.remove(node);
         self.ordered.remove(node);
+        self.planning_lost(node);
         self.changed();
     }
 

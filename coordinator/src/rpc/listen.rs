@@ -15,14 +15,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Server;
 
-/// Connections at a time; room for ten thousand agents and their reconnecting.
+/// Connections with a certificate at a time; room for ten thousand agents and their reconnecting.
 const CONNECTIONS: usize = 12_000;
+/// Connections without one at a time, and how long each may last: long enough to enrol.
+const STRANGERS: usize = 256;
+const STRANGERS_LIFE: Duration = Duration::from_secs(60);
 const LOCAL_CONNECTIONS: usize = 64;
 const HANDSHAKES: usize = 256;
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
@@ -54,33 +57,92 @@ pub fn tls(
     port: Port,
 ) -> Incoming<TlsStream<TcpStream>> {
     let (passed, incoming) = mpsc::channel(16);
-    let connections = Arc::new(Semaphore::new(CONNECTIONS));
     let handshakes = Arc::new(Semaphore::new(HANDSHAKES));
+    let places = Places {
+        known: Arc::new(Semaphore::new(CONNECTIONS)),
+        strangers: Arc::new(Semaphore::new(STRANGERS)),
+    };
     tokio::spawn(async move {
-        while !passed.is_closed() {
+        loop {
             let Ok(handshake) = handshakes.clone().acquire_owned().await else { return };
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
                 () = passed.closed() => return,
             };
             let Some((stream, address)) = ready(accepted).await else { continue };
-            let Ok(place) = connections.clone().try_acquire_owned() else {
-                port.refused(
-                    address.ip().to_string(),
-                    format!("a connection: there are {CONNECTIONS} already"),
-                );
-                continue;
-            };
-            let (config, port, passed) = (config.load_full(), port.clone(), passed.clone());
+            let (config, places, port, passed) =
+                (config.load_full(), places.clone(), port.clone(), passed.clone());
             tokio::spawn(async move {
-                if let Some(connection) = shake_hands(stream, address, config, place, &port).await {
-                    drop(passed.send(Ok(connection)).await);
-                }
+                let shaken = shake_hands(stream, address, config).await;
                 drop(handshake);
+                match shaken.and_then(|stream| places.give(stream, address)) {
+                    Ok(connection) => drop(passed.send(Ok(connection)).await),
+                    Err(NoConnection::HungUp) => {
+                        tracing::debug!(%address, "it hung up before the handshake was done")
+                    }
+                    Err(why) => port.refused(address.ip().to_string(), format!("a connection: {why}")),
+                }
             });
         }
     });
     ReceiverStream::new(incoming)
+}
+
+/// Why a connection did not come about.
+#[derive(Debug, thiserror::Error)]
+enum NoConnection {
+    /// Something that only looks whether the port is open.
+    #[error("it hung up")]
+    HungUp,
+    #[error("the TLS handshake failed: {0}")]
+    Handshake(io::Error),
+    #[error("no TLS handshake within {} s", HANDSHAKE_WITHIN.as_secs())]
+    Late,
+    #[error("there are {0} of its kind already")]
+    NoPlace(usize),
+}
+
+/// The places for connections, those with a certificate and those without apart: strangers can't keep agents out.
+#[derive(Clone)]
+struct Places {
+    known: Arc<Semaphore>,
+    strangers: Arc<Semaphore>,
+}
+
+impl Places {
+    fn give(
+        &self,
+        stream: TlsStream<TcpStream>,
+        address: SocketAddr,
+    ) -> Result<Connection<TlsStream<TcpStream>>, NoConnection> {
+        let certificates = stream.get_ref().1.peer_certificates();
+        let certificate = certificates.and_then(|chain| chain.first()).map(|der| der.clone().into_owned());
+        let known = certificate.is_some();
+        let peer = Peer::Remote { address, certificate };
+        let (places, number) = if known { (&self.known, CONNECTIONS) } else { (&self.strangers, STRANGERS) };
+        let place = places.clone().try_acquire_owned().map_err(|_| NoConnection::NoPlace(number))?;
+        Ok(if known {
+            Connection::new(stream, peer, place)
+        } else {
+            Connection::short(stream, peer, place, STRANGERS_LIFE)
+        })
+    }
+}
+
+async fn shake_hands(
+    stream: TcpStream,
+    address: SocketAddr,
+    config: Arc<ServerConfig>,
+) -> Result<TlsStream<TcpStream>, NoConnection> {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, %address, "nodelay");
+    }
+    match tokio::time::timeout(HANDSHAKE_WITHIN, TlsAcceptor::from(config).accept(stream)).await {
+        Ok(Ok(stream)) => Ok(stream),
+        Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => Err(NoConnection::HungUp),
+        Ok(Err(error)) => Err(NoConnection::Handshake(error)),
+        Err(_) => Err(NoConnection::Late),
+    }
 }
 
 /// What was accepted; after an error, such as too many open files, there is a pause.
@@ -90,43 +152,6 @@ async fn ready<T>(accepted: io::Result<T>) -> Option<T> {
         Err(error) => {
             tracing::warn!(%error, "a connection could not be accepted");
             tokio::time::sleep(NO_ROOM).await;
-            None
-        }
-    }
-}
-
-async fn shake_hands(
-    stream: TcpStream,
-    address: SocketAddr,
-    config: Arc<ServerConfig>,
-    place: OwnedSemaphorePermit,
-    port: &Port,
-) -> Option<Connection<TlsStream<TcpStream>>> {
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, %address, "nodelay");
-    }
-    let shaken = tokio::time::timeout(HANDSHAKE_WITHIN, TlsAcceptor::from(config).accept(stream)).await;
-    match shaken {
-        Ok(Ok(stream)) => {
-            let certificates = stream.get_ref().1.peer_certificates();
-            let certificate =
-                certificates.and_then(|chain| chain.first()).map(|der| der.clone().into_owned());
-            Some(Connection::new(stream, Peer::Remote { address, certificate }, place))
-        }
-        // Something that only looks whether the port is open.
-        Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
-            tracing::debug!(%address, "it hung up before the TLS handshake was done");
-            None
-        }
-        Ok(Err(error)) => {
-            port.refused(
-                address.ip().to_string(),
-                format!("a connection: the TLS handshake failed: {error}"),
-            );
-            None
-        }
-        Err(_) => {
-            port.refused(address.ip().to_string(), "a connection: no TLS handshake within 10 s".to_owned());
             None
         }
     }

@@ -6,8 +6,10 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Sleep;
 use tonic::transport::server::Connected;
 
 /// Who is at the other end.
@@ -31,17 +33,23 @@ pub enum Peer {
     },
 }
 
-/// A connection.
+/// A connection. It holds its place as long as it lives.
 pub struct Connection<S> {
     stream: S,
     peer: Peer,
     _place: OwnedSemaphorePermit,
+    over: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> Connection<S> {
-    /// A connection that holds its place as long as it lives.
+    /// A connection that lives as long as both sides want.
     pub const fn new(stream: S, peer: Peer, place: OwnedSemaphorePermit) -> Self {
-        Self { stream, peer, _place: place }
+        Self { stream, peer, _place: place, over: None }
+    }
+
+    /// A connection that is closed after so long: somebody who may do no more than enrol must not keep others out.
+    pub fn short(stream: S, peer: Peer, place: OwnedSemaphorePermit, life: Duration) -> Self {
+        Self { stream, peer, _place: place, over: Some(Box::pin(tokio::time::sleep(life))) }
     }
 }
 
@@ -59,6 +67,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.over.as_mut().is_some_and(|over| over.as_mut().poll(cx).is_ready()) {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
@@ -86,5 +97,30 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Connection<S> {
 
     fn is_write_vectored(&self) -> bool {
         self.stream.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::sync::Semaphore;
+
+    #[tokio::test]
+    async fn a_short_connection_ends_and_gives_its_place_back() {
+        let places = Arc::new(Semaphore::new(1));
+        let place = places.clone().try_acquire_owned().expect("free");
+        let (ours, mut theirs) = tokio::io::duplex(16);
+        let peer = Peer::Local { uid: 0, name: "root".to_owned(), allowed: true };
+        let mut connection = Connection::short(ours, peer, place, Duration::from_millis(50));
+        theirs.write_all(b"x").await.expect("written");
+        let mut byte = [0];
+        connection.read_exact(&mut byte).await.expect("it lives");
+        let over = connection.read_exact(&mut byte).await.expect_err("nothing more came");
+        assert_eq!(over.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(places.available_permits(), 0);
+        drop(connection);
+        assert_eq!(places.available_permits(), 1);
     }
 }
