@@ -48,13 +48,13 @@ fn rows(old: &Snapshot, new: &Snapshot) -> Vec<(String, String, String)> {
 
 fn neutrons(snapshot: &Snapshot) -> String {
     let list: Vec<String> = snapshot.neutron_dnsmasqs().map(describe).collect();
-    list.join(", ")
+    list.join("\n")
 }
 
 fn strangers(snapshot: &Snapshot) -> String {
     let list: Vec<String> =
         snapshot.dnsmasqs.iter().filter(|dnsmasq| !dnsmasq.neutron).map(describe).collect();
-    list.join(", ")
+    list.join("\n")
 }
 
 fn describe(dnsmasq: &Dnsmasq) -> String {
