@@ -97,7 +97,13 @@ async fn an_agent_speaks_for_its_own_node_alone() {
     wire.hello("c1", Generation(0), Some(&facts("c2", "control"))).await;
     wire.next().await;
     site.until_audited("node c1", "the facts of another node").await;
-    let key = v1::TaskKey { rollout: "r1".into(), stage: "compute".into(), node: "c2".into(), attempt: 1 };
+    let key = v1::TaskKey {
+        rollout: "r1".into(),
+        plan: "0a1b2c3d4e5f".into(),
+        stage: "compute".into(),
+        node: "c2".into(),
+        attempt: 1,
+    };
     let ended_steps = Some(v1::Document { schema: "ended_steps".into(), json: b"[]".to_vec() });
     let result = v1::TaskResult::Finished.into();
     wire.say(Out::TaskReport(v1::TaskReport {

@@ -8,5 +8,6 @@ mod plans;
 mod reports;
 mod restarts;
 mod rollouts;
+mod sessions;
 mod support;
 mod trouble;

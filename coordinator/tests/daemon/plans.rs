@@ -124,6 +124,24 @@ async fn a_plan_that_nobody_waits_for_is_given_up() {
 }
 
 #[tokio::test]
+async fn a_plan_is_not_finished_once_a_rollout_has_begun() {
+    let site = Site::start().await;
+    let agents = site.fleet(&[("c1", "compute")]).await;
+    let plan = site.plan().await;
+    agents[0].script(|book| (book.silent, book.hold) = (true, true));
+    let mut updates = site.operator().await.make_plan(plan_request()).await.expect("a stream").into_inner();
+    site.start_plan(plan.id.as_str(), false).await.expect("started");
+    let refused = loop {
+        match super::support::within(updates.message()).await {
+            Ok(update) => assert!(matches!(update.and_then(|u| u.message), Some(Message::Progress(_)))),
+            Err(refused) => break refused,
+        }
+    };
+    assert_eq!(refused.code(), Code::FailedPrecondition);
+    assert!(refused.message().starts_with("rollout r1 is under way: "), "{}", refused.message());
+}
+
+#[tokio::test]
 async fn a_plan_of_another_fleet_is_not_started() {
     let site = Site::start().await;
     let agents = site.fleet(&[("c1", "compute")]).await;

@@ -195,7 +195,7 @@ async fn one_rollout_at_a_time() {
     insta::assert_snapshot!(refused.message().replace(first.id.as_str(), "PLAN"), @"rollout r1 of plan PLAN is running, and there is one rollout at a time; let it end (wavegate watch), or end it: wavegate stop");
     let refused = site.make_plan(plan_request()).await.expect_err("not while one runs");
     assert_eq!(refused.code(), Code::FailedPrecondition);
-    insta::assert_snapshot!(refused.message(), @"rollout r1 is running: what nodes say while they are being changed is no ground for a plan; let it end (wavegate watch), or end it: wavegate stop");
+    insta::assert_snapshot!(refused.message(), @"rollout r1 is under way: what nodes say while they are being changed is no ground for a plan; let it end (wavegate watch), or end it: wavegate stop");
     let auto = site.operator().await.next_wave(newest()).await.expect_err("waves begin by themselves");
     insta::assert_snapshot!(auto.message(), @"the waves of rollout r1 begin by themselves, since it was started without --manual; to hold it: wavegate pause");
 }

@@ -14,14 +14,47 @@ use wavegate_coordinator::store::{
     Append, AuditRecord, NodeRecord, OutputPiece, RolloutRecord, StepPlace, Store, StoreError, TokenRecord,
 };
 
-#[tokio::test]
-async fn nothing_is_sent_that_is_not_stored_and_it_goes_on_when_there_is_room() {
+async fn site_on(disk: &Disk) -> Site {
     let mut site = Site::set_up(|_| {}, Clock::System);
-    let disk = Disk::new();
     let authority = Arc::new(Authority::load(&site.config.pki_folder()).expect("an authority"));
     let store = Arc::new(disk.store("test"));
     let daemon = Daemon::start_on(&site.config, Clock::System, authority, store).await.expect("started");
     site.set_daemon(daemon);
+    site
+}
+
+/// A write that failed may be in the store all the same, and then it counts.
+#[tokio::test]
+async fn a_write_that_failed_is_looked_for_before_the_next_one() {
+    let mut there_all_the_same = 0;
+    for sync in 1..=2 {
+        let disk = Disk::new();
+        let site = site_on(&disk).await;
+        let agents = site.fleet(&[("e1", "etcd-member")]).await;
+        let plan = site.plan().await;
+        disk.fail_sync(sync);
+        let refused = site.start_plan(plan.id.as_str(), false).await.expect_err("it did not answer");
+        assert_eq!(refused.code(), Code::Unavailable, "sync {sync}: {refused:?}");
+        assert!(disk.has_failed());
+        let again = site.start_plan(plan.id.as_str(), false).await;
+        let again = again.map(|answer| answer.changed).map_err(|refused| refused.message().to_owned());
+        match again {
+            Ok(true) => {}
+            Ok(false) => there_all_the_same += 1,
+            // It may have been so quick.
+            Err(refused) if refused.contains("was executed by rollout r1") => there_all_the_same += 1,
+            Err(refused) => panic!("sync {sync}: {refused}"),
+        }
+        site.until_status(Status::Finished).await;
+        assert_eq!(agents[0].book().orders.values().copied().collect::<Vec<_>>(), [1]);
+    }
+    assert_eq!(there_all_the_same, 1, "the last sync of a commit comes after what makes it count");
+}
+
+#[tokio::test]
+async fn nothing_is_sent_that_is_not_stored_and_it_goes_on_when_there_is_room() {
+    let disk = Disk::new();
+    let site = site_on(&disk).await;
     let agents = site.fleet(&[("e1", "etcd-member"), ("c1", "compute")]).await;
     let plan = site.plan().await;
     disk.set_full(true);

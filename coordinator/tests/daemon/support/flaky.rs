@@ -1,10 +1,10 @@
-//! A disk that can be full: redb on memory whose writes fail when the test says so.
+//! A disk that can be full: redb on memory whose writes fail when the test says so; or one that does not answer.
 
 use redb::StorageBackend;
 use redb::backends::InMemoryBackend;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use wavegate_common::id::FleetId;
 use wavegate_coordinator::store::{Opener, Store};
 
@@ -13,15 +13,27 @@ use wavegate_coordinator::store::{Opener, Store};
 pub struct Disk {
     data: Arc<InMemoryBackend>,
     full: Arc<AtomicBool>,
+    /// Syncs until one fails; 0 for none.
+    failing_sync: Arc<AtomicU32>,
 }
 
 impl Disk {
     pub fn new() -> Self {
-        Self { data: Arc::new(InMemoryBackend::new()), full: Arc::new(AtomicBool::new(false)) }
+        Self { data: Arc::new(InMemoryBackend::new()), full: Arc::default(), failing_sync: Arc::default() }
     }
 
     pub fn set_full(&self, full: bool) {
         self.full.store(full, Ordering::SeqCst);
+    }
+
+    /// The so-manieth sync from now fails, though what was written is there.
+    pub fn fail_sync(&self, after: u32) {
+        self.failing_sync.store(after, Ordering::SeqCst);
+    }
+
+    /// Whether the sync that was to fail has failed.
+    pub fn has_failed(&self) -> bool {
+        self.failing_sync.load(Ordering::SeqCst) == 0
     }
 
     /// A store on this disk.
@@ -56,6 +68,11 @@ impl StorageBackend for Disk {
 
     fn sync_data(&self) -> io::Result<()> {
         self.check()?;
+        let counted =
+            self.failing_sync.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+        if counted == Ok(1) {
+            return Err(io::Error::other("the disk did not answer"));
+        }
         self.data.sync_data()
     }
 
