@@ -1,6 +1,6 @@
 //! Rollouts from start to end, and what operators do to them on the way.
 
-use super::support::{Site, newest, plan_request, task};
+use super::support::{Site, newest, plan_request, task, within};
 use tonic::Code;
 use wavegate_common::platform::Stage;
 use wavegate_common::rollout::{Event, Mode, PauseReason, StageState, Status, TaskState};
@@ -15,7 +15,11 @@ async fn a_fleet_is_upgraded_stage_by_stage() {
     let agents = site.fleet(FLEET).await;
     let rollout = site.run_plan().await;
     assert_eq!(rollout, "r1");
-    let status = site.until_status(Status::Finished).await;
+    let mut watch = site.operator().await.watch_status(newest()).await.expect("a stream").into_inner();
+    while within(watch.message()).await.expect("a status").is_some() {}
+    // The stream has ended since the rollout has.
+    let status = site.status().await;
+    assert_eq!(status.status, Status::Finished);
     assert!(status.stages.iter().all(|stage| stage.state == StageState::Done), "{status:#?}");
     assert_eq!(status.waiting, []);
     let entries = site.events(&rollout).await;
