@@ -33,7 +33,7 @@ pub struct SharedJournal(Arc<Mutex<State>>);
 #[derive(Debug)]
 enum State {
     Open(Box<JournalFile>),
-    Closed(Journal),
+    Closed(Box<Journal>),
 }
 
 impl SharedJournal {
@@ -66,7 +66,7 @@ impl SharedJournal {
     pub fn close(&self) {
         let mut state = self.state();
         if let State::Open(file) = &*state {
-            *state = State::Closed(file.journal().clone());
+            *state = State::Closed(Box::new(file.journal().clone()));
         }
     }
 

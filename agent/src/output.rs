@@ -151,12 +151,13 @@ impl Kept {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use wavegate_common::id::{NodeId, RolloutId};
+    use wavegate_common::id::{NodeId, PlanId, RolloutId};
     use wavegate_common::platform::Stage;
 
     fn key(attempt: u32) -> TaskKey {
         let (rollout, node) = (RolloutId::new("r1").expect("an id"), NodeId::new("n1").expect("a name"));
-        TaskKey { rollout, stage: Stage::Compute, node, attempt }
+        let plan = PlanId::new("p1").expect("an id");
+        TaskKey { rollout, plan, stage: Stage::Compute, node, attempt }
     }
 
     fn step(name: &str) -> StepId {

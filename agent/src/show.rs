@@ -90,7 +90,7 @@ fn state(journal: &Journal, task: &TaskInJournal) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use wavegate_common::id::{Generation, NodeId, RolloutId, StepId, Timestamp};
+    use wavegate_common::id::{Generation, NodeId, PlanId, RolloutId, StepId, Timestamp};
     use wavegate_common::journal::Record;
     use wavegate_common::order::{PlannedStep, TaskKey, TaskOrder};
     use wavegate_common::outcome::StepError;
@@ -105,7 +105,8 @@ mod tests {
             work: Work::Skip { reason: "not here".to_owned() },
         };
         let (rollout, node) = (RolloutId::new("r1").expect("an id"), NodeId::new("n1").expect("a name"));
-        let key = TaskKey { rollout, stage: Stage::Compute, node, attempt: 2 };
+        let plan = PlanId::new("p1").expect("an id");
+        let key = TaskKey { rollout, plan, stage: Stage::Compute, node, attempt: 2 };
         let steps = ["install", "restart", "check"].map(planned).to_vec();
         let order = TaskOrder { key: key.clone(), generation: Generation(7), steps };
         let mut journal = Journal::default();

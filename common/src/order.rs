@@ -1,7 +1,7 @@
 //! What the coordinator asks of one agent: run a task, or preview its steps.
 
 use crate::action::Action;
-use crate::id::{Generation, NodeId, RolloutId, StepId};
+use crate::id::{Generation, NodeId, PlanId, RolloutId, StepId};
 use crate::platform::Stage;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -11,6 +11,9 @@ use std::fmt;
 pub struct TaskKey {
     /// The rollout.
     pub rollout: RolloutId,
+    /// The rollout's plan. A coordinator whose store was set back to an earlier copy counts its rollouts from there
+    /// again: what a node did under the same number for another plan is not taken for this one's.
+    pub plan: PlanId,
     /// The stage.
     pub stage: Stage,
     /// The node.

@@ -538,3 +538,25 @@ fn a_lost_node_holds_the_stage_until_it_returns() {
     world.finish().expect("it ends");
     assert_eq!(world.rollout.status().0, Status::Finished);
 }
+
+/// A coordinator whose store was set back to an earlier copy gives the same number to another rollout.
+#[test]
+fn what_was_done_for_another_plan_under_the_same_number_does_not_count() {
+    let stages = [(vec![], ONE_AT_A_TIME), (vec![0], ONE_AT_A_TIME), (vec![], ONE_AT_A_TIME)];
+    let mut before = World::new(plan(&stages, 1), 1, Mode::Auto);
+    before.finish().expect("it ends");
+    let old = before.machines[0].report().expect("a task that ended");
+
+    let mut after = World::new(plan(&stages, 2), 1, Mode::Auto);
+    after.machines = before.machines;
+    after.machines[0].effects.clear();
+    assert_eq!(after.rollout.id(), before.rollout.id());
+    after.decide();
+    let contradiction = after.rollout.reported(&old).expect_err("of another plan");
+    assert_eq!(contradiction.to_string(), "r1 compute n0 attempt 1: the plan has no such task");
+    after.deliver_orders();
+    let current = after.machines[0].journal.current().expect("a task");
+    assert_eq!((&current.order.key.plan, current.result), (&after.plan.id, None), "it is taken as a new one");
+    after.finish().expect("it ends");
+    assert_eq!(after.machines[0].effects.len(), 2, "every step was done");
+}

@@ -3,7 +3,7 @@
 use crate::v1;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use wavegate_common::id::{BadId, NodeId, RolloutId};
+use wavegate_common::id::{BadId, NodeId, PlanId, RolloutId};
 use wavegate_common::order::TaskKey;
 use wavegate_common::platform::{Stage, UnknownWord};
 use wavegate_common::rollout::TaskResult;
@@ -81,6 +81,7 @@ impl From<&TaskKey> for v1::TaskKey {
             stage: key.stage.to_string(),
             node: key.node.to_string(),
             attempt: key.attempt,
+            plan: key.plan.to_string(),
         }
     }
 }
@@ -90,6 +91,7 @@ impl TryFrom<v1::TaskKey> for TaskKey {
     fn try_from(key: v1::TaskKey) -> Result<Self, BadMessage> {
         Ok(Self {
             rollout: RolloutId::new(key.rollout)?,
+            plan: PlanId::new(key.plan)?,
             stage: key.stage.parse::<Stage>()?,
             node: NodeId::new(key.node)?,
             attempt: key.attempt,

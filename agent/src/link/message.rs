@@ -196,7 +196,7 @@ mod tests {
 
     #[test]
     fn an_order_of_a_newer_coordinator_is_refused_by_its_key() {
-        let json = r#"{"key":{"rollout":"r1","stage":"compute","node":"n1","attempt":1},"generation":3,
+        let json = r#"{"key":{"rollout":"r1","plan":"p1","stage":"compute","node":"n1","attempt":1},"generation":3,
             "steps":[{"id":"s","title":"t","work":{"do":"run","action":"moon.fly","timeout_s":5}}]}"#;
         let order = v1::Document { schema: "task_order".to_owned(), json: json.into() };
         let said = from_wire(wire(In::TaskOrder(order))).expect("understood so far");

@@ -145,7 +145,7 @@ fn at_work(journal: &Journal) -> Option<(TaskKey, Option<wavegate_common::id::St
 mod tests {
     use super::*;
     use crate::journal::{JournalFile, SharedJournal};
-    use wavegate_common::id::{Generation, RolloutId, StepId, Timestamp};
+    use wavegate_common::id::{Generation, PlanId, RolloutId, StepId, Timestamp};
     use wavegate_common::journal::Record;
     use wavegate_common::order::TaskOrder;
     use wavegate_common::platform::Stage;
@@ -168,7 +168,8 @@ mod tests {
 
         fn key(&self, attempt: u32) -> TaskKey {
             let (rollout, node) = (RolloutId::new("r1").expect("an id"), self.name.clone());
-            TaskKey { rollout, stage: Stage::Etcd, node, attempt }
+            let plan = PlanId::new("p1").expect("an id");
+            TaskKey { rollout, plan, stage: Stage::Etcd, node, attempt }
         }
 
         /// A task that ended, with a line of output; acknowledged or not.

@@ -4,7 +4,7 @@ use super::*;
 use crate::host::fake::{FakeHost, FakeMachine};
 use crate::journal::{JournalFile, SharedJournal};
 use wavegate_common::action::{IniSet, PipUninstall, ServiceCheck};
-use wavegate_common::id::{Generation, NodeId, RolloutId, Timestamp};
+use wavegate_common::id::{Generation, NodeId, PlanId, RolloutId, Timestamp};
 use wavegate_common::rollout::{EndedStep, TaskResult};
 
 const FILE: &str = "/etc/neutron/neutron.conf";
@@ -28,7 +28,8 @@ impl Node {
 
     fn order(&self, attempt: u32, steps: &[PlannedStep]) -> TaskKey {
         let (rollout, node) = (RolloutId::new("r1").expect("an id"), NodeId::new("n1").expect("a name"));
-        let key = TaskKey { rollout, stage: Stage::Compute, node, attempt };
+        let plan = PlanId::new("p1").expect("an id");
+        let key = TaskKey { rollout, plan, stage: Stage::Compute, node, attempt };
         let order = TaskOrder { key: key.clone(), generation: Generation(1), steps: steps.to_vec() };
         self.append(Record::Accepted { order, at: Timestamp(1) });
         key

@@ -7,7 +7,7 @@ use crate::journal::JournalFile;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use wavegate_common::action::{Action, IniSet};
-use wavegate_common::id::{Generation, RolloutId, Timestamp};
+use wavegate_common::id::{Generation, PlanId, RolloutId, Timestamp};
 use wavegate_common::order::TaskOrder;
 use wavegate_common::rollout::TaskResult;
 
@@ -115,6 +115,7 @@ fn a_panic_in_an_action_fails_its_step_and_the_worker_lives_on() {
     let journal = tools.journal.clone();
     let key = TaskKey {
         rollout: RolloutId::new("r1").expect("an id"),
+        plan: PlanId::new("p1").expect("an id"),
         stage: Stage::Compute,
         node: tools.node.clone(),
         attempt: 1,
@@ -148,6 +149,7 @@ fn a_closed_journal_ends_the_worker() {
     let journal = tools.journal.clone();
     let key = TaskKey {
         rollout: RolloutId::new("r1").expect("an id"),
+        plan: PlanId::new("p1").expect("an id"),
         stage: Stage::Compute,
         node: tools.node.clone(),
         attempt: 1,

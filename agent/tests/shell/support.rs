@@ -6,7 +6,7 @@ use wavegate_agent::facts;
 use wavegate_agent::host::fake::{FakeHost, FakeMachine, PYTHON_ETCD_ARCHIVE_URL, sha256};
 use wavegate_agent::journal::{JournalFile, SharedJournal};
 use wavegate_agent::os::Os;
-use wavegate_common::id::{Actor, Generation, NodeId, RolloutId, Timestamp};
+use wavegate_common::id::{Actor, Generation, NodeId, PlanId, RolloutId, Timestamp};
 use wavegate_common::order::{PlannedStep, TaskKey, TaskOrder};
 use wavegate_common::plan::{Options, compile};
 use wavegate_common::platform::Stage;
@@ -19,7 +19,8 @@ pub fn node() -> NodeId {
 }
 
 pub fn key(attempt: u32) -> TaskKey {
-    TaskKey { rollout: RolloutId::new("r1").expect("an id"), stage: Stage::Compute, node: node(), attempt }
+    let (rollout, plan) = (RolloutId::new("r1").expect("an id"), PlanId::new("p1").expect("an id"));
+    TaskKey { rollout, plan, stage: Stage::Compute, node: node(), attempt }
 }
 
 pub fn order(attempt: u32, generation: u64, steps: &[PlannedStep]) -> TaskOrder {

@@ -109,21 +109,21 @@ pub enum BadRecord {
         /// The current task, or `none`.
         current: String,
         /// The one that the record is about.
-        found: TaskKey,
+        found: Box<TaskKey>,
     },
     /// A task was accepted before the one before it ended.
     #[error("task {found} accepted while {current} has not ended")]
     Busy {
         /// The task that has not ended.
-        current: TaskKey,
+        current: Box<TaskKey>,
         /// The one accepted.
-        found: TaskKey,
+        found: Box<TaskKey>,
     },
     /// A step out of order.
     #[error("step {found} of task {key}, expected {expected}")]
     OtherStep {
         /// The task.
-        key: TaskKey,
+        key: Box<TaskKey>,
         /// The step that was to come, or `none`.
         expected: String,
         /// The one that came.
@@ -231,7 +231,10 @@ impl Journal {
         if let Some(task) = &self.current
             && task.result.is_none()
         {
-            return Err(BadRecord::Busy { current: task.order.key.clone(), found: order.key.clone() });
+            return Err(BadRecord::Busy {
+                current: task.order.key.clone().into(),
+                found: order.key.clone().into(),
+            });
         }
         if let Some(task) = self.current.take() {
             self.ended.push_back(task);
@@ -254,7 +257,7 @@ impl Journal {
         let current = self.current.as_ref().map(|task| &task.order.key);
         if current != Some(key) {
             let current = current.map_or_else(|| "none".to_owned(), ToString::to_string);
-            return Err(BadRecord::OtherTask { current, found: key.clone() });
+            return Err(BadRecord::OtherTask { current, found: key.clone().into() });
         }
         self.current.as_mut().ok_or_else(|| unreachable!("its key was just seen"))
     }
@@ -274,7 +277,7 @@ impl TaskInJournal {
             return Ok(());
         }
         Err(BadRecord::OtherStep {
-            key: self.order.key.clone(),
+            key: self.order.key.clone().into(),
             expected: expected.map_or_else(|| "none".to_owned(), ToString::to_string),
             found: step.clone(),
         })

@@ -88,7 +88,9 @@ impl Journal {
         if self.task(&order.key).is_some() {
             return Verdict::Known;
         }
-        let same_task = |key: &TaskKey| key.rollout == order.key.rollout && key.stage == order.key.stage;
+        let same_task = |key: &TaskKey| {
+            (&key.rollout, &key.plan, key.stage) == (&order.key.rollout, &order.key.plan, order.key.stage)
+        };
         let keys = self.current().into_iter().chain(self.ended()).map(|task| &task.order.key);
         if let Some(known) = keys.filter(|key| same_task(key)).find(|key| key.attempt > order.key.attempt) {
             return Verdict::Refuse(Refusal::OldAttempt { known: known.clone() });

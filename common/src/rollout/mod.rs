@@ -224,6 +224,12 @@ impl Rollout {
         self.pause.as_ref()
     }
 
+    /// Whether a key is of this rollout: its id and its plan.
+    #[must_use]
+    pub fn is_of(&self, key: &TaskKey) -> bool {
+        key.rollout == self.id && key.plan == self.plan.id
+    }
+
     /// Who lets its waves begin.
     #[must_use]
     pub const fn mode(&self) -> Mode {
@@ -331,6 +337,7 @@ impl Rollout {
                     Some(TaskOrder {
                         key: TaskKey {
                             rollout: self.id.clone(),
+                            plan: self.plan.id.clone(),
                             stage: stage.stage,
                             node: node.clone(),
                             attempt: task.attempt,

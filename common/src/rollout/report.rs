@@ -55,7 +55,7 @@ impl Rollout {
     /// [`Contradiction`] if it can't be true; nothing may be recorded of it then.
     pub fn reported(&self, report: &Report) -> Result<Reported, Contradiction> {
         let key = &report.key;
-        let known = self.task(key.stage, &key.node).filter(|_| key.rollout == *self.id());
+        let known = self.task(key.stage, &key.node).filter(|_| self.is_of(key));
         let task = known.ok_or_else(|| Contradiction::NoSuchTask { key: key.clone() })?;
         if key.attempt > task.attempt || key.attempt == 0 {
             return Err(Contradiction::NeverGivenOut { key: key.clone(), given_out: task.attempt });

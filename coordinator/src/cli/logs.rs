@@ -52,7 +52,7 @@ impl Printer {
         let text = String::from_utf8_lossy(&piece.data);
         let key = piece.key.clone().unwrap_or_default();
         if output.is_json() {
-            let v1::TaskKey { rollout, stage, node, attempt } = &key;
+            let v1::TaskKey { rollout, stage, node, attempt, plan: _ } = &key;
             let key =
                 serde_json::json!({ "rollout": rollout, "stage": stage, "node": node, "attempt": attempt });
             self.last = Some(Default::default());
@@ -84,6 +84,7 @@ mod tests {
             stage: "compute".into(),
             node: "compute-1".into(),
             attempt: 1,
+            plan: String::new(),
         };
         v1::LogPiece { key: Some(key), step: step.into(), data: data.to_vec() }
     }

@@ -109,11 +109,8 @@ impl Engine {
 
     fn working(&mut self, node: &NodeId, at: Option<(TaskKey, Option<StepId>)>) {
         let step = at.and_then(|(key, step)| {
-            let task = self
-                .rollout
-                .as_ref()
-                .filter(|rollout| *rollout.id() == key.rollout)?
-                .task(key.stage, node)?;
+            let rollout = self.rollout.as_ref().filter(|rollout| rollout.is_of(&key))?;
+            let task = rollout.task(key.stage, node)?;
             step.filter(|_| task.attempt == key.attempt)
         });
         let before = match &step {
@@ -127,8 +124,7 @@ impl Engine {
 
     /// Records what is new in a report and, once its end is in the log, says so to the agent.
     fn report(&mut self, node: &NodeId, report: Report) {
-        let Some(rollout) = self.rollout.as_ref().filter(|rollout| *rollout.id() == report.key.rollout)
-        else {
+        let Some(rollout) = self.rollout.as_ref().filter(|rollout| rollout.is_of(&report.key)) else {
             self.report_of_other(node, &report);
             return;
         };
@@ -163,13 +159,13 @@ impl Engine {
     /// A report about a rollout that is not the newest: it has ended, and its log is closed.
     fn report_of_other(&mut self, node: &NodeId, report: &Report) {
         match self.store.rollout(Some(&report.key.rollout)) {
-            Ok(Some(_)) => {
+            Ok(Some(known)) if known.plan == report.key.plan => {
                 tracing::info!(key = %report.key, result = ?report.result, "a report about an earlier rollout");
                 if report.result.is_some() {
                     self.acknowledge(node, report.key.clone());
                 }
             }
-            Ok(None) | Err(crate::store::StoreError::NoRolloutId(_)) => {
+            Ok(Some(_) | None) | Err(crate::store::StoreError::NoRolloutId(_)) => {
                 self.complain(
                     node,
                     format!("it reported a task of a rollout that is not known here ({})", report.key),
@@ -209,9 +205,7 @@ impl Engine {
     }
 
     fn keep_output(&mut self, key: &TaskKey, step: &StepId, offset: u64, data: Vec<u8>) {
-        let Some(rollout) = self.rollout.as_ref().filter(|rollout| *rollout.id() == key.rollout) else {
-            return;
-        };
+        let Some(rollout) = self.rollout.as_ref().filter(|rollout| rollout.is_of(key)) else { return };
         let given_out =
             rollout.task(key.stage, &key.node).is_some_and(|task| (1..=task.attempt).contains(&key.attempt));
         let steps = rollout.plan().stage(key.stage).and_then(|stage| stage.tasks.get(&key.node));

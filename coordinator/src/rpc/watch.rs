@@ -179,6 +179,7 @@ impl Logs {
                 let Some(step) = self.step_of(&piece.place) else { continue };
                 let key = TaskKey {
                     rollout: self.rollout.clone(),
+                    plan: self.plan.id.clone(),
                     stage: piece.place.stage,
                     node: self.wanted.node.clone(),
                     attempt: piece.place.attempt,

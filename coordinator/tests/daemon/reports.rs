@@ -77,13 +77,13 @@ async fn a_report_that_contradicts_the_log_changes_nothing() {
     }
     let mut foreign = journaled.clone();
     foreign.order.key.rollout = "r9".parse().expect("a name");
-    wire.report(&foreign).await;
-    site.until_audited("node e1", "a rollout that is not known here").await;
     let mut set_back = journaled.clone();
     set_back.order.key.plan = "0a1b2c3d4e5f".parse().expect("a name");
     set_back.result = Some(TaskResult::Finished);
     wire.report(&set_back).await;
+    site.until_audited("node e1", "a rollout that is not known here (r1 ").await;
     wire.report(&foreign).await;
+    site.until_audited("node e1", "a rollout that is not known here (r9 ").await;
     assert_eq!(site.events("r1").await, before);
     assert!(site.why("e1").await.iter().any(|reason| reason.why.contains("not known here")));
 }

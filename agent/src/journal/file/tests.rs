@@ -1,7 +1,7 @@
 //! Tests of the journal on disk: cut anywhere, full, locked, rewritten.
 
 use super::*;
-use wavegate_common::id::{Generation, NodeId, RolloutId, StepId, Timestamp};
+use wavegate_common::id::{Generation, NodeId, PlanId, RolloutId, StepId, Timestamp};
 use wavegate_common::journal::Next;
 use wavegate_common::order::{PlannedStep, TaskKey, TaskOrder, Work};
 use wavegate_common::outcome::Outcome;
@@ -15,8 +15,9 @@ fn order(attempt: u32, steps: &[&str]) -> TaskOrder {
         title: format!("Do {name}"),
         work: Work::Skip { reason: "nothing to do".to_owned() },
     };
+    let plan = PlanId::new("p1").expect("an id");
     TaskOrder {
-        key: TaskKey { rollout, stage: Stage::Compute, node, attempt },
+        key: TaskKey { rollout, plan, stage: Stage::Compute, node, attempt },
         generation: Generation(u64::from(attempt)),
         steps: steps.iter().map(step).collect(),
     }
