@@ -1,6 +1,7 @@
 //! What operators ask to be done. Each may be asked again: what is so already is said and not an error. Every one, done
 //! or refused, is in the audit list.
 
+use super::planning::under_way;
 use super::record::RecordError;
 use super::words::names;
 use super::{Answer, Command, Engine, RequestError, told};
@@ -69,6 +70,9 @@ impl Engine {
             .map_err(|error| refused("it cannot be started", error))?;
         self.steps.clear();
         self.complaints.clear();
+        if let Some(planning) = self.planning.take() {
+            planning.give_up(under_way(&id));
+        }
         Ok(Answer { rollout: id, changed: true, text })
     }
 
@@ -317,7 +321,15 @@ fn refused(what: &str, error: RecordError) -> RequestError {
                 IllegalEvent::NotWhile { status: Status::Stopping } => {
                     "it is ending; when it has ended, start another one: wavegate plan, wavegate start"
                 }
-                _ => "see what it waits for: wavegate why",
+                IllegalEvent::NotWhile { status: Status::Ready | Status::Running | Status::Paused }
+                | IllegalEvent::OutOfSequence { .. }
+                | IllegalEvent::NoSuchTask { .. }
+                | IllegalEvent::TaskIs { .. }
+                | IllegalEvent::OtherAttempt { .. }
+                | IllegalEvent::OtherStep { .. }
+                | IllegalEvent::ResultContradictsSteps { .. }
+                | IllegalEvent::Held { .. }
+                | IllegalEvent::NotTheWave { .. } => "see what it waits for: wavegate why",
             };
             RequestError::Illegal { what: what.to_owned(), why: Box::new(why), next: next.to_owned() }
         }

@@ -6,7 +6,7 @@ use super::{Engine, MakePlan, PlanUpdate, RequestError, ToAgent, told};
 use std::collections::{BTreeMap, BTreeSet};
 use tokio::sync::mpsc;
 use wavegate_common::facts::Facts;
-use wavegate_common::id::{Actor, NodeId, StepId, Timestamp};
+use wavegate_common::id::{Actor, NodeId, RolloutId, StepId, Timestamp};
 use wavegate_common::order::{PlannedStep, Work};
 use wavegate_common::outcome::{Preview, StepError};
 use wavegate_common::plan::{Options, Plan, PlanBody, Problem, StepPreview, compile};
@@ -122,12 +122,7 @@ impl Engine {
     /// The facts of every node, all of them online.
     fn fleet_for_plan(&self) -> Result<BTreeMap<NodeId, Facts>, RequestError> {
         if let Some(rollout) = self.rollout.as_ref().filter(|rollout| !rollout.ended()) {
-            return Err(RequestError::NotNow(format!(
-                "rollout {} is {}: what nodes say while they are being changed is no ground for a plan; let it end \
-                 (wavegate watch), or end it: wavegate stop",
-                rollout.id(),
-                rollout.status().0
-            )));
+            return Err(under_way(rollout.id()));
         }
         let offline = names(self.nodes.keys().filter(|node| !self.links.is_online(node)));
         if !offline.is_empty() {
@@ -246,6 +241,14 @@ impl Engine {
         }
         drop(updates.send(update));
     }
+}
+
+/// Why no plan is made beside a rollout, nor finished once one has begun.
+pub(super) fn under_way(rollout: &RolloutId) -> RequestError {
+    RequestError::NotNow(format!(
+        "rollout {rollout} is under way: what nodes say while they are being changed is no ground for a plan; let it \
+         end (wavegate watch), or end it: wavegate stop"
+    ))
 }
 
 const fn runs(step: &PlannedStep) -> bool {
