@@ -133,7 +133,7 @@ impl Rollout {
 
     /// I1: no task of a stage before every task of every earlier stage is finished.
     fn barrier(&self, stage: Stage) -> Result<(), Hold> {
-        for earlier in self.plan.body.stages.iter().take_while(|earlier| earlier.stage < stage) {
+        for earlier in self.plan.body.stages.iter().filter(|earlier| earlier.stage < stage) {
             let counts = self.counts(earlier.stage);
             let unfinished = counts.total() - counts.finished;
             if unfinished > 0 {
@@ -151,7 +151,15 @@ impl Rollout {
                     Some(TaskState::Finished) => {}
                     Some(TaskState::Failed) if index > 0 => {}
                     Some(TaskState::Failed | TaskState::Unknown) if index == 0 => return Err(Hold::Canary),
-                    _ => return Err(Hold::EarlierWave { wave: index }),
+                    Some(
+                        TaskState::Scheduled
+                        | TaskState::Preparing
+                        | TaskState::Applying
+                        | TaskState::Failed
+                        | TaskState::Unknown
+                        | TaskState::Canceled,
+                    )
+                    | None => return Err(Hold::EarlierWave { wave: index }),
                 }
             }
         }
@@ -186,7 +194,9 @@ impl Rollout {
         match self.status {
             Status::Stopping if !self.any_in_flight() => vec![Event::Stopped],
             Status::Running => self.advance(observed),
-            _ => Vec::new(),
+            Status::Ready | Status::Paused | Status::Stopping | Status::Stopped | Status::Finished => {
+                Vec::new()
+            }
         }
     }
 

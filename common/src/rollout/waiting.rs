@@ -227,7 +227,12 @@ impl Rollout {
 const fn verb(state: TaskState) -> &'static str {
     match state {
         TaskState::Preparing => "being given its order for",
-        _ => "applying",
+        TaskState::Scheduled
+        | TaskState::Applying
+        | TaskState::Finished
+        | TaskState::Failed
+        | TaskState::Unknown
+        | TaskState::Canceled => "applying",
     }
 }
 

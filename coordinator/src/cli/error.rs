@@ -104,7 +104,15 @@ impl CliError {
             Self::Unreachable { next, .. } | Self::Forbidden { next, .. } => Some(next.clone()),
             Self::Answered(status) => next_of(status).map(str::to_owned),
             Self::Usage { .. } => Some("see wavegate --help".to_owned()),
-            _ => None,
+            Self::Settings(_)
+            | Self::File { .. }
+            | Self::Credentials(_)
+            | Self::Document(_)
+            | Self::Incomplete(_)
+            | Self::Declined
+            | Self::Output(_)
+            | Self::OutputClosed
+            | Self::Other(_) => None,
         }
     }
 

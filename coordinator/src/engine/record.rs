@@ -92,9 +92,9 @@ impl Engine {
             }
             let started: Vec<NodeId> = events
                 .iter()
-                .filter_map(|event| match event {
-                    Event::TaskStarted { task } => Some(task.node.clone()),
-                    _ => None,
+                .filter_map(|event| {
+                    let Event::TaskStarted { task } = event else { return None };
+                    Some(task.node.clone())
                 })
                 .collect();
             if let Err(error) = self.record(events, None) {
