@@ -9,7 +9,7 @@ mod transaction;
 use super::{Applied, Check, Context, exit_failed};
 use crate::os::packages::{Simulated, Wanted};
 use std::collections::{BTreeMap, BTreeSet};
-use transaction::{Snapshot, bring_about, forget, note_of, refresh, repair, wait_for_earlier};
+use transaction::{Snapshot, begun, bring_about, forget, note_of, refresh, repair, wait_for_earlier};
 use wavegate_common::action::{PackageInstall, PackageSpec, Scope};
 use wavegate_common::outcome::{Change, StepError};
 
@@ -19,6 +19,11 @@ use wavegate_common::outcome::{Change, StepError};
 /// [`StepError`] if a package does not exist, or the transaction would remove or downgrade packages, or the package
 /// manager can't say.
 pub fn check(action: &PackageInstall, cx: &mut Context<'_>) -> Result<Check, StepError> {
+    if begun(cx) {
+        // It may still run: package managers would wait for its lock, and what is there now is no ground for anything.
+        // `apply` waits for its end and tells by its note what it changed.
+        return Ok(Check::WouldChange { changes: Vec::new() });
+    }
     refresh(cx)?;
     let wanted = wanted(action, cx)?;
     let unfinished = cx.os.unfinished(cx.host)?;

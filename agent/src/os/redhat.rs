@@ -21,10 +21,10 @@ fn program(manager: PackageManager) -> &'static str {
 }
 
 /// Makes the next call read the repositories again. `makecache` would do it at once, but yum's fetches the lists of all
-/// files with it.
+/// files with it. Both wait for the lock of whoever is at work, so there is time for that.
 #[must_use]
 pub fn refresh(manager: PackageManager) -> Command {
-    Command::new([program(manager), "-q", "clean", "expire-cache"])
+    Command::new([program(manager), "-q", "clean", "expire-cache"]).timeout(Duration::from_secs(600))
 }
 
 /// The transactions that bring what is wanted, in order.

@@ -297,6 +297,18 @@ fn after_a_crash_anywhere_the_end_is_the_same() {
 }
 
 #[test]
+fn what_an_earlier_agent_began_is_waited_for_before_any_package_manager_is_asked() {
+    let bench = Bench::new(FakeMachine::redhat_compute());
+    bench.machine().faults.add(" -y ", When::Midway, Fault::AgentKilled);
+    bench.apply_killed(&redhat_step());
+    bench.machine().history.clear();
+    assert_eq!(bench.would(&redhat_step()), "");
+    assert_eq!(bench.history(), "");
+    assert!(!bench.apply(&redhat_step()).expect("it applies").changes.is_empty(), "what it changed is told");
+    bench.already_so(&redhat_step());
+}
+
+#[test]
 fn a_transaction_that_is_killed_while_the_agent_lives_is_finished() {
     let bench = Bench::new(FakeMachine::debian_compute());
     bench.machine().faults.add("--no-remove install", When::Midway, Fault::Interrupted);

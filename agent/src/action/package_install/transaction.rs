@@ -28,6 +28,11 @@ pub(super) fn note_of(cx: &Context<'_>) -> Snapshot {
     note.and_then(|note| serde_json::from_str(&note).ok()).unwrap_or_default()
 }
 
+/// Whether an agent before this one started a transaction of this step.
+pub(super) fn begun(cx: &Context<'_>) -> bool {
+    (0..PARTS).any(|number| cx.host.transaction_known(&part(cx, number)))
+}
+
 /// Waits for transactions that an agent before this one started, and tells their output. How they ended is not asked:
 /// the package database is looked at next, and it knows better.
 pub(super) fn wait_for_earlier(cx: &mut Context<'_>) -> String {
