@@ -200,16 +200,23 @@ fn kill_agent_in_its_transaction(node: &Node) -> Result<()> {
     Ok(())
 }
 
-/// By the package manager's own log: no package was changed twice.
+/// By the package manager's own log: packages were changed, and none twice.
 fn packages_changed_once(node: &Node) -> Result<()> {
-    if node.family() == Family::Rpm {
-        // dnf's history has a row per transaction; each names other packages.
-        let altered = node.shell("dnf history info 1..last 2>/dev/null | awk '/^ +(Upgrade|Install) /{print $2}' | sed 's/-[0-9].*//' | sort | uniq -d")?;
-        ensure!(altered.trim().is_empty(), "{}: changed twice by dnf: {altered}", node.name());
-        return Ok(());
-    }
-    let twice = node.shell("awk '$3==\"upgrade\"{print $4, $5, $6}' /var/log/dpkg.log | sort | uniq -d")?;
-    ensure!(twice.trim().is_empty(), "{}: upgraded twice by dpkg: {twice}", node.name());
+    // dnf's first transaction is the lab's, which made the host; each names what it changed as NAME-VERSION-RELEASE.ARCH.
+    let log = match node.family() {
+        Family::Rpm => {
+            "for id in $(dnf history list | awk '$1 ~ /^[0-9]+$/ && $1 > 1 {print $1}'); do dnf history info $id; done \
+             | awk '/^ +(Upgrade|Install|Reinstall) / {print $2}' | sed 's/-[^-]*-[^-]*$//'"
+        }
+        // Provisioning installed, it upgraded nothing.
+        Family::Apt => "awk '$3 == \"upgrade\" {print $4}' /var/log/dpkg.log",
+    };
+    let changed = node.shell(log)?;
+    let mut names: Vec<&str> = changed.lines().collect();
+    ensure!(!names.is_empty(), "{}: the package manager's log has no change", node.name());
+    names.sort_unstable();
+    let twice: Vec<&str> = names.windows(2).filter(|pair| pair[0] == pair[1]).map(|pair| pair[0]).collect();
+    ensure!(twice.is_empty(), "{}: changed twice: {twice:?}\n{changed}", node.name());
     Ok(())
 }
 
