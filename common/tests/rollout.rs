@@ -293,6 +293,7 @@ impl World {
             Act::CrashAgent(index) => self.machines[index % count].work(true),
             Act::Break(index) => self.machines[index % count].broken = true,
             Act::Mend(index) => self.machines[index % count].broken = false,
+            Act::LoseJournal(index) => self.machines[index % count].journal = Journal::default(),
             Act::Off(index) => {
                 self.machines[index % count].online = false;
                 self.offline_since.insert(node(index % count), Timestamp(self.now));
@@ -380,6 +381,7 @@ enum Act {
     CrashAgent(usize),
     Break(usize),
     Mend(usize),
+    LoseJournal(usize),
     Off(usize),
     On(usize),
     Deliver(usize),
@@ -402,6 +404,7 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
         2 => any.clone().prop_map(Act::CrashAgent),
         1 => any.clone().prop_map(Act::Break),
         1 => any.clone().prop_map(Act::Mend),
+        1 => any.clone().prop_map(Act::LoseJournal),
         1 => any.clone().prop_map(Act::Off),
         2 => any.clone().prop_map(Act::On),
         6 => (0..100usize).prop_map(Act::Deliver),
@@ -508,6 +511,32 @@ fn a_failed_canary_halts_and_retry_and_resume_go_on() {
     assert_eq!((counts.failed, counts.not_tried), (1, 2), "the other nodes are untouched");
     let resumed = world.record(Event::Resumed { by: Actor("op".into()) });
     assert!(matches!(resumed, Err(IllegalEvent::OverThreshold { .. })), "{resumed:?}");
+    world.machines[0].broken = false;
+    world.finish().expect("it ends");
+    assert_eq!(world.rollout.status().0, Status::Finished);
+}
+
+#[test]
+fn a_node_that_lost_its_journal_and_fails_where_it_had_succeeded_can_be_retried() {
+    let stages = [(vec![], ONE_AT_A_TIME), (vec![0], ONE_AT_A_TIME), (vec![], ONE_AT_A_TIME)];
+    let mut world = World::new(plan(&stages, 3), 1, Mode::Auto);
+    let work = |world: &mut World, records: usize| {
+        world.decide();
+        world.deliver_orders();
+        (0..records).for_each(|_| world.machines[0].work(false));
+        world.collect_reports();
+        for report in std::mem::take(&mut world.in_transit) {
+            world.deliver(&report);
+        }
+    };
+    work(&mut world, 4);
+    let known = |world: &World| world.rollout.task(Stage::Compute, &node(0)).map(|task| task.steps.len());
+    assert_eq!(known(&world), Some(2));
+    world.machines[0].journal = Journal::default();
+    world.machines[0].broken = true;
+    work(&mut world, 3);
+    assert_eq!(known(&world), Some(1));
+    assert_eq!(world.rollout.counts(Stage::Compute).failed, 1);
     world.machines[0].broken = false;
     world.finish().expect("it ends");
     assert_eq!(world.rollout.status().0, Status::Finished);

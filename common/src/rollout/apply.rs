@@ -148,6 +148,7 @@ impl Rollout {
             Event::TaskReturned { task } => {
                 self.task_in(task, &[TaskState::Unknown])?.become_state(TaskState::Applying, at);
             }
+            Event::TaskRestarted { task } => self.task_in(task, &[TaskState::Applying])?.steps.clear(),
             Event::TaskRetried { task, .. } => {
                 self.require(&[Status::Running, Status::Paused])?;
                 self.task_in(task, &[TaskState::Failed])?.become_state(TaskState::Scheduled, at);

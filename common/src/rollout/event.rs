@@ -111,6 +111,12 @@ pub enum Event {
         #[serde(flatten)]
         task: TaskRef,
     },
+    /// The node works on it from its first step again: it lost its journal, and with it what it had reported.
+    TaskRestarted {
+        /// The task.
+        #[serde(flatten)]
+        task: TaskRef,
+    },
     /// A failed task is to be tried again.
     TaskRetried {
         /// The task, with the attempt that failed.

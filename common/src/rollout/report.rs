@@ -2,6 +2,7 @@
 
 use super::{EndedStep, Event, Rollout, TaskRef, TaskResult, TaskState};
 use crate::order::TaskKey;
+use crate::outcome::Outcome;
 
 /// All that an agent's journal has of a task.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,7 +78,12 @@ impl Rollout {
         if task.steps[..common].iter().zip(&report.steps).any(|(ours, theirs)| ours.step != theirs.step) {
             return Err(Contradiction::OtherSteps { key: key.clone() });
         }
-        events.extend(report.steps[common..].iter().map(|ended| Event::StepEnded {
+        // No step that failed succeeds in the same attempt, nor the other way round: the journal that said so is lost.
+        let failed = |ended: &EndedStep| matches!(ended.outcome, Outcome::Failed { .. });
+        let anew = task.steps.iter().zip(&report.steps).any(|(ours, theirs)| failed(ours) != failed(theirs));
+        events.extend(anew.then(|| Event::TaskRestarted { task: about.clone() }));
+        let known = if anew { 0 } else { common };
+        events.extend(report.steps[known..].iter().map(|ended| Event::StepEnded {
             task: about.clone(),
             step: ended.step.clone(),
             ended_at: ended.ended_at,

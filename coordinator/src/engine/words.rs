@@ -24,6 +24,7 @@ pub(super) fn event(event: &Event) -> String {
         Event::TaskEnded { task, result: TaskResult::Failed } => format!("{} failed", place(task)),
         Event::TaskLost { task } => format!("{} is unknown: its node is lost", place(task)),
         Event::TaskReturned { task } => format!("{} goes on: its node is back", place(task)),
+        Event::TaskRestarted { task } => format!("{} begins anew: its node lost its journal", place(task)),
         Event::TaskRetried { task, by } => format!("{} is to be tried again, says {by}", place(task)),
         Event::WaveReleased { stage, wave, by } => {
             format!("wave {} of stage {stage} may begin, says {by}", wave + 1)

@@ -36,6 +36,9 @@ fn event(event: &Event) -> (Tone, String) {
         Event::TaskReturned { task } => {
             (Tone::Good, format!("{}: the node is back and goes on", named(task)))
         }
+        Event::TaskRestarted { task } => {
+            (Tone::Busy, format!("{}: the node lost its journal and begins anew", named(task)))
+        }
         Event::TaskRetried { task, by } => {
             (Tone::Plain, format!("{}: to be tried again, says {by}", named(task)))
         }
