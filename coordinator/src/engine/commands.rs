@@ -243,8 +243,10 @@ impl Engine {
             failed_tasks(rollout).filter(|task| all_failed || nodes.contains(&task.node)).collect();
         if failed.is_empty() {
             let which = if all_failed { "no node".to_owned() } else { format!("none of {}", names(nodes)) };
-            let text =
-                format!("{which} has failed in rollout {}; there is nothing to try again", rollout.id());
+            let id = rollout.id();
+            let text = format!(
+                "{which} has failed in rollout {id}; there is nothing to try again, see what it waits for: wavegate why"
+            );
             return Ok(unchanged(rollout, text));
         }
         let paused = rollout.status().0 == Status::Paused;

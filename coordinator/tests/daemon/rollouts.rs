@@ -149,7 +149,7 @@ async fn too_many_failures_halt_it_and_a_retry_goes_on() {
     insta::assert_snapshot!(unknown.message(), @"rollout r1 has no node c9; its nodes: wavegate status");
     let nothing = alice.retry(retry(&["c1"], false)).await.expect("nothing to do").into_inner();
     assert!(!nothing.changed);
-    insta::assert_snapshot!(nothing.text, @"none of c1 has failed in rollout r1; there is nothing to try again");
+    insta::assert_snapshot!(nothing.text, @"none of c1 has failed in rollout r1; there is nothing to try again, see what it waits for: wavegate why");
     let retried = alice.retry(retry(&[], true)).await.expect("retried").into_inner();
     assert!(retried.changed);
     insta::assert_snapshot!(retried.text, @"to be tried again: c2; the rollout is paused, let it go on: wavegate resume");
