@@ -58,6 +58,49 @@ impl fmt::Display for PackageSpec {
     }
 }
 
+/// The base name of a program's file: it can't lead to another directory, nor be taken for an option.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ProgramName(String);
+
+/// Why a text is not a program's name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "'{0}' is not a program's name: a file name without a directory, of letters, digits and '+ - . _', not beginning with '-' or '.'"
+)]
+pub struct BadProgramName(String);
+
+impl ProgramName {
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for ProgramName {
+    type Error = BadProgramName;
+    fn try_from(text: String) -> Result<Self, BadProgramName> {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || "+-._".contains(c);
+        if text.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.chars().all(allowed) {
+            return Ok(Self(text));
+        }
+        Err(BadProgramName(text))
+    }
+}
+
+impl From<ProgramName> for String {
+    fn from(name: ProgramName) -> Self {
+        name.0
+    }
+}
+
+impl fmt::Display for ProgramName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
 /// A SHA-256 digest as 64 hexadecimal digits.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -128,8 +171,8 @@ pub struct EtcdInstallArchive {
     pub url: String,
     /// The archive's digest; an archive with another digest is refused.
     pub sha256: Sha256,
-    /// Files of the archive to install, by base name.
-    pub binaries: Vec<String>,
+    /// Programs of the archive to install.
+    pub binaries: Vec<ProgramName>,
     /// Directory on the node that they go to.
     pub directory: String,
     /// The service stopped before and started after the binaries are replaced.
@@ -358,7 +401,10 @@ impl fmt::Display for Action {
                     write!(f, "upgrade the whole distribution and install {}", list(&a.packages))
                 }
             },
-            Self::EtcdInstallArchive(a) => write!(f, "install {} from {}", a.binaries.join(", "), a.url),
+            Self::EtcdInstallArchive(a) => {
+                let names: Vec<&str> = a.binaries.iter().map(ProgramName::as_str).collect();
+                write!(f, "install {} from {}", names.join(", "), a.url)
+            }
             Self::PipUninstall(a) => write!(f, "pip uninstall {}", a.distribution),
             Self::PythonInstallArchive(a) => {
                 write!(f, "install {} {} from {}", a.distribution, a.version, a.url)
@@ -396,6 +442,15 @@ mod tests {
         assert_eq!((spec.name.as_str(), spec.version.as_deref()), ("calico-felix", Some("1:1.4.6~trusty+1")));
         for bad in ["", "=1", "a=", "-y", "a b", "a;b", "$(x)", "a=1 2", "--force"] {
             assert!(PackageSpec::try_from(bad.to_owned()).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn program_names_lead_nowhere_else() {
+        assert!(ProgramName::try_from("etcd-3.3".to_owned()).is_ok());
+        for bad in ["", "/usr/bin/sudo", "../etcd", ".", "-x", "a b", "a/b"] {
+            let error = ProgramName::try_from(bad.to_owned()).expect_err(bad).to_string();
+            assert!(error.contains(bad), "{error}");
         }
     }
 

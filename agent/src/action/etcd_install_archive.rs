@@ -1,7 +1,8 @@
 //! `etcd.install_archive`: etcd's programs out of a release archive, replaced one by one while the service is down.
 //!
 //! Everything that can fail without touching etcd is done before it is stopped: fetching, comparing the digest,
-//! unpacking, and a look whether the new program runs on this machine at all.
+//! unpacking, and a look whether the new program runs on this machine at all. A check only looks: it runs nothing that
+//! was fetched.
 
 use super::archive::{find, unpacked};
 use super::systemctl::{attempt, control};
@@ -9,11 +10,13 @@ use super::{Applied, Check, Context, exit_failed, failed};
 use crate::host::Command;
 use crate::os::systemd;
 use std::path::{Path, PathBuf};
-use wavegate_common::action::EtcdInstallArchive;
+use wavegate_common::action::{EtcdInstallArchive, ProgramName};
 use wavegate_common::outcome::{Change, StepError};
 
 /// A program of the archive.
 struct Program {
+    /// Where it is in the unpacked archive.
+    source: PathBuf,
     /// Where it goes.
     path: PathBuf,
     /// Its content in the archive.
@@ -28,7 +31,7 @@ const WAS_ACTIVE: &str = "active";
 /// Compares the archive's programs with those installed.
 ///
 /// # Errors
-/// [`StepError`] if the archive can't be had, has another digest, or holds a program that does not run here.
+/// [`StepError`] if the archive can't be had, has another digest, or does not hold the programs.
 pub fn check(action: &EtcdInstallArchive, cx: &mut Context<'_>) -> Result<Check, StepError> {
     let directory = unpacked(&action.url, &action.sha256, cx)?;
     let programs = programs(action, &directory, cx)?;
@@ -52,7 +55,7 @@ pub fn check(action: &EtcdInstallArchive, cx: &mut Context<'_>) -> Result<Check,
 /// Stops the service, replaces the programs, starts it again if it was running.
 ///
 /// # Errors
-/// As [`check`], and if the service can't be stopped or started, or a file can't be replaced.
+/// As [`check`], and if a program does not run here, the service can't be stopped or started, or a file can't be replaced.
 pub fn apply(action: &EtcdInstallArchive, cx: &mut Context<'_>) -> Result<Applied, StepError> {
     let directory = unpacked(&action.url, &action.sha256, cx)?;
     let programs = programs(action, &directory, cx)?;
@@ -61,6 +64,9 @@ pub fn apply(action: &EtcdInstallArchive, cx: &mut Context<'_>) -> Result<Applie
     let was_active = state.is_active() || noted(&directory, cx)?;
     let mut changes = Vec::new();
     if programs.iter().any(|program| !program.installed) {
+        for program in programs.iter().filter(|program| !program.installed) {
+            must_run(&program.source, cx)?;
+        }
         if was_active {
             // Written first: whoever comes after a crash must know that it is down because of us.
             note(&directory, WAS_ACTIVE, cx)?;
@@ -90,16 +96,13 @@ fn programs(
     cx: &Context<'_>,
 ) -> Result<Vec<Program>, StepError> {
     let next = "see that the directory is there and readable by root, then retry";
-    let program = |name: &String| {
-        let source = find(directory, name, &action.url, cx)?;
+    let program = |name: &ProgramName| {
+        let source = find(directory, name.as_str(), &action.url, cx)?;
         let read = |path: &Path| cx.host.read(path).map_err(|error| failed(&error, next));
-        let path = Path::new(&action.directory).join(name);
+        let path = Path::new(&action.directory).join(name.as_str());
         let content = read(&source)?.unwrap_or_default();
         let installed = read(&path)?.is_some_and(|there| there == content);
-        if !installed {
-            must_run(&source, cx)?;
-        }
-        Ok(Program { path, content, installed })
+        Ok(Program { source, path, content, installed })
     };
     action.binaries.iter().map(program).collect()
 }
@@ -154,9 +157,9 @@ fn noted(directory: &Path, cx: &Context<'_>) -> Result<bool, StepError> {
 /// What the first program says of itself, and the digest that all of them come from.
 fn evidence(action: &EtcdInstallArchive, cx: &Context<'_>) -> Result<String, StepError> {
     let sha256 = &action.sha256.as_str()[..12];
-    let names = action.binaries.join(", ");
+    let names = action.binaries.iter().map(ProgramName::as_str).collect::<Vec<_>>().join(", ");
     let Some(first) = action.binaries.first() else { return Ok("no programs are asked for".to_owned()) };
-    let says = must_run(&Path::new(&action.directory).join(first), cx)?;
+    let says = must_run(&Path::new(&action.directory).join(first.as_str()), cx)?;
     Ok(format!("{names} in {} are those of archive {sha256}: {says}", action.directory))
 }
 
@@ -170,7 +173,7 @@ mod tests {
         Action::EtcdInstallArchive(EtcdInstallArchive {
             url: ETCD_ARCHIVE_URL.to_owned(),
             sha256: sha256(&machine.fetchable[ETCD_ARCHIVE_URL]).try_into().expect("a digest"),
-            binaries: vec!["etcd".to_owned(), "etcdctl".to_owned()],
+            binaries: ["etcd", "etcdctl"].map(|name| name.to_owned().try_into().expect("a name")).into(),
             directory: "/usr/local/bin".to_owned(),
             unit: "etcd".to_owned(),
         })
