@@ -29,6 +29,8 @@ pub fn preview(
             // No transaction is started by a check.
             transaction: "preview".to_owned(),
             timeout: Duration::from_secs(*timeout_s),
+            // Whoever asked waits for the answer.
+            patience: Duration::ZERO,
             output: &mut |_| {},
             changed_at,
             forecast: &forecast,

@@ -13,6 +13,9 @@ use wavegate_common::order::{PlannedStep, TaskKey, TaskOrder, Work};
 use wavegate_common::outcome::{Outcome, StepError};
 use wavegate_common::platform::Stage;
 
+/// How long a step waits for what passes by itself, such as a network that is down; at most half of the time it has.
+const PATIENCE: Duration = Duration::from_secs(600);
+
 /// What somebody who looks on may want to know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress<'a> {
@@ -98,6 +101,7 @@ fn run_step(
                 os: machine.os,
                 transaction: transaction_name(key, id),
                 timeout: Duration::from_secs(*timeout_s),
+                patience: PATIENCE.min(Duration::from_secs(timeout_s / 2)),
                 output: &mut |line| tell(Progress::Line(line)),
                 changed_at: &changed_at,
                 forecast: &Forecast::default(),

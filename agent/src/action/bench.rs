@@ -17,13 +17,15 @@ pub(crate) struct Bench {
     pub(crate) os: Os,
     pub(crate) forecast: Forecast,
     pub(crate) changed_at: BTreeMap<StepId, Timestamp>,
+    pub(crate) patience: Duration,
 }
 
 impl Bench {
     pub(crate) fn new(machine: FakeMachine) -> Self {
         let os = Os { platform: machine.platform.clone() };
         let host = FakeHost::new(machine);
-        Self { host, os, forecast: Forecast::default(), changed_at: BTreeMap::new() }
+        let (forecast, changed_at) = (Forecast::default(), BTreeMap::new());
+        Self { host, os, forecast, changed_at, patience: Duration::ZERO }
     }
 
     pub(crate) fn machine(&self) -> MutexGuard<'_, FakeMachine> {
@@ -36,6 +38,7 @@ impl Bench {
             os: &self.os,
             transaction: "r1/compute/1/step".to_owned(),
             timeout: Duration::from_secs(600),
+            patience: self.patience,
             output: &mut |_| {},
             changed_at: &|step| self.changed_at.get(step).copied(),
             forecast: &self.forecast,

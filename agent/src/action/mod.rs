@@ -37,6 +37,8 @@ pub struct Context<'a> {
     pub transaction: String,
     /// How long the step may take.
     pub timeout: Duration,
+    /// How long something that passes by itself, such as a network that is down, is waited for; none in a preview.
+    pub patience: Duration,
     /// Receives output for people.
     pub output: &'a mut dyn FnMut(&str),
     /// When the steps of this stage last changed something on this node, by the journal.

@@ -5,11 +5,13 @@
 //! lists a preview would promise versions that the repositories no longer have.
 
 mod transaction;
+mod unreachable;
 
 use super::{Applied, Check, Context, exit_failed};
 use crate::os::packages::{Simulated, Wanted};
 use std::collections::{BTreeMap, BTreeSet};
 use transaction::{Snapshot, begun, bring_about, forget, note_of, refresh, repair, wait_for_earlier};
+use unreachable::waited_for;
 use wavegate_common::action::{PackageInstall, PackageSpec, Scope};
 use wavegate_common::outcome::{Change, StepError};
 
@@ -24,6 +26,10 @@ pub fn check(action: &PackageInstall, cx: &mut Context<'_>) -> Result<Check, Ste
         // `apply` waits for its end and tells by its note what it changed.
         return Ok(Check::WouldChange { changes: Vec::new() });
     }
+    waited_for(cx, |cx| look(action, cx))
+}
+
+fn look(action: &PackageInstall, cx: &mut Context<'_>) -> Result<Check, StepError> {
     refresh(cx)?;
     let wanted = wanted(action, cx)?;
     let unfinished = cx.os.unfinished(cx.host)?;
@@ -56,14 +62,17 @@ pub fn apply(action: &PackageInstall, cx: &mut Context<'_>) -> Result<Applied, S
     let mut before = note_of(cx);
     let mut output = wait_for_earlier(cx);
     let unmended = repair(cx)?;
-    refresh(cx)?;
-    let wanted = wanted(action, cx)?;
-    let simulated = foresee(&wanted, cx)?;
+    let (wanted, simulated) = waited_for(cx, |cx| {
+        refresh(cx)?;
+        let wanted = wanted(action, cx)?;
+        let simulated = foresee(&wanted, cx)?;
+        Ok((wanted, simulated))
+    })?;
     for (name, version) in snapshot(cx, &simulated, &wanted, &BTreeSet::new())? {
         before.entry(name).or_insert(version);
     }
     if !simulated.is_empty() {
-        output += &bring_about(&wanted, &before, cx)?;
+        output += &waited_for(cx, |cx| bring_about(&wanted, &before, cx))?;
     } else if let Some(unmended) = unmended {
         return Err(unmended);
     }

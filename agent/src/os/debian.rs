@@ -111,11 +111,29 @@ pub fn read_simulation(exit: &Exit) -> Result<Simulated, Unreadable> {
     Ok(simulated)
 }
 
+/// Whether apt says that it could not reach a repository.
+#[must_use]
+pub fn unreachable(output: &str) -> bool {
+    // Texts of apt (methods/connect.cc).
+    [
+        "Could not connect to ",
+        "Could not resolve '",
+        "Temporary failure resolving '",
+        "Something wicked happened resolving '",
+        "Unable to connect to ",
+        "Cannot initiate the connection to ",
+        "Connection failed",
+        "Connection timed out",
+    ]
+    .iter()
+    .any(|text| output.contains(text))
+}
+
 /// Whether apt or dpkg gave up because another one is at work.
 #[must_use]
 pub fn locked(output: &str) -> bool {
     // Texts of apt (apt-pkg/deb/debsystem.cc, apt-pkg/acquire.cc) and dpkg (lib/dpkg/file.c).
-    ["Could not get lock /", "Unable to acquire the dpkg frontend lock", "is locked by another process"]
+    ["Could not get lock /", "Unable to acquire the dpkg frontend lock", " locked by another process"]
         .iter()
         .any(|text| output.contains(text))
 }
@@ -294,7 +312,11 @@ mod tests {
     fn complaints_are_recognised() {
         assert!(locked("E: Could not get lock /var/lib/dpkg/lock-frontend. It is held by process 1 (apt)"));
         assert!(locked("dpkg: error: dpkg frontend lock is locked by another process"));
+        assert!(locked("dpkg: error: dpkg frontend lock was locked by another process with pid 296"));
         assert!(!locked("E: Unable to locate package x"));
+        let down = "W: Failed to fetch http://y/InRelease  Could not connect to y:80 (10.0.0.1). - connect (113: No route to host)";
+        assert!(unreachable(down) && unreachable("E: Failed to fetch http://y/a.deb  Could not resolve 'y'"));
+        assert!(!unreachable("E: Failed to fetch http://y/a.deb  404  Not Found [IP: 10.0.0.1 80]"));
         let update = "Err:2 file:/x ./ Packages\nGet:2 file:/x ./ Packages [2290 B]\nW: Failed to fetch http://y/Release\n";
         assert_eq!(failed_sources(&printed(update)), ["W: Failed to fetch http://y/Release"]);
         let dpkg = "Configuration file '/etc/default/etcd'\n ==> Modified (by you or by a script) since installation.\n \

@@ -235,6 +235,16 @@ impl Os {
         }
     }
 
+    /// Whether a step failed because a repository could not be reached; one that answers with a refusal was reached.
+    #[must_use]
+    pub fn unreachable(&self, error: &StepError) -> bool {
+        let unreachable = match self.platform.family {
+            OsFamily::Debian => debian::unreachable,
+            OsFamily::RedHat => redhat::unreachable,
+        };
+        unreachable(&error.what) || error.output.iter().any(|line| unreachable(line))
+    }
+
     /// Configuration files that a transaction kept or moved away, with what happened to each.
     #[must_use]
     pub fn kept_files(&self, output: &str) -> Vec<(String, String)> {

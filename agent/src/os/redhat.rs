@@ -176,6 +176,24 @@ fn plain(version: &str) -> String {
     version.strip_prefix("0:").unwrap_or(version).to_owned()
 }
 
+/// Whether yum or dnf says that it could not reach a repository.
+#[must_use]
+pub fn unreachable(output: &str) -> bool {
+    // Texts of libcurl, as librepo (dnf) and urlgrabber (yum) pass them on.
+    [
+        "Couldn't resolve host",
+        "Could not resolve host",
+        "Couldn't connect to server",
+        "Failed to connect to ",
+        "Failed connect to ",
+        "Timeout was reached",
+        "Operation too slow",
+        "Connection timed out",
+    ]
+    .iter()
+    .any(|text| output.contains(text))
+}
+
 /// Whether yum, dnf or rpm gave up because another one is at work.
 #[must_use]
 pub fn locked(output: &str) -> bool {

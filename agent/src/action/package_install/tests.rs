@@ -4,6 +4,7 @@ use crate::action::Forecast;
 use crate::action::bench::{Bench, shown};
 use crate::host::fake::{FakeMachine, FakePackage, Fault, PackageState, When};
 use std::collections::BTreeMap;
+use std::time::Duration;
 use wavegate_common::action::{Action, PackageInstall, PackageSpec, Scope};
 
 fn specs(names: &[&str]) -> Vec<PackageSpec> {
@@ -259,6 +260,34 @@ fn old_package_lists_are_not_trusted() {
     | W: Failed to fetch http://ppa.example/dists/xenial/InRelease  Could not resolve 'ppa.example'
     next: see that every repository of the node answers, or disable the one that does not, then retry
     ");
+}
+
+#[test]
+fn repositories_that_cannot_be_reached_are_waited_for_when_the_step_is_run() {
+    let mut debian = Bench::new(FakeMachine::debian_compute());
+    let warning = "W: Failed to fetch http://ppa.example/InRelease  Could not resolve 'ppa.example'\n";
+    let archive = "E: Failed to fetch http://ppa.example/felix.deb  Could not connect to ppa.example:80\n";
+    debian.patience = Duration::from_secs(600);
+    debian.machine().faults.fail("update", 0, warning);
+    debian.machine().faults.fail("--no-remove install", 100, archive);
+    debian.apply(&debian_step()).expect("it applies");
+    assert!(debian.machine().faults.all_fired());
+
+    let mut redhat = Bench::new(FakeMachine::redhat_compute());
+    let down = "Errors during downloading metadata for repository 'lab':\n  - Curl error (7): Couldn't connect to server for \
+                http://y/repomd.xml\nError: Failed to download metadata for repo 'lab'\n";
+    redhat.machine().faults.fail("--assumeno", 1, down);
+    assert!(
+        redhat.refused(&redhat_step()).contains("Failed to download metadata"),
+        "a preview does not wait"
+    );
+    redhat.patience = Duration::from_secs(20);
+    redhat.machine().faults.fail("--assumeno", 1, down);
+    redhat.apply(&redhat_step()).expect("it applies");
+    for _ in 0..3 {
+        redhat.machine().faults.fail("--assumeno", 1, down);
+    }
+    assert!(redhat.refused(&redhat_step()).contains("Failed to download metadata"), "not for ever");
 }
 
 /// Every way to be cut off, on both families: the end is the same as without, and no package is installed twice.
