@@ -204,6 +204,9 @@ impl World {
     fn deliver_orders(&mut self) {
         for order in self.rollout.open_orders(Generation(self.generation)).collect::<Vec<_>>() {
             let index: usize = order.key.node.as_str()[1..].parse().expect("n<index>");
+            let task = self.rollout.task(order.key.stage, &order.key.node).expect("a task");
+            let running = self.rollout.status().0 == Status::Running;
+            assert!(running || task.accepted, "I5: a new order is sent while the rollout does not run");
             if self.machines[index].online {
                 self.machines[index].receive(&order);
             }
@@ -588,4 +591,24 @@ fn what_was_done_for_another_plan_under_the_same_number_does_not_count() {
     assert_eq!((&current.order.key.plan, current.result), (&after.plan.id, None), "it is taken as a new one");
     after.finish().expect("it ends");
     assert_eq!(after.machines[0].effects.len(), 2, "every step was done");
+}
+
+#[test]
+fn an_order_that_was_not_confirmed_is_held_by_a_pause_and_taken_back_by_a_stop() {
+    let stages = [(vec![], ONE_AT_A_TIME), (vec![0, 1], ONE_AT_A_TIME), (vec![], ONE_AT_A_TIME)];
+    let by = || Actor("op".into());
+    let mut world = World::new(plan(&stages, 1), 2, Mode::Auto);
+    world.decide();
+    world.record(Event::Paused { reason: PauseReason::Operator { by: by() } }).expect("it runs");
+    assert_eq!(world.rollout.open_orders(Generation(1)).count(), 0, "the order is held");
+    world.record(Event::Resumed { by: by() }).expect("it is paused");
+    assert_eq!(world.rollout.open_orders(Generation(1)).count(), 1, "and sent when it goes on");
+    world.record(Event::StopRequested { by: by() }).expect("it runs");
+    world.decide();
+    assert_eq!(world.rollout.status().0, Status::Stopping, "the node may have had it");
+    world.now += LOST_AFTER_MS;
+    world.decide();
+    assert_eq!(world.rollout.status().0, Status::Stopped);
+    let counts = world.rollout.counts(Stage::Compute);
+    assert_eq!((counts.unknown, counts.not_tried), (1, 1), "whether it had it is not known");
 }

@@ -128,7 +128,7 @@ impl Rollout {
             }
             Event::TaskStarted { task } => self.start(task, at)?,
             Event::TaskAccepted { task } => {
-                self.task_in(task, &[TaskState::Preparing])?.become_state(TaskState::Applying, at);
+                self.task_in(task, &[TaskState::Preparing])?.become_accepted(at);
             }
             Event::StepEnded { task, step, ended_at, outcome } => {
                 let expected = self.next_step(task)?;
@@ -146,7 +146,7 @@ impl Rollout {
                     .become_state(TaskState::Unknown, at);
             }
             Event::TaskReturned { task } => {
-                self.task_in(task, &[TaskState::Unknown])?.become_state(TaskState::Applying, at);
+                self.task_in(task, &[TaskState::Unknown])?.become_accepted(at);
             }
             Event::TaskRestarted { task } => self.task_in(task, &[TaskState::Applying])?.steps.clear(),
             Event::TaskRetried { task, .. } => {
@@ -202,6 +202,7 @@ impl Rollout {
         let task = self.tasks.entry(task.stage).or_default().entry(task.node.clone()).and_modify(|t| {
             t.attempt = task.attempt;
             t.steps.clear();
+            t.accepted = false;
             t.started_at = Some(at);
         });
         task.and_modify(|t| t.become_state(TaskState::Preparing, at));
@@ -314,6 +315,11 @@ impl Rollout {
 }
 
 impl Task {
+    fn become_accepted(&mut self, at: Timestamp) {
+        self.accepted = true;
+        self.become_state(TaskState::Applying, at);
+    }
+
     fn become_state(&mut self, state: TaskState, at: Timestamp) {
         self.state = state;
         self.since = at;

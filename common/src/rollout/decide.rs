@@ -2,7 +2,7 @@
 //!
 //! A start is legal exactly when [`Rollout::may_start`] says so: `apply` asks it, and `decide` offers nothing else.
 
-use super::{Event, PauseReason, Rollout, Status, TaskRef, TaskState};
+use super::{Event, PauseReason, Rollout, Status, Task, TaskRef, TaskState};
 use crate::id::{NodeId, Timestamp};
 use crate::plan::StagePlan;
 use crate::platform::Stage;
@@ -237,8 +237,14 @@ impl Rollout {
             .tasks
             .iter()
             .flat_map(|(stage, tasks)| tasks.iter().map(move |(node, task)| (stage, node, task)));
+        // A rollout that is being stopped sends no order that was not confirmed, so it would wait for ever for such a task.
+        let unconfirmed = |task: &Task| {
+            self.status == Status::Stopping
+                && task.state == TaskState::Preparing
+                && observed.now.millis_since(task.since) >= observed.lost_after_ms
+        };
         tasks
-            .filter(|(_, node, task)| task.in_flight() && gone(node))
+            .filter(|(_, node, task)| task.in_flight() && (gone(node) || unconfirmed(task)))
             .map(|(stage, node, task)| Event::TaskLost {
                 task: TaskRef { stage: *stage, node: node.clone(), attempt: task.attempt },
             })

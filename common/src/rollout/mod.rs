@@ -99,6 +99,8 @@ pub struct Task {
     pub since: Timestamp,
     /// When the attempt was given out.
     pub started_at: Option<Timestamp>,
+    /// Whether the node is known to have had the order of this attempt.
+    pub accepted: bool,
     /// The steps that ended in this attempt, in order.
     pub steps: Vec<EndedStep>,
 }
@@ -180,6 +182,7 @@ impl Rollout {
             attempt: 0,
             since: Timestamp::default(),
             started_at: None,
+            accepted: false,
             steps: Vec::new(),
         };
         let tasks_of = |stage: &StagePlan| {
@@ -327,11 +330,18 @@ impl Rollout {
         (began, ended)
     }
 
-    /// The orders of all tasks that were given out and are not known to have ended, also of lost nodes: they are sent (again)
-    /// whenever their node connects, and a node that has one already answers from its journal.
+    /// The orders that may be sent now: of all tasks that were given out and are not known to have ended, also of lost
+    /// nodes. They are sent (again) whenever their node connects, and a node that has one already answers from its journal.
+    ///
+    /// I5: while the rollout does not run, a node that is not known to have had its order is not sent it; if it had it
+    /// all the same, its journal knows and it reports by itself. After its end a rollout has no orders.
     pub fn open_orders(&self, generation: crate::id::Generation) -> impl Iterator<Item = TaskOrder> {
         self.plan.body.stages.iter().flat_map(move |stage| {
-            let given_out = |task: &Task| task.in_flight() || task.state == TaskState::Unknown;
+            let given_out = |task: &Task| {
+                (task.in_flight() || task.state == TaskState::Unknown)
+                    && !self.ended()
+                    && (task.accepted || self.status == Status::Running)
+            };
             self.tasks(stage.stage).filter(move |(_, task)| given_out(task)).filter_map(
                 move |(node, task)| {
                     Some(TaskOrder {

@@ -144,6 +144,12 @@ impl Rollout {
         let mut since = task.since;
         let link = observed.link(node);
         let (why, unblock) = match (task.state, link) {
+            (TaskState::Preparing, Link::Online { .. }) if self.status == Status::Paused => (
+                format!(
+                    "{node} has not confirmed its order for stage {name}, which is held while the rollout is paused"
+                ),
+                "wavegate resume".to_owned(),
+            ),
             (TaskState::Preparing | TaskState::Applying, Link::Online { .. }) => (
                 format!("{node} is {} stage {name}", verb(task.state)),
                 format!("nothing to do: it goes on by itself (watch: wavegate logs {node} --follow)"),

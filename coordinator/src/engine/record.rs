@@ -109,9 +109,9 @@ impl Engine {
         }
     }
 
-    /// Sends a node the order that is open for it, if there is one. After its end a rollout gives no orders any more.
+    /// Sends a node the order that is open for it, if there is one that may be sent.
     pub(super) fn send_order(&mut self, node: &NodeId) {
-        let Some(rollout) = self.rollout.as_ref().filter(|rollout| !rollout.ended()) else { return };
+        let Some(rollout) = self.rollout.as_ref() else { return };
         let open: Vec<TaskOrder> =
             rollout.open_orders(self.generation).filter(|order| order.key.node == *node).collect();
         for order in open {
@@ -127,7 +127,7 @@ impl Engine {
 
     /// Sends orders again that nodes have not confirmed for a while: sending one twice is harmless.
     pub(super) fn send_orders_again(&mut self) {
-        let Some(rollout) = self.rollout.as_ref().filter(|rollout| !rollout.ended()) else { return };
+        let Some(rollout) = self.rollout.as_ref() else { return };
         let now = self.clock.now();
         let unconfirmed = rollout.open_orders(self.generation).filter(|order| {
             let task = rollout.task(order.key.stage, &order.key.node);
