@@ -11,6 +11,8 @@ use wavegate_proto::tls::Credentials;
 const KEY: &str = "key.pem";
 const CERTIFICATE: &str = "certificate.pem";
 const CA: &str = "ca.pem";
+/// Beside the directory of the credentials.
+const ENROLLING_KEY: &str = "enrolling-key.pem";
 
 /// Why there are no credentials to work with.
 #[derive(Debug, thiserror::Error)]
@@ -116,6 +118,47 @@ pub fn identity_of(
     use rustls::pki_types::pem::PemObject;
     let der = CertificateDer::from_pem_slice(certificate_pem.as_bytes())?;
     Ok(Identity::of_certificate(&der))
+}
+
+/// The key that the node enrols with: the one of an enrolment whose answer was lost, if there was one, so that the
+/// coordinator knows who asks again; else the one that `make` makes, which is on disk when this returns.
+///
+/// # Errors
+/// [`CredentialsError::File`].
+pub fn enrolling_key(
+    state_directory: &Path,
+    make: impl FnOnce() -> String,
+) -> Result<String, CredentialsError> {
+    let path = state_directory.join(ENROLLING_KEY);
+    let failed = |verb: &'static str| {
+        let path = path.clone();
+        move |source| CredentialsError::File { verb, path, source }
+    };
+    match std::fs::read_to_string(&path) {
+        Ok(key) if key.trim_end().ends_with("-----END PRIVATE KEY-----") => return Ok(key),
+        // It was not written to its end, so it was never used.
+        Ok(_) => std::fs::remove_file(&path).map_err(failed("remove"))?,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(failed("read")(error)),
+    }
+    let key = make();
+    DirBuilder::new().recursive(true).mode(0o700).create(state_directory).map_err(failed("make"))?;
+    write(&path, &key, 0o600).and_then(|()| sync(state_directory)).map_err(failed("write"))?;
+    Ok(key)
+}
+
+/// Forgets the key of an enrolment that has ended.
+///
+/// # Errors
+/// [`CredentialsError::File`].
+pub fn forget_enrolling_key(state_directory: &Path) -> Result<(), CredentialsError> {
+    let path = state_directory.join(ENROLLING_KEY);
+    match std::fs::remove_file(&path) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+            Err(CredentialsError::File { verb: "remove", path, source })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Keeps the node's credentials in the place of those that may be there: all three files are written and synced

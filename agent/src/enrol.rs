@@ -58,9 +58,7 @@ pub enum EnrolError {
         reason: String,
     },
     /// The credentials can't be kept.
-    #[error(
-        "cannot keep the credentials; the token is used up: make room or repair, then enrol with a new one"
-    )]
+    #[error("cannot keep the credentials: make room or repair, then enrol again with the same token")]
     Keep(#[source] CredentialsError),
 }
 
@@ -78,7 +76,10 @@ pub async fn enrol(
     if let (false, Ok(enrolled)) = (force, credentials::load(state_directory)) {
         return Err(EnrolError::Enrolled { node: enrolled.node, fleet: enrolled.fleet });
     }
-    let key = KeyPair::generate()?;
+    let made = KeyPair::generate()?;
+    let key =
+        credentials::enrolling_key(state_directory, || made.serialize_pem()).map_err(EnrolError::Keep)?;
+    let key = KeyPair::from_pem(&key)?;
     let mut params = CertificateParams::new(Vec::<String>::new())?;
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, node.as_str());
@@ -92,13 +93,36 @@ pub async fn enrol(
         csr_pem,
     };
     let answer = EnrolmentServiceClient::new(channel).enrol(request).await;
-    let answer = answer.map_err(|status| refused(address, node, &status))?.into_inner();
+    let answer = match answer {
+        Ok(answer) => answer.into_inner(),
+        Err(status) => {
+            // The coordinator said no: nothing was signed for this key. Any other end may hide a yes that got lost.
+            if said_no(&status) {
+                credentials::forget_enrolling_key(state_directory).map_err(EnrolError::Keep)?;
+            }
+            return Err(refused(address, node, &status));
+        }
+    };
     let key_pem = key.serialize_pem();
     let credentials = Credentials { certificate_pem: answer.certificate_pem, key_pem, ca_pem: answer.ca_pem };
     let fleet = usable(&credentials, token, node, &answer.fleet)
         .map_err(|reason| EnrolError::BadAnswer { address: address.clone(), reason })?;
     credentials::keep(state_directory, &credentials).map_err(EnrolError::Keep)?;
+    credentials::forget_enrolling_key(state_directory).map_err(EnrolError::Keep)?;
     Ok(fleet)
+}
+
+fn said_no(status: &tonic::Status) -> bool {
+    use tonic::Code;
+    matches!(
+        status.code(),
+        Code::NotFound
+            | Code::Unauthenticated
+            | Code::PermissionDenied
+            | Code::FailedPrecondition
+            | Code::AlreadyExists
+            | Code::InvalidArgument
+    )
 }
 
 /// The fleet of an answer that is what was asked for: our name, our key, the token's authority.
@@ -139,7 +163,7 @@ fn refused(address: &Address, node: &NodeId, status: &tonic::Status) -> EnrolErr
         }
         Code::InvalidArgument => ". Give another name with --node, or a token for this name",
         Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Unknown => {
-            ". The connection may have broken: try again; if the token then counts as used, make a new one"
+            ". The connection may have broken: try again with the same token, it still works for this node"
         }
         _ => ". See the coordinator's log (`journalctl -u wavegate-coordinator`)",
     };

@@ -57,6 +57,37 @@ async fn a_node_gets_its_certificate_once() {
 }
 
 #[tokio::test]
+async fn an_answer_that_got_lost_is_asked_for_again_with_the_same_key() {
+    let authority = Arc::new(Authority::new());
+    let signer = authority.clone();
+    let asked = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let seen = asked.clone();
+    let enrol_once = move |request: wavegate_proto::v1::EnrolRequest| {
+        let mut seen = seen.lock().expect("no panic before");
+        seen.push(request.csr_pem.clone());
+        if seen.len() == 1 {
+            return Err(Status::unavailable("the connection broke after the coordinator had signed"));
+        }
+        let certificate_pem = signer.sign(&request.csr_pem, "node/compute-1");
+        Ok(EnrolResponse { fleet: FLEET.to_owned(), certificate_pem, ca_pem: signer.ca_pem.clone() })
+    };
+    let coordinator = Coordinator::enrolling(&authority.coordinator(), Arc::new(enrol_once)).await;
+    let state = tempfile::tempdir().expect("a directory");
+    let token = token(&authority, "5a");
+    let lost = enrol(state.path(), &token, &coordinator.address, &node(), false).await.expect_err("lost");
+    assert!(said(&lost).contains("try again with the same token"), "{}", said(&lost));
+    enrol(state.path(), &token, &coordinator.address, &node(), false).await.expect("enrolled");
+    let keys: Vec<String> = asked.lock().expect("no panic").iter().map(|csr| public_key(csr)).collect();
+    assert_eq!(keys[0], keys[1], "the key that the coordinator may have signed for");
+    assert!(!state.path().join("enrolling-key.pem").exists(), "it is forgotten when it has served");
+}
+
+fn public_key(csr_pem: &str) -> String {
+    let csr = rcgen::CertificateSigningRequestParams::from_pem(csr_pem).expect("a request");
+    format!("{:?}", rcgen::PublicKeyData::der_bytes(&csr.public_key))
+}
+
+#[tokio::test]
 async fn a_token_that_is_not_taken_says_what_to_do() {
     let authority = Arc::new(Authority::new());
     let coordinator = coordinator(&authority, "node/compute-1", authority.ca_pem.clone()).await;
