@@ -59,6 +59,34 @@ pub(super) fn write_durably(path: &Path, content: &[u8]) -> Result<(), HostError
     write(path, content, None, false)
 }
 
+/// Bytes that [`reserve`] keeps.
+const RESERVED: usize = 128;
+
+/// Makes room on the disk for a short file to come: what has to be written later can then be written on a full disk too.
+pub(super) fn reserve(path: &Path) -> Result<(), HostError> {
+    write_durably(&reserved(path), &[b' '; RESERVED])
+}
+
+/// Writes a short text as [`write_durably`] does, with spaces behind it, into the room that was reserved for it, if any was.
+pub(super) fn write_reserved(path: &Path, text: &str) -> Result<(), HostError> {
+    let room = reserved(path);
+    if !room.exists() || text.len() > RESERVED {
+        return write_durably(path, text.as_bytes());
+    }
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    let written = OpenOptions::new().write(true).open(&room).and_then(|mut file| {
+        file.write_all(format!("{text:RESERVED$}").as_bytes())?;
+        file.sync_all()?;
+        std::fs::rename(&room, path)?;
+        File::open(directory)?.sync_all()
+    });
+    written.map_err(file_error("write", path))
+}
+
+fn reserved(path: &Path) -> PathBuf {
+    path.with_extension("reserved")
+}
+
 fn write(
     path: &Path,
     content: &[u8],
@@ -122,6 +150,22 @@ mod tests {
         assert_eq!(std::fs::read(&backup).expect("a copy"), b"old");
         assert_ne!(std::fs::metadata(&backup).expect("a copy").ino(), before);
         assert_eq!(list(directory.path()), ["link", "neutron.conf", "neutron.conf.wavegate-old"]);
+    }
+
+    #[test]
+    fn what_is_written_into_its_room_takes_no_more_of_the_disk() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("result.json");
+        reserve(&path).expect("room");
+        assert_eq!(read(&path).expect("no error"), None);
+        let room = std::fs::metadata(reserved(&path)).expect("a file");
+        write_reserved(&path, "{}").expect("written");
+        let written = std::fs::metadata(&path).expect("a file");
+        assert_eq!((written.ino(), written.len()), (room.ino(), room.len()));
+        assert_eq!(std::fs::read_to_string(&path).expect("a text").trim_end(), "{}");
+        write_reserved(&path, "[]").expect("no room was reserved, and there is enough");
+        assert_eq!(std::fs::read(&path).expect("a text"), b"[]");
+        assert_eq!(list(directory.path()), ["result.json"]);
     }
 
     #[test]

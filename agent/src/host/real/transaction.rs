@@ -2,7 +2,8 @@
 //!
 //! `DIR/lock` is locked by the runner for as long as it lives (the lock comes to it as its standard input, so there is
 //! no moment without), `DIR/result.json` is there when the program has ended. So: locked = running; result = ended;
-//! neither = interrupted. No process id is compared, so none can be mistaken.
+//! neither = interrupted. No process id is compared, so none can be mistaken. The result's room on the disk is taken before
+//! the program is started: a disk that it fills must not make its end look like an interruption.
 
 use super::output::{Bounded, Lines};
 use super::{file_error, files, run};
@@ -107,6 +108,7 @@ fn write_order(directory: &Path, command: &Command, note: &str) -> Result<File, 
     let json = serde_json::to_vec(command).map_err(|error| file_error("write", &order)(error.into()))?;
     files::write_durably(&directory.join("note"), note.as_bytes())?;
     files::write_durably(&order, &json)?;
+    files::reserve(&directory.join("result.json"))?;
     log(directory, "output.log")?;
     let path = directory.join("lock");
     let lock = File::create(&path).map_err(file_error("make", &path))?;
@@ -191,7 +193,7 @@ pub fn run_transaction(dir: &Path) -> anyhow::Result<()> {
     let command: Command =
         serde_json::from_slice(&json).with_context(|| format!("cannot understand {}", order.display()))?;
     let ended = run_logged(dir, &command)?;
-    files::write_durably(&dir.join("result.json"), &serde_json::to_vec(&ended)?)?;
+    files::write_reserved(&dir.join("result.json"), &serde_json::to_string(&ended)?)?;
     Ok(())
 }
 
