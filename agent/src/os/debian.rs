@@ -23,6 +23,9 @@ const UNPHASED: [&str; 2] = ["-o", "APT::Get::Always-Include-Phased-Updates=true
 /// which [`locked`] recognises.
 const LOCK: [&str; 2] = ["-o", "DPkg::Lock::Timeout=600"];
 
+/// A terminal would get a progress line that is drawn over itself.
+const PLAIN: [&str; 2] = ["-o", "Dpkg::Use-Pty=0"];
+
 fn quiet(command: Command) -> Command {
     command
         .env("DEBIAN_FRONTEND", "noninteractive")
@@ -56,10 +59,8 @@ pub fn failed_sources(exit: &Exit) -> Vec<String> {
 /// The transactions that bring what is wanted, in order.
 #[must_use]
 pub fn transactions(wanted: &Wanted) -> Vec<Command> {
-    // A terminal would get a progress line that is drawn over itself.
-    let plain = ["-o", "Dpkg::Use-Pty=0"];
     let keep: &[&str] = if wanted.allow_removals { &[] } else { &["--no-remove"] };
-    operations(wanted, &[&["-q", "-y"], &plain, &CONFFILES, &LOCK, &UNPHASED, keep])
+    operations(wanted, &[&["-q", "-y"], &PLAIN, &CONFFILES, &LOCK, &UNPHASED, keep])
 }
 
 /// The same, simulated. Removals are not forbidden here, so that they can be named.
@@ -158,7 +159,7 @@ pub fn read_audit(exit: &Exit) -> BTreeSet<String> {
 pub fn repairs() -> Vec<Command> {
     vec![
         quiet(Command::new(["dpkg", "--force-confdef", "--force-confold", "--configure", "-a"])),
-        apt_get(&[&["-q", "-y"], &CONFFILES, &LOCK, &["--no-remove", "-f", "install"]]),
+        apt_get(&[&["-q", "-y"], &PLAIN, &CONFFILES, &LOCK, &["--no-remove", "-f", "install"]]),
     ]
 }
 
@@ -265,7 +266,7 @@ mod tests {
         apt-get -q -y -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold -o DPkg::Lock::Timeout=600 -o APT::Get::Always-Include-Phased-Updates=true install etcd=2.3.8-1
         apt-get -q -y -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold -o DPkg::Lock::Timeout=600 -o APT::Get::Always-Include-Phased-Updates=true dist-upgrade
         dpkg --force-confdef --force-confold --configure -a
-        apt-get -q -y -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold -o DPkg::Lock::Timeout=600 --no-remove -f install
+        apt-get -q -y -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold -o DPkg::Lock::Timeout=600 --no-remove -f install
         ");
         let env: Vec<String> =
             commands[5].env.iter().map(|(name, value)| format!("{name}={value}")).collect();

@@ -192,7 +192,7 @@ fn a_package_that_breaks_is_told_with_its_last_lines_and_mended_by_a_retry() {
     machine.available.get_mut("calico-felix").expect("offered").breaks = true;
     let bench = Bench::new(machine);
     insta::assert_snapshot!(shown(&bench.apply(&debian_step()).expect_err("it breaks")), @r"
-    'apt-get -q -y -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold -o DPkg::Lock::Timeout=600 -o APT::Get::Always-Include-Phased-Updates=true --no-remove install calico-compute calico-felix calico-common python-etcd networking-calico dnsmasq-base' failed with exit code 100
+    'apt-get -q -y -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold -o DPkg::Lock::Timeout=600 -o APT::Get::Always-Include-Phased-Updates=true --no-remove install calico-compute calico-felix calico-common python-etcd networking-calico dnsmasq-base' failed with exit code 100: dpkg: error processing package: installed calico-felix package post-installation script subprocess returned error exit status 1
     | Reading package lists...
     | Building dependency tree...
     | Inst python-etcd [0.4.1+calico.1-1] (0.4.3+calico.1-1 fake:stable [all])

@@ -80,7 +80,7 @@ pub(super) fn repair(cx: &mut Context<'_>) -> Result<Option<StepError>, StepErro
         let exit = run_unlocked(cx, &name, &command, &Purpose::Repair)?;
         forget_one(cx, &name)?;
         if exit.code != 0 {
-            let what = format!("'{}' failed with exit code {}", command.argv.join(" "), exit.code);
+            let what = failure(&command.argv.join(" "), &exit);
             reason.get_or_insert(exit_failed(what, &exit, mend_by_hand(&list(&unfinished))));
         }
     }
@@ -117,7 +117,7 @@ pub(super) fn refresh(cx: &mut Context<'_>) -> Result<(), StepError> {
     };
     let unread = cx.os.failed_sources(&exit);
     if exit.code != 0 {
-        return Err(exit_failed(format!("'{line}' failed with exit code {}", exit.code), &exit, next));
+        return Err(exit_failed(failure(&line, &exit), &exit, next));
     }
     if let Some(first) = unread.first() {
         let what = format!("'{line}' left old package lists in place: {first}");
@@ -144,7 +144,7 @@ pub(super) fn bring_about(
             forget(cx)?;
             let next =
                 "read the output above, mend what it names on the node or in the repository, then retry";
-            return Err(exit_failed(format!("'{line}' failed with exit code {}", exit.code), &exit, next));
+            return Err(exit_failed(failure(&line, &exit), &exit, next));
         }
         output += &exit.stdout;
     }
@@ -193,11 +193,39 @@ fn run_unlocked(
             }
             Err(error) => {
                 forget_one(cx, name)?;
-                let next = "see on the node why it did not end, raise the step's timeout if it was too short, then \
-                            retry";
-                return Err(failed(&error, next));
+                return Err(failed(&error, mend(&error)));
             }
         }
+    }
+}
+
+/// What to do about a transaction that was not run to its end.
+fn mend(error: &HostError) -> &'static str {
+    match error {
+        HostError::Timeout { .. } => {
+            "see on the node why it did not end, raise the step's timeout if it was too short, then retry"
+        }
+        HostError::Interrupted { .. } => {
+            "see on the node what ended it (journalctl -k: out of memory? journalctl: somebody?), then retry"
+        }
+        HostError::File { .. } | HostError::Run { .. } => {
+            "see that the node's disk has room (df -h, df -i) and can be written, then retry"
+        }
+        HostError::Fetch { .. } | HostError::Signal { .. } => "see the agent's log on the node, then retry",
+    }
+}
+
+/// That a program failed, with the reason that it gives itself, if it gives one.
+fn failure(line: &str, exit: &Exit) -> String {
+    let ended = match exit.code {
+        code @ 129..=159 => format!("was ended by signal {}", code - 128),
+        code => format!("failed with exit code {code}"),
+    };
+    let reasons = ["E: ", "Error: ", "dpkg: error"];
+    let gives = |line: &&str| reasons.iter().any(|start| line.starts_with(start));
+    match exit.stdout.lines().chain(exit.stderr.lines()).find(gives) {
+        Some(reason) => format!("'{line}' {ended}: {}", reason.trim_end_matches([':', ' '])),
+        None => format!("'{line}' {ended}"),
     }
 }
 
