@@ -175,7 +175,7 @@ fn unsettled(journal: &Journal, stage: Stage, step: &StepId) -> Option<Unsettled
     let of_stage = |task: &&TaskInJournal| task.order.key.stage == stage;
     let mut ended = journal.ended().iter().rev().filter(of_stage).flat_map(|task| &task.steps);
     let last = ended.find(|ended| ended.step == *step)?;
-    matches!(last.outcome, Outcome::Failed { .. }).then_some(Unsettled::Failed)
+    last.outcome.error().map(|_| Unsettled::Failed)
 }
 
 fn out_of_time(limit: Duration) -> StepError {

@@ -110,6 +110,15 @@ impl Outcome {
         matches!(self, Self::Changed { .. })
     }
 
+    /// Why the step failed, if it did.
+    #[must_use]
+    pub const fn error(&self) -> Option<&StepError> {
+        match self {
+            Self::Failed { error } => Some(error),
+            Self::Changed { .. } | Self::AlreadySo { .. } | Self::Skipped { .. } => None,
+        }
+    }
+
     /// The word for tables.
     #[must_use]
     pub const fn word(&self) -> &'static str {

@@ -267,8 +267,7 @@ impl TaskInJournal {
     /// The step that has not ended; `None` after the last or a failed one.
     #[must_use]
     pub fn next_step(&self) -> Option<usize> {
-        let failed = self.steps.last().is_some_and(|step| matches!(step.outcome, Outcome::Failed { .. }));
-        (!failed && self.steps.len() < self.order.steps.len()).then_some(self.steps.len())
+        (!self.failed() && self.steps.len() < self.order.steps.len()).then_some(self.steps.len())
     }
 
     fn expect(&self, step: &StepId) -> Result<(), BadRecord> {

@@ -105,7 +105,7 @@ impl Journal {
 }
 
 impl super::TaskInJournal {
-    fn failed(&self) -> bool {
-        self.steps.last().is_some_and(|step| matches!(step.outcome, crate::outcome::Outcome::Failed { .. }))
+    pub(super) fn failed(&self) -> bool {
+        self.steps.last().is_some_and(|step| step.outcome.error().is_some())
     }
 }

@@ -212,8 +212,7 @@ impl Rollout {
     fn end(&mut self, task: &TaskRef, result: TaskResult, at: Timestamp) -> Result<(), IllegalEvent> {
         let remaining = self.next_step(task)?;
         let current = self.task_in(task, &[TaskState::Applying])?;
-        let failed =
-            current.steps.last().is_some_and(|s| matches!(s.outcome, crate::outcome::Outcome::Failed { .. }));
+        let failed = current.steps.last().is_some_and(|s| s.outcome.error().is_some());
         let agrees = match result {
             TaskResult::Finished => remaining.is_none() && !failed,
             TaskResult::Failed => failed,
@@ -290,7 +289,7 @@ impl Rollout {
     /// The step of a task that has not ended; `None` after the last one or a failed one.
     fn next_step(&self, about: &TaskRef) -> Result<Option<StepId>, IllegalEvent> {
         let task = self.task(about.stage, &about.node).ok_or_else(|| no_such(about))?;
-        if task.steps.last().is_some_and(|s| matches!(s.outcome, crate::outcome::Outcome::Failed { .. })) {
+        if task.steps.last().is_some_and(|s| s.outcome.error().is_some()) {
             return Ok(None);
         }
         let steps = self.plan.stage(about.stage).and_then(|stage| stage.tasks.get(&about.node));

@@ -2,7 +2,6 @@
 
 use super::{EndedStep, Event, Rollout, TaskRef, TaskResult, TaskState};
 use crate::order::TaskKey;
-use crate::outcome::Outcome;
 
 /// All that an agent's journal has of a task.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,7 +78,7 @@ impl Rollout {
             return Err(Contradiction::OtherSteps { key: key.clone() });
         }
         // No step that failed succeeds in the same attempt, nor the other way round: the journal that said so is lost.
-        let failed = |ended: &EndedStep| matches!(ended.outcome, Outcome::Failed { .. });
+        let failed = |ended: &EndedStep| ended.outcome.error().is_some();
         let anew = task.steps.iter().zip(&report.steps).any(|(ours, theirs)| failed(ours) != failed(theirs));
         events.extend(anew.then(|| Event::TaskRestarted { task: about.clone() }));
         let known = if anew { 0 } else { common };

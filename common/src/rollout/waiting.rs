@@ -3,7 +3,6 @@
 use super::decide::{Hold, Link, Observed};
 use super::{PauseReason, Rollout, Status, Task, TaskState};
 use crate::id::{NodeId, Timestamp};
-use crate::outcome::Outcome;
 use crate::plan::StagePlan;
 use crate::platform::Stage;
 use serde::{Deserialize, Serialize};
@@ -253,13 +252,8 @@ fn bring_back(node: &NodeId) -> String {
 }
 
 fn failed_step(task: &Task) -> String {
-    match task.steps.last() {
-        Some(step) => match &step.outcome {
-            Outcome::Failed { error } => format!(" at step {}: {error}", step.step),
-            Outcome::Changed { .. } | Outcome::AlreadySo { .. } | Outcome::Skipped { .. } => String::new(),
-        },
-        None => String::new(),
-    }
+    let failed = task.steps.last().and_then(|ended| Some((&ended.step, ended.outcome.error()?)));
+    failed.map_or_else(String::new, |(step, error)| format!(" at step {step}: {error}"))
 }
 
 fn unblock_hold(hold: &Hold) -> String {

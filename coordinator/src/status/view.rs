@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use wavegate_common::facts::{Component, DhcpAgent};
 use wavegate_common::id::{Generation, NodeId, PlanId, RolloutId, StepId, Timestamp};
-use wavegate_common::outcome::{Outcome, StepError};
+use wavegate_common::outcome::StepError;
 use wavegate_common::plan::{Limits, StagePlan};
 use wavegate_common::platform::{Platform, Release, Role, Stage};
 use wavegate_common::rollout::{
@@ -193,9 +193,8 @@ fn task_status(
     step: Option<StepId>,
     total: usize,
 ) -> TaskStatus {
-    let error = task.steps.last().and_then(|ended| match &ended.outcome {
-        Outcome::Failed { error } => Some(FailedStep { step: ended.step.clone(), error: error.clone() }),
-        Outcome::Changed { .. } | Outcome::AlreadySo { .. } | Outcome::Skipped { .. } => None,
+    let error = task.steps.last().and_then(|ended| {
+        Some(FailedStep { step: ended.step.clone(), error: ended.outcome.error()?.clone() })
     });
     TaskStatus {
         node: node.clone(),
