@@ -269,9 +269,10 @@ fn print_status(config: &Config, output: Format) -> anyhow::Result<()> {
 
 fn exit_code(error: &anyhow::Error) -> ExitCode {
     let journal = |error: &AgentError| matches!(error, AgentError::Journal(_));
+    let credentials = |error: &AgentError| matches!(error, AgentError::Credentials(_));
     ExitCode::from(if error.is::<ConfigError>() {
         3
-    } else if error.is::<CredentialsError>() {
+    } else if error.is::<CredentialsError>() || error.downcast_ref().is_some_and(credentials) {
         4
     } else if error.is::<OpenError>() || error.downcast_ref().is_some_and(journal) {
         5
