@@ -368,3 +368,11 @@ fn the_whole_distribution_is_a_second_transaction_on_debian() {
     assert!(done.contains("neutron-dhcp-agent 2:8.0.0-0ubuntu1 -> 2:8.4.0-0ubuntu1"), "{done}");
     assert!(bench.history().contains(" dist-upgrade"));
 }
+
+#[test]
+fn a_package_manager_that_somebody_kills_is_no_exit_code() {
+    let bench = Bench::new(FakeMachine::redhat_compute());
+    bench.machine().faults.fail("yum -y update", 137, "");
+    let error = bench.apply(&redhat_step()).expect_err("it is killed");
+    assert!(error.what.ends_with("openstack-neutron' was ended by signal 9"), "{}", error.what);
+}
