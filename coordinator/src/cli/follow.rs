@@ -28,7 +28,7 @@ pub(super) enum Followed {
         /// How it ended.
         ending: Ending,
     },
-    /// With Ctrl-C; the rollout goes on.
+    /// With Ctrl-C, or since nobody reads the output any more; the rollout goes on.
     Detached,
 }
 
@@ -41,7 +41,7 @@ pub(super) fn interrupted() -> Result<Signal, CliError> {
     Ok(signal(SignalKind::interrupt()).context("Ctrl-C cannot be waited for")?)
 }
 
-/// Looks on at a rollout until it has an [`Ending`] or Ctrl-C is pressed.
+/// Looks on at a rollout until it has an [`Ending`], Ctrl-C is pressed, or nobody reads the output any more.
 ///
 /// # Errors
 /// What the coordinator answers; [`CliError::Unreachable`] if it stays away for [`PATIENCE`].
@@ -61,11 +61,18 @@ pub(super) async fn follow(
                 Err(error) => error,
             },
         };
+        if let CliError::OutputClosed = error {
+            // Whoever read along went away (`wavegate upgrade | head`). It has not come to its end, so it is not code 0.
+            return Ok(Followed::Detached);
+        }
+        if !error.is_passing() {
+            return Err(error);
+        }
         let since = *away.get_or_insert_with(|| {
             view.say("the connection to the coordinator is lost; the rollout goes on; trying again");
             Instant::now()
         });
-        if !error.is_passing() || since.elapsed() > PATIENCE {
+        if since.elapsed() > PATIENCE {
             return Err(error);
         }
         tokio::select! {
