@@ -14,3 +14,4 @@ pub mod plan;
 pub mod platform;
 pub mod procedure;
 pub mod rollout;
+pub mod spelling;

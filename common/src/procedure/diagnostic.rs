@@ -1,6 +1,7 @@
 //! What is wrong in a file that people write, and where: collected, so that one look shows all of it.
 
 use crate::platform::UnknownWord;
+use crate::spelling;
 use std::fmt;
 use std::ops::Range;
 
@@ -86,38 +87,18 @@ fn position(text: &str, offset: usize) -> (usize, usize) {
 /// `; did you mean 'x'?` for a word that is close to a known one, else `; known: ...`.
 pub(super) fn suggestion<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     let known: Vec<&str> = known.into_iter().collect();
-    let nearest = known.iter().map(|candidate| (distance(word, candidate), *candidate)).min();
-    match nearest {
-        None => "; there is none".to_owned(),
-        Some((distance, candidate)) if distance <= (candidate.len() / 3).max(1) => {
-            format!("; did you mean '{candidate}'?")
-        }
-        Some(_) => format!("; known: {}", known.join(", ")),
+    if known.is_empty() {
+        return "; there is none".to_owned();
+    }
+    match spelling::near(word, known.iter().copied()).first() {
+        Some(candidate) => format!("; did you mean '{candidate}'?"),
+        None => format!("; known: {}", known.join(", ")),
     }
 }
 
 /// `unknown role 'x'` with a suggestion, for a word of a closed set.
 pub(super) fn unknown_word(error: &UnknownWord) -> String {
     format!("unknown {} '{}'{}", error.what, error.text, suggestion(&error.text, error.known.iter().copied()))
-}
-
-/// Edits that make one word of the other: insert, delete or replace a character, or swap two neighbours.
-fn distance(from: &str, to: &str) -> usize {
-    let (from, to): (Vec<char>, Vec<char>) = (from.chars().collect(), to.chars().collect());
-    let mut rows: Vec<Vec<usize>> = vec![(0..=to.len()).collect()];
-    for i in 1..=from.len() {
-        let mut row = vec![i];
-        for j in 1..=to.len() {
-            let replaced = rows[i - 1][j - 1] + usize::from(from[i - 1] != to[j - 1]);
-            let mut least = replaced.min(rows[i - 1][j] + 1).min(row[j - 1] + 1);
-            if i > 1 && j > 1 && from[i - 1] == to[j - 2] && from[i - 2] == to[j - 1] {
-                least = least.min(rows[i - 2][j - 2] + 1);
-            }
-            row.push(least);
-        }
-        rows.push(row);
-    }
-    rows[from.len()][to.len()]
 }
 
 #[cfg(test)]
@@ -141,8 +122,6 @@ mod tests {
         assert_eq!(suggestion("run", known), "; known: package.install, pip.uninstall");
         assert_eq!(suggestion("run", []), "; there is none");
         assert_eq!(suggestion("ectd", ["etcd", "compute"]), "; did you mean 'etcd'?");
-        assert_eq!(distance("kitten", "sitting"), 3);
-        assert_eq!(distance("", "abc"), 3);
     }
 
     #[test]
