@@ -59,7 +59,7 @@ pub enum CliError {
     )]
     Incomplete(&'static str),
     /// A question was answered with no.
-    #[error("nothing was started")]
+    #[error("nothing was changed")]
     Declined,
     /// The output can't be written.
     #[error("the output cannot be written")]

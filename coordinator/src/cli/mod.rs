@@ -13,6 +13,7 @@ mod follow;
 mod init;
 mod logs;
 mod make_plan;
+mod node;
 mod nodes;
 mod output;
 mod pause;
@@ -72,6 +73,9 @@ enum Command {
     Token(token::Command),
     /// Who is in the fleet: roles, platforms, versions, and whether their agents are connected
     Nodes,
+    /// One node of the fleet
+    #[command(subcommand)]
+    Node(node::Command),
     /// Ask every node what an upgrade would change, and show it; nothing is changed
     Plan(plan::Args),
     /// Plan, ask, start, and look on to the end (json: every status, one a line)
@@ -173,6 +177,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, CliError> {
     match command {
         Command::Token(command) => token::run(&invocation, &command).await,
         Command::Nodes => nodes::run(&invocation).await,
+        Command::Node(command) => node::run(&invocation, command).await,
         Command::Plan(args) => plan::run(&invocation, args).await,
         Command::Upgrade(args) => upgrade::run(&invocation, &args).await,
         Command::Start(args) => start::run(&invocation, &args).await,
@@ -222,6 +227,8 @@ mod tests {
             "wavegate init",
             "wavegate token create --valid-for 2d --node compute-1",
             "wavegate nodes -o json",
+            "wavegate node remove compute-9",
+            "wavegate node remove compute-9 --force --yes",
             "wavegate plan --procedure-file my.toml --parameters site.toml --set a=b --set c=d=e --canary compute=2",
             "wavegate plan show",
             "wavegate plan show 0a1b2c3d4e5f --output json",
@@ -241,6 +248,8 @@ mod tests {
             "wavegate plan --canary nowhere=1",
             "wavegate plan --canary compute=many",
             "wavegate plan --set novalue",
+            "wavegate node remove",
+            "wavegate node remove compute-8 compute-9",
             "wavegate retry",
             "wavegate retry a --all-failed",
             "wavegate token create --valid-for soon",

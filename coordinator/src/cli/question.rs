@@ -11,7 +11,7 @@ pub fn possible() -> Result<(), CliError> {
     if io::stdin().is_terminal() {
         return Ok(());
     }
-    let what = "this asks before it starts, and standard input is no terminal; say --yes to start without a question";
+    let what = "this asks before it does anything, and standard input is no terminal; say --yes to do it without a question";
     Err(CliError::Usage { what: what.to_owned() })
 }
 

@@ -13,13 +13,8 @@ impl Engine {
     pub(super) fn connected(&mut self, connected: Connected) {
         let Connected { node, fingerprint, agent_version, generation_seen, facts, session, reply } =
             connected;
-        let known = self.nodes.get(&node).is_some_and(|record| record.fingerprint == fingerprint);
-        if !known {
-            self.refused(
-                format!("node {node}"),
-                "a session with a certificate that is not its last one".to_owned(),
-            );
-            drop(reply.send(Err(RequestError::OldCertificate { node })));
+        if let Err(error) = self.has_place(&node, &fingerprint) {
+            drop(reply.send(Err(error)));
             return;
         }
         let now = self.clock.now();
@@ -57,6 +52,23 @@ impl Engine {
         self.send_order(&node);
         self.changed();
         self.settle();
+    }
+
+    /// Whether a node is in the fleet, and this certificate the one that it was given last.
+    fn has_place(&mut self, node: &NodeId, fingerprint: &str) -> Result<(), RequestError> {
+        let (what, error) = match self.nodes.get(node) {
+            Some(record) if record.fingerprint == fingerprint => return Ok(()),
+            Some(_) => (
+                "a session with a certificate that is not its last one",
+                RequestError::OldCertificate { node: node.clone() },
+            ),
+            None => (
+                "a session, and it was removed or never enrolled",
+                RequestError::NotEnrolled { node: node.clone() },
+            ),
+        };
+        self.refused(format!("node {node}"), what.to_owned());
+        Err(error)
     }
 
     pub(super) fn said(&mut self, node: &NodeId, session: u64, message: FromAgent) {

@@ -116,7 +116,7 @@ impl Engine {
         let gone = names(planned.keys().filter(|node| !self.nodes.contains_key(*node)));
         if !gone.is_empty() {
             return Err(RequestError::NotNow(format!(
-                "plan {} has {gone}, which are not enrolled; {again}",
+                "plan {} has {gone}, no longer in the fleet; {again}",
                 plan.id
             )));
         }

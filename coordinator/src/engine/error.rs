@@ -47,6 +47,15 @@ pub enum RequestError {
         /// The node.
         node: NodeId,
     },
+    /// A node has a certificate of this fleet, and no place in it.
+    #[error(
+        "node {node} is not in this fleet: it was removed or never enrolled; enrol again with a new token: \
+         wavegate token create --node {node}"
+    )]
+    NotEnrolled {
+        /// The node.
+        node: NodeId,
+    },
     /// A certificate can't be made.
     #[error(transparent)]
     Pki(#[from] PkiError),

@@ -57,6 +57,17 @@ pub enum Input {
         /// Where the answer goes.
         reply: Reply<CreatedToken>,
     },
+    /// An operator asks that a node be taken out of the fleet.
+    RemoveNode {
+        /// Who.
+        by: Actor,
+        /// The node.
+        node: NodeId,
+        /// Also if it is online.
+        force: bool,
+        /// Where the answer goes.
+        reply: Reply<Removed>,
+    },
     /// An operator asks for a plan.
     MakePlan(Box<MakePlan>),
     /// Somebody asks how things are.
@@ -229,6 +240,15 @@ pub struct CreatedToken {
     pub token: String,
     /// When it expires, in milliseconds since the epoch.
     pub expires_at_ms: u64,
+}
+
+/// What came of taking a node out of the fleet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Removed {
+    /// False if there was no such node.
+    pub changed: bool,
+    /// For people.
+    pub text: String,
 }
 
 /// A plan that an operator asks for.

@@ -69,6 +69,12 @@ impl Links {
         }
     }
 
+    /// Ends a node's session and knows the node no longer.
+    pub fn forget(&mut self, node: &NodeId) {
+        self.open.remove(node);
+        self.links.remove(node);
+    }
+
     /// Whether a node is online.
     pub fn is_online(&self, node: &NodeId) -> bool {
         self.open.contains_key(node)

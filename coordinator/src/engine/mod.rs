@@ -15,12 +15,13 @@ mod planning;
 mod port;
 mod record;
 mod refusals;
+mod removal;
 mod words;
 
 pub use error::{RequestError, told};
 pub use input::{
     Answer, Command, Connected, CreatedToken, Enrol, Enrolled, FromAgent, Input, MakePlan, PlanUpdate,
-    Question, Reply, ToAgent,
+    Question, Removed, Reply, ToAgent,
 };
 pub use links::Session;
 pub use port::Port;
@@ -220,6 +221,9 @@ impl Engine {
             }
             Input::CreateToken { by, valid_for_s, node, reply } => {
                 drop(reply.send(self.create_token(&by, valid_for_s, node)));
+            }
+            Input::RemoveNode { by, node, force, reply } => {
+                drop(reply.send(self.remove_node(&by, &node, force)));
             }
             Input::MakePlan(request) => self.make_plan(*request),
             Input::Ask(question) => self.answer(question),

@@ -128,7 +128,8 @@ impl Engine {
         if !offline.is_empty() {
             return Err(RequestError::NotNow(format!(
                 "offline: {offline}; a plan is made with every node, so switch them on or start their agents \
-                 (systemctl start wavegate-agent), then plan again"
+                 (systemctl start wavegate-agent), then plan again; a machine that is gone for good is taken out of the \
+                 fleet: wavegate node remove NODE"
             )));
         }
         let blind =

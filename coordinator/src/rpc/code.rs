@@ -16,7 +16,9 @@ impl From<RequestError> for Status {
             RequestError::Compile(_)
             | RequestError::Invalid(_)
             | RequestError::Pki(PkiError::Request { .. }) => Code::InvalidArgument,
-            RequestError::Enrol(_) | RequestError::OldCertificate { .. } => Code::PermissionDenied,
+            RequestError::Enrol(_)
+            | RequestError::OldCertificate { .. }
+            | RequestError::NotEnrolled { .. } => Code::PermissionDenied,
             RequestError::Ending | RequestError::Store(_) => Code::Unavailable,
             RequestError::Pki(_) => Code::Internal,
         };

@@ -2,7 +2,7 @@
 
 use super::auth::operator;
 use super::watch;
-use crate::engine::{Answer, Command, Input, MakePlan, PlanUpdate, Port};
+use crate::engine::{Answer, Command, Input, MakePlan, PlanUpdate, Port, Removed};
 use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::str::FromStr;
@@ -63,6 +63,18 @@ impl OperatorService for Operators {
     ) -> Result<Response<v1::Document>, Status> {
         operator(&request)?;
         Ok(Response::new(document("node_list", &self.port.nodes().await?)?))
+    }
+
+    async fn remove_node(
+        &self,
+        request: Request<v1::RemoveNodeRequest>,
+    ) -> Result<Response<v1::RemoveNodeResponse>, Status> {
+        let by = operator(&request)?;
+        let v1::RemoveNodeRequest { node, force } = request.into_inner();
+        let node = name::<NodeId>(&node)?;
+        let removed = self.port.ask(|reply| Input::RemoveNode { by, node, force, reply }).await?;
+        let Removed { changed, text } = removed;
+        Ok(Response::new(v1::RemoveNodeResponse { changed, text }))
     }
 
     async fn make_plan(

@@ -42,7 +42,7 @@ async fn a_node_that_is_offline_is_named() {
     site.until_link("c2", false).await;
     let refused = site.make_plan(plan_request()).await.expect_err("c2 is offline");
     assert_eq!(refused.code(), Code::FailedPrecondition);
-    insta::assert_snapshot!(refused.message(), @"offline: c2; a plan is made with every node, so switch them on or start their agents (systemctl start wavegate-agent), then plan again");
+    insta::assert_snapshot!(refused.message(), @"offline: c2; a plan is made with every node, so switch them on or start their agents (systemctl start wavegate-agent), then plan again; a machine that is gone for good is taken out of the fleet: wavegate node remove NODE");
 }
 
 #[tokio::test]

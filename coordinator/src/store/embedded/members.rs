@@ -39,6 +39,17 @@ impl Store {
         self.write(|tx| put_node(tx, node))
     }
 
+    /// Forgets a node. One that is not there may be forgotten again.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it can't be written.
+    pub fn remove_node(&self, node: &NodeId, audit: &AuditRecord) -> Result<(), StoreError> {
+        self.write(|tx| {
+            tx.open_table(NODES)?.remove(node.as_str())?;
+            audit::add(tx, audit)
+        })
+    }
+
     /// Keeps a token that was just made.
     ///
     /// # Errors
