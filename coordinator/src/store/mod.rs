@@ -146,6 +146,17 @@ pub enum StoreError {
         /// The reason.
         source: Box<redb::Error>,
     },
+    /// It is not as it was written.
+    #[error(
+        "the store {place} is damaged ({reason}), so nothing in it is believed. Keep a copy of the file and restore it from a \
+         backup; without one, move it away, start again and enrol every node anew"
+    )]
+    Damaged {
+        /// The file.
+        place: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The folder can't be made.
     #[error("the folder {} cannot be made; look at space and permissions there", path.display())]
     Folder {

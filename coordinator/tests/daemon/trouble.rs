@@ -147,6 +147,40 @@ fn the_store_keeps_over_a_reopening_what_was_appended() {
 }
 
 #[test]
+fn a_damaged_store_is_not_believed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("store.redb");
+    let store = Store::open(&file, &fleet()).expect("begun");
+    let generation = store.begin_generation().expect("a generation");
+    for after in 0..100 {
+        append(&store, after, generation).expect("appended");
+    }
+    drop(store);
+    drop(Store::open(&file, &fleet()).expect("it is sound"));
+    let whole = std::fs::read(&file).expect("a file");
+    let mut refused = 0;
+    for at in (0..whole.len()).step_by(4096) {
+        let mut broken = whole.clone();
+        broken[at..at + 600].iter_mut().for_each(|byte| *byte ^= 0x55);
+        std::fs::write(&file, broken).expect("written");
+        match Store::open(&file, &fleet()) {
+            Err(error) => {
+                refused += 1;
+                assert!(matches!(error, StoreError::Damaged { .. }), "at {at}: {error}");
+            }
+            // A page that is not in use.
+            Ok(store) => assert_eq!(store.events(&rollout(), 0, 200).expect("events").len(), 100, "at {at}"),
+        }
+    }
+    assert!(refused > 3, "{refused} pages in use");
+    for length in [0, 100, 5000, whole.len() / 2] {
+        std::fs::write(&file, &whole[..length]).expect("written");
+        let refused = Store::open(&file, &fleet()).err().expect("cut off").to_string();
+        assert!(refused.contains("is damaged"), "{length}: {refused}");
+    }
+}
+
+#[test]
 fn a_conflict_appends_nothing() {
     let store = Store::in_memory(&fleet()).expect("a store");
     let generation = store.begin_generation().expect("a generation");

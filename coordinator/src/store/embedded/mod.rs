@@ -8,6 +8,7 @@ mod audit;
 mod log;
 mod members;
 mod output;
+mod soundness;
 
 pub use audit::AUDIT_KEPT;
 pub use output::OUTPUT_KEPT;
@@ -69,6 +70,7 @@ impl Store {
             crate::files::private_folder(folder)
                 .map_err(|source| StoreError::Folder { path: folder.to_path_buf(), source })?;
         }
+        soundness::look(path)?;
         let file = path.to_path_buf();
         let opener = Box::new(move || {
             let database = Database::create(&file)?;
