@@ -247,7 +247,8 @@ fn by_itself() -> String {
 
 fn bring_back(node: &NodeId) -> String {
     format!(
-        "switch {node} on, or start its agent there: systemctl start wavegate-agent; it goes on by itself when it is back"
+        "switch {node} on, or start its agent there: systemctl start wavegate-agent; it goes on by itself when it is back. \
+         If it is gone for good: wavegate stop, then wavegate node remove {node}"
     )
 }
 
