@@ -128,6 +128,7 @@ fn run(tools: &Tools, jobs: &Receiver<Job>, tell: &dyn Fn(Told) -> bool) {
 
 /// Runs the open task to its end; `false` if the worker is to end.
 fn advance(tools: &Tools, tell: &dyn Fn(Told) -> bool) -> bool {
+    let mut stood_still = false;
     loop {
         let ran = caught(|| {
             let mut on_progress = |progress: Progress<'_>| match progress {
@@ -156,6 +157,14 @@ fn advance(tools: &Tools, tell: &dyn Fn(Told) -> bool) -> bool {
                     error = &error as &dyn std::error::Error,
                     "the task stands still until this is solved"
                 );
+                // For whoever reads along from afar: to the coordinator the node is at work as before.
+                if !stood_still {
+                    tools.output.line(&format!(
+                        "the task stands still, and goes on when this is solved: {}",
+                        chain(&error)
+                    ));
+                    stood_still = true;
+                }
                 tools.host.sleep(RETRY_APPEND);
             }
             Err(error) => {
@@ -203,6 +212,12 @@ fn look(tools: &Tools, job: PreviewJob) -> PreviewDone {
         runs.map(|step| StepPreview { step: step.id.clone(), preview: preview.clone() }).collect()
     });
     PreviewDone { request, stage, previews }
+}
+
+/// An error and its sources.
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 fn defect(message: &str) -> StepError {
