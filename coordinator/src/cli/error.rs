@@ -26,7 +26,7 @@ pub enum CliError {
         next: String,
     },
     /// The coordinator answered with an error; its text says what to do.
-    #[error("{}", .0.message())]
+    #[error("{}", said(.0))]
     Answered(Box<Status>),
     /// The command line or the configuration is wrong.
     #[error("{what}")]
@@ -138,6 +138,17 @@ impl CliError {
     }
 }
 
+/// The coordinator's words; where the connection broke, there are none but the transport's, which help nobody.
+fn said(status: &Status) -> String {
+    match std::error::Error::source(status) {
+        Some(_) if lost_connection(status) => {
+            "the connection to the coordinator broke before it had answered; what was asked for may have been done or not"
+                .to_owned()
+        }
+        Some(_) | None => status.message().to_owned(),
+    }
+}
+
 /// A broken connection comes as `Unknown` with the transport's error inside, not as `Unavailable`.
 fn lost_connection(status: &Status) -> bool {
     status.code() == Code::Unavailable
@@ -191,7 +202,9 @@ mod tests {
         assert_eq!(exit(Status::invalid_argument("site.toml:3:1: unknown parameter")), Exit::Usage);
         assert_eq!(exit(Status::not_found("there is no rollout")), Exit::Error);
         let broken = std::io::Error::new(std::io::ErrorKind::BrokenPipe, "stream closed");
-        assert_eq!(exit(Status::from_error(Box::new(broken))), Exit::Unreachable);
+        let broken = Status::from_error(Box::new(broken));
+        assert!(CliError::from(broken.clone()).to_string().contains("may have been done or not"));
+        assert_eq!(exit(broken), Exit::Unreachable);
     }
 
     #[test]
