@@ -243,10 +243,9 @@ impl Compiler<'_> {
 
     fn missing(&mut self, stage: Stage, step: &Step, facts: &Facts, parameter: &str) -> String {
         let reason = format!("parameter {parameter} has no value");
-        let what = format!("{}, stage {stage}, step {}: {reason}", facts.node, step.id);
         let help = self.procedure.parameters.get(parameter).map_or("", |parameter| parameter.help.as_str());
         let next = format!("set it: --set {parameter}=... ({help})");
-        self.problem(facts, stage, Some(step), what, next);
+        self.problem(facts, stage, Some(step), reason.clone(), next);
         reason
     }
 
