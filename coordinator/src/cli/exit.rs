@@ -21,7 +21,7 @@ pub enum Exit {
     Failures = 6,
     /// The rollout was stopped by an operator.
     Stopped = 7,
-    /// Ctrl-C ended the looking on; the rollout goes on.
+    /// Ctrl-C or a closed pipe ended the looking on; the rollout goes on.
     Detached = 130,
 }
 
@@ -36,7 +36,7 @@ Exit codes:
   5    the plan has problems and cannot be started; or the procedure has errors
   6    nodes failed and the rollout does not go on without an operator
   7    the rollout was stopped by an operator
-  130  Ctrl-C while looking on; the rollout goes on";
+  130  Ctrl-C or a closed pipe while looking on; the rollout goes on";
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
