@@ -212,9 +212,21 @@ fn enrol(
         Some(node) => node,
         None => short_host_name(&config)?,
     };
+    let before = credentials::load(&config.state_directory).ok();
     let enrolled = enrol::enrol(&config.state_directory, &token, &coordinator, &node, force);
     let fleet = runtime()?.block_on(enrolled)?;
     println!("{node} is enrolled in fleet {fleet}.");
+    if let Some(before) = before {
+        println!(
+            "An agent that runs here still has the certificate before: systemctl restart wavegate-agent"
+        );
+        if before.node != node {
+            println!(
+                "This node was {}, which stays in the fleet: wavegate node remove {}",
+                before.node, before.node
+            );
+        }
+    }
     if let Some(given) = given.filter(|given| config.coordinator.as_ref() != Some(given)) {
         println!(
             "Set coordinator = \"{given}\" in {}, then: systemctl enable --now wavegate-agent",

@@ -85,7 +85,7 @@ pub enum IllegalEvent {
         hold: Hold,
     },
     /// More nodes have failed than are allowed to; going on would halt again at once.
-    #[error("{failed} nodes failed in stage {stage}, {allowed} allowed")]
+    #[error("{failed} node(s) failed in stage {stage}, {allowed} allowed")]
     OverThreshold {
         /// The stage.
         stage: Stage,
@@ -231,12 +231,8 @@ impl Rollout {
 
     fn resume(&mut self, at: Timestamp) -> Result<(), IllegalEvent> {
         self.require(&[Status::Paused])?;
-        for stage in &self.plan.body.stages {
-            let failed = self.counts(stage.stage).failed;
-            let allowed = stage.limits.errors_allowed;
-            if failed > allowed {
-                return Err(IllegalEvent::OverThreshold { stage: stage.stage, failed, allowed });
-            }
+        if let Some((stage, failed, allowed)) = self.over_threshold() {
+            return Err(IllegalEvent::OverThreshold { stage, failed, allowed });
         }
         self.pause = None;
         self.become_status(Status::Running, at);

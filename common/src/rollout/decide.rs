@@ -202,12 +202,8 @@ impl Rollout {
 
     fn advance(&self, observed: Observed<'_>) -> Vec<Event> {
         let Some(stage) = self.current_stage() else { return vec![Event::Finished] };
-        let failed = self.counts(stage.stage).failed;
-        let allowed = stage.limits.errors_allowed;
-        if failed > allowed {
-            return vec![Event::Paused {
-                reason: PauseReason::ErrorThreshold { stage: stage.stage, failed, allowed },
-            }];
+        if let Some((stage, failed, allowed)) = self.over_threshold() {
+            return vec![Event::Paused { reason: PauseReason::ErrorThreshold { stage, failed, allowed } }];
         }
         self.starts(stage, observed)
     }
@@ -249,6 +245,14 @@ impl Rollout {
                 task: TaskRef { stage: *stage, node: node.clone(), attempt: task.attempt },
             })
             .collect()
+    }
+
+    /// The first stage in which more nodes have failed than may, with how many have and how many may.
+    pub(super) fn over_threshold(&self) -> Option<(Stage, u32, u32)> {
+        let stages = self.plan.body.stages.iter();
+        let counts =
+            stages.map(|stage| (stage.stage, self.counts(stage.stage).failed, stage.limits.errors_allowed));
+        counts.into_iter().find(|(_, failed, allowed)| failed > allowed)
     }
 
     fn any_in_flight(&self) -> bool {

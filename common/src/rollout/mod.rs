@@ -286,14 +286,24 @@ impl Rollout {
         self.plan.body.stages.iter().find(open)
     }
 
-    /// The wave of a stage that is being worked on: the first with a task that has not ended.
+    /// The wave of a stage that is being worked on: the first with a task that has not ended. A canary that failed has not
+    /// done what it is for, so its wave is not over.
     #[must_use]
     pub fn current_wave(&self, stage: &StagePlan) -> Option<usize> {
-        let settled = |node: &NodeId| {
-            self.task(stage.stage, node)
-                .is_some_and(|t| matches!(t.state, TaskState::Finished | TaskState::Failed))
+        let over = |wave: usize, node: &NodeId| match self.task(stage.stage, node).map(|task| task.state) {
+            Some(TaskState::Finished) => true,
+            Some(TaskState::Failed) => wave > 0,
+            Some(
+                TaskState::Scheduled
+                | TaskState::Preparing
+                | TaskState::Applying
+                | TaskState::Unknown
+                | TaskState::Canceled,
+            )
+            | None => false,
         };
-        stage.waves.iter().position(|wave| !wave.iter().all(settled))
+        let open = |(index, wave): (usize, &Vec<NodeId>)| !wave.iter().all(|node| over(index, node));
+        stage.waves.iter().enumerate().position(open)
     }
 
     /// Whether a wave may begin, as far as operators are asked.

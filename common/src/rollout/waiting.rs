@@ -114,7 +114,12 @@ impl Rollout {
                     .to_owned(),
             ),
             (Status::Paused, Some(PauseReason::Operator { by })) => {
-                (format!("paused by {by}"), "wavegate resume".to_owned())
+                let why = format!("paused by {by}");
+                if self.over_threshold().is_some() {
+                    (why, "mend what failed, then: wavegate retry --all-failed && wavegate resume".to_owned())
+                } else {
+                    (why, "wavegate resume".to_owned())
+                }
             }
             (Status::Paused, None) => ("paused".to_owned(), "wavegate resume".to_owned()),
             (Status::Stopping, _) => (

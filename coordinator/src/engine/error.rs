@@ -40,8 +40,8 @@ pub enum RequestError {
     Enrol(#[from] Refusal),
     /// A node's certificate is not the one that it was given last.
     #[error(
-        "the certificate of node {node} is not the one that it was given last; enrol it again with a token made for it: \
-         wavegate token create --node {node}"
+        "the certificate of node {node} is not the one that it was given last; if it was just enrolled again: systemctl \
+         restart wavegate-agent there; else enrol it again with a token made for it: wavegate token create --node {node}"
     )]
     OldCertificate {
         /// The node.

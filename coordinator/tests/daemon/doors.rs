@@ -195,7 +195,7 @@ async fn a_node_is_replaced_only_by_a_token_made_for_it() {
     wire.hello("c1", Generation(0), None).await;
     let refused = wire.answer().await.expect_err("an old certificate");
     assert_eq!(refused.code(), Code::PermissionDenied);
-    insta::assert_snapshot!(refused.message(), @"the certificate of node c1 is not the one that it was given last; enrol it again with a token made for it: wavegate token create --node c1");
+    insta::assert_snapshot!(refused.message(), @"the certificate of node c1 is not the one that it was given last; if it was just enrolled again: systemctl restart wavegate-agent there; else enrol it again with a token made for it: wavegate token create --node c1");
     let credentials = tls::Credentials {
         certificate_pem: answer.certificate_pem,
         key_pem: key.serialize_pem(),

@@ -138,7 +138,7 @@ async fn too_many_failures_halt_it_and_a_retry_goes_on() {
     let mut alice = site.operator().await;
     let refused = alice.resume(newest()).await.expect_err("over the threshold");
     assert_eq!(refused.code(), Code::FailedPrecondition);
-    insta::assert_snapshot!(refused.message(), @"rollout r1 cannot be resumed: 1 nodes failed in stage compute, 0 allowed; try the failed nodes again first: wavegate retry --all-failed");
+    insta::assert_snapshot!(refused.message(), @"rollout r1 cannot be resumed: 1 node(s) failed in stage compute, 0 allowed; try the failed nodes again first: wavegate retry --all-failed");
     let retry = |nodes: &[&str], all_failed| v1::RetryRequest {
         rollout: String::new(),
         nodes: nodes.iter().map(ToString::to_string).collect(),

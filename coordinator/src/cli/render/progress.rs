@@ -144,7 +144,7 @@ mod tests {
         insta::assert_snapshot!(lines.join("\n"), @r"
         rollout r-20261122-1  paused  1 min 25 s
           etcd      done           2/2  25 s
-          compute   error          0/3  wave 2/2  1 failed  55 s
+          compute   error          0/3  wave 1/2  1 failed  55 s
           control   unstarted      0/1
           waits: halted: 1 node(s) failed in stage compute, 0 allowed
                  next: mend the cause (wavegate logs NODE), then: wavegate retry --all-failed && wavegate r…

@@ -5,7 +5,7 @@ use super::{
 };
 use crate::status::view::{FailedStep, RolloutStatus, StageStatus, TaskStatus};
 use wavegate_common::id::{StepId, Timestamp};
-use wavegate_common::rollout::{Counts, Link, Mode, TaskState};
+use wavegate_common::rollout::{Counts, Link, Mode, Status, TaskState};
 
 /// The rollout: where it is, its stages, its nodes, what failed, and what it waits for.
 #[must_use]
@@ -63,7 +63,7 @@ fn stages(status: &RolloutStatus, look: &Look) -> String {
             bad(failed),
             bad(unknown),
             cell(Tone::Plain, not_tried),
-            cell(Tone::Plain, took(stage, status.now)),
+            cell(Tone::Plain, took(stage, as_of(status))),
         ]);
     }
     look.lay_out(table, 0)
@@ -75,6 +75,15 @@ pub fn wave(stage: &StageStatus) -> String {
     match stage.wave {
         Some(wave) if stage.began.is_some() => format!("{}/{}", wave + 1, stage.waves),
         _ => "-".to_owned(),
+    }
+}
+
+/// Up to when a rollout's stages take time: its end, if it has ended.
+#[must_use]
+pub fn as_of(status: &RolloutStatus) -> Timestamp {
+    match status.status {
+        Status::Stopped | Status::Finished => status.since,
+        Status::Ready | Status::Running | Status::Paused | Status::Stopping => status.now,
     }
 }
 
@@ -201,7 +210,7 @@ mod tests {
 
         STAGE    STATE      WAVE  FINISHED  RUNNING  FAILED  UNKNOWN  NOT TRIED  TIME
         etcd     done       -     2/2       0        0       0        0          25 s
-        compute  error      2/2   0/3       0        1       0        2          1 min
+        compute  error      1/2   0/3       0        1       0        2          1 min
         control  unstarted  -     0/1       0        0       0        1          -
 
         STAGE    WAVE  NODE       STATE       LINK    STEP                  SINCE

@@ -32,7 +32,7 @@ fn stages(rollout: &RolloutStatus, look: &Look) -> String {
             cell(Tone::Plain, finished(stage).count() - changed),
             cell(if counts.failed > 0 { Tone::Bad } else { Tone::Plain }, counts.failed),
             cell(Tone::Plain, counts.total() - counts.finished - counts.failed),
-            cell(Tone::Plain, status::took(stage, rollout.now)),
+            cell(Tone::Plain, status::took(stage, status::as_of(rollout))),
         ]);
     }
     look.lay_out(table, 0)
