@@ -224,7 +224,12 @@ fn packages_changed_once(node: &Node) -> Result<()> {
 fn a_node_that_is_off_holds_the_barrier_until_it_is_back() -> Result<()> {
     let Some(fleet) = boot(small("offline"))? else { return Ok(()) };
     fleet.publish_slow("calico-felix", 4)?;
+    says_it_is_centos_7(fleet.node("compute-3"))?;
     let wavegate = Wavegate::install(&fleet)?;
+    let nodes = wavegate.json(&["nodes"])?;
+    let compute_3 = nodes.as_array().into_iter().flatten().find(|node| node["node"] == "compute-3");
+    let manager = compute_3.map(|node| &node["platform"]["package_manager"]);
+    ensure!(manager.is_some_and(|manager| manager == "yum"), "compute-3 installs with {manager:?}");
     wavegate.start()?;
     wait_until("the canary of stage compute to be worked on", UPGRADE, || {
         Ok(wavegate
@@ -255,7 +260,25 @@ fn a_node_that_is_off_holds_the_barrier_until_it_is_back() -> Result<()> {
     }
     fleet.node("compute-3").power_on()?;
     wavegate.wait_status("finished", UPGRADE)?;
+    // Its own processes are all younger than the power cut, so it is what runs now that counts.
+    let after = Snapshot::of(fleet.node("compute-3"))?;
+    let felix = after.packages.get("calico-felix").is_some_and(|v| v.starts_with(&fleet.manifest.calico.new));
+    ensure!(felix && after.active, "Felix on compute-3 is not the new one: {after:?}");
+    ensure!(after.dhcp_agents == ["calico-dhcp-agent"], "DHCP agents on compute-3: {after:?}");
+    ensure!(
+        after.neutron_dnsmasqs().all(|d| d.exe_is_file_on_disk),
+        "a stale dnsmasq on compute-3: {after:?}"
+    );
+    ensure!(after.neutron_dnsmasqs().count() == 2, "dnsmasqs on compute-3: {after:?}");
+    let history = fleet.node("compute-3").run(&["dnf", "history", "list"])?;
+    ensure!(history.contains("update calico-common"), "yum changed nothing on compute-3:\n{history}");
     fleet.tear_down()
+}
+
+/// Makes an rpm host one that installs by the name of yum. What answers to it here is dnf, as on newer releases.
+fn says_it_is_centos_7(node: &Node) -> Result<()> {
+    let os_release = "NAME=\"CentOS Linux\"\nID=\"centos\"\nID_LIKE=\"rhel fedora\"\nVERSION_ID=\"7\"\nPRETTY_NAME=\"CentOS Linux 7 (Core)\"\n";
+    node.write_file("/etc/os-release", os_release.as_bytes(), 0o644)
 }
 
 fn node_is_offline(stage: &Value, node: &str) -> bool {

@@ -88,7 +88,7 @@ enum Command {
     Wave(wave::Command),
     /// Where the rollout is, and what it waits for
     Status,
-    /// Look on until the rollout has ended, or does not go on without an operator (json: every status, one a line)
+    /// Look on until the rollout has ended, or failures hold it; a pause is waited out (json: every status, one a line)
     #[command(after_help = exit::HELP)]
     Watch,
     /// Why nothing more happens, and what would unblock it

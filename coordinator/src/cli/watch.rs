@@ -1,4 +1,4 @@
-//! `wavegate watch`: look on until the rollout has ended, or does not go on without an operator.
+//! `wavegate watch`: look on until the rollout has ended, or failures hold it. A pause is waited out.
 
 use super::follow::{Followed, follow, interrupted};
 use super::plan::get_plan;

@@ -125,7 +125,7 @@ fn sentence(rollout: &RolloutStatus, ending: Ending, look: &Look) -> String {
             let failed = nodes(|task| task.error.is_some());
             format!(
                 "Not finished: {} failed, and the rollout does not go on by itself. Mend the cause (above; wavegate logs \
-                 NODE has the whole output), then: wavegate retry --all-failed && wavegate resume",
+                 NODE has what its steps printed), then: wavegate retry --all-failed && wavegate resume",
                 counted(failed, "node")
             )
         }
@@ -223,7 +223,8 @@ mod tests {
             to do:  add the repository that has python-etcd 0.4.3, then retry
 
         Not finished: 1 node failed, and the rollout does not go on by itself. Mend the cause (above;
-        wavegate logs NODE has the whole output), then: wavegate retry --all-failed && wavegate resume
+        wavegate logs NODE has what its steps printed), then: wavegate retry --all-failed && wavegate
+        resume
         ");
     }
 }
