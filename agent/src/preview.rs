@@ -105,7 +105,7 @@ mod tests {
                 "check",
                 Action::ServiceCheck(ServiceCheck {
                     active: vec!["absent".to_owned()],
-                    inactive: Vec::new(),
+                    ..ServiceCheck::default()
                 }),
             ),
         ]
@@ -151,6 +151,7 @@ mod tests {
             if_installed: Vec::new(),
             scope: Scope::Named,
             allow_removals: true,
+            ..PackageInstall::default()
         };
         let kill = ProcessKillStale {
             program: "dnsmasq".to_owned(),

@@ -58,6 +58,63 @@ impl fmt::Display for PackageSpec {
     }
 }
 
+/// Names of packages: a name in which `*` stands for any letters, as `python-*`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct PackagePattern(String);
+
+/// Why a text is not a pattern of package names.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "'{0}' is not a pattern of package names: a name of letters, digits and '+ - . _ :', with '*' for any letters, not '*' alone"
+)]
+pub struct BadPattern(String);
+
+impl PackagePattern {
+    /// The pattern as it was written.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether a package of this name is meant.
+    #[must_use]
+    pub fn matches(&self, name: &str) -> bool {
+        let mut parts = self.0.split('*');
+        let first = parts.next().unwrap_or_default();
+        let Some(mut rest) = name.strip_prefix(first) else { return false };
+        let Some(last) = parts.next_back() else { return rest.is_empty() };
+        for part in parts {
+            let Some(at) = rest.find(part) else { return false };
+            rest = &rest[at + part.len()..];
+        }
+        rest.ends_with(last)
+    }
+}
+
+impl TryFrom<String> for PackagePattern {
+    type Error = BadPattern;
+    fn try_from(text: String) -> Result<Self, BadPattern> {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || "+-._:*".contains(c);
+        if text.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.chars().all(allowed) {
+            return Ok(Self(text));
+        }
+        Err(BadPattern(text))
+    }
+}
+
+impl From<PackagePattern> for String {
+    fn from(pattern: PackagePattern) -> Self {
+        pattern.0
+    }
+}
+
+impl fmt::Display for PackagePattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
 /// The base name of a program's file: it can't lead to another directory, nor be taken for an option.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -147,7 +204,7 @@ pub enum Scope {
 }
 
 /// `package.install`: one transaction that installs what is missing and updates what is there.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PackageInstall {
     /// Packages that must be there afterwards, at the wanted version.
@@ -158,9 +215,20 @@ pub struct PackageInstall {
     /// Named packages or the whole distribution.
     #[serde(default)]
     pub scope: Scope,
+    /// Other packages that a transaction of named packages may install, update or remove on the way. One that would change any
+    /// further package is refused.
+    #[serde(default)]
+    pub also: Vec<PackagePattern>,
     /// Whether the transaction may remove packages. A transaction that would is refused unless this is set.
     #[serde(default)]
     pub allow_removals: bool,
+    /// Whether the transaction may take packages back to an older version. One that would is refused unless this is set.
+    #[serde(default)]
+    pub allow_downgrades: bool,
+    /// Services, without `.service`, that the transaction must not start: one of these that is down stays down, whatever the
+    /// scripts of its package do. One that runs already is left to the package.
+    #[serde(default)]
+    pub keep_down: Vec<String>,
 }
 
 /// `etcd.install_archive`: etcd's binaries from a release archive (a gzipped tar file).
@@ -262,7 +330,7 @@ pub struct IniSet {
 }
 
 /// `service.check`: evidence that services run, and that others do not.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ServiceCheck {
     /// Services that must be active, with a process whose executable is the file on disk.
@@ -271,6 +339,9 @@ pub struct ServiceCheck {
     /// Services that must be stopped and must stay down over a reboot.
     #[serde(default)]
     pub inactive: Vec<String>,
+    /// Packages that the processes of the active services must be newer than, those of them that are installed.
+    #[serde(default)]
+    pub newer_than_packages: Vec<String>,
 }
 
 /// `version.check`: evidence that a program reports the version that its package has.
@@ -442,6 +513,27 @@ mod tests {
         assert_eq!((spec.name.as_str(), spec.version.as_deref()), ("calico-felix", Some("1:1.4.6~trusty+1")));
         for bad in ["", "=1", "a=", "-y", "a b", "a;b", "$(x)", "a=1 2", "--force"] {
             assert!(PackageSpec::try_from(bad.to_owned()).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn patterns_match_whole_names() {
+        let pattern = |text: &str| PackagePattern::try_from(text.to_owned()).expect(text);
+        for (text, name, meant) in [
+            ("etcd", "etcd", true),
+            ("etcd", "etcd-server", false),
+            ("python*-etcd", "python3-etcd", true),
+            ("python*-etcd", "python-etcd", true),
+            ("python*-etcd", "python3-etcd3gw", false),
+            ("lib*-*1", "libipset-x11", true),
+            ("lib*", "lib", true),
+            ("a*ba", "aba", true),
+            ("ab*ba", "aba", false),
+        ] {
+            assert_eq!(pattern(text).matches(name), meant, "{text} {name}");
+        }
+        for bad in ["", "*", "*-dev", "-y", "a b", "a=1"] {
+            assert!(PackagePattern::try_from(bad.to_owned()).is_err(), "{bad}");
         }
     }
 

@@ -89,7 +89,11 @@ mod tests {
 
     fn check(active: &[&str], inactive: &[&str]) -> Action {
         let names = |units: &[&str]| units.iter().map(|unit| (*unit).to_owned()).collect();
-        Action::ServiceCheck(ServiceCheck { active: names(active), inactive: names(inactive) })
+        Action::ServiceCheck(ServiceCheck {
+            active: names(active),
+            inactive: names(inactive),
+            ..ServiceCheck::default()
+        })
     }
 
     #[test]

@@ -79,7 +79,7 @@ fn set_lock_path() -> PlannedStep {
 
 fn check(inactive: &[&str]) -> PlannedStep {
     let inactive = inactive.iter().map(|unit| (*unit).to_owned()).collect();
-    run("look", Action::ServiceCheck(ServiceCheck { active: Vec::new(), inactive }), 60)
+    run("look", Action::ServiceCheck(ServiceCheck { inactive, ..ServiceCheck::default() }), 60)
 }
 
 fn skip() -> PlannedStep {

@@ -77,8 +77,10 @@ fn compute() -> Arc<FakeHost> {
 }
 
 fn check(name: &str) -> PlannedStep {
-    let action =
-        Action::ServiceCheck(ServiceCheck { active: Vec::new(), inactive: vec!["nothing".to_owned()] });
+    let action = Action::ServiceCheck(ServiceCheck {
+        inactive: vec!["nothing".to_owned()],
+        ..ServiceCheck::default()
+    });
     let work = Work::Run { action, timeout_s: 60 };
     PlannedStep { id: StepId::new(name).expect("an id"), title: name.to_owned(), work }
 }

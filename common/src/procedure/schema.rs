@@ -72,7 +72,10 @@ pub const ACTIONS: &[ActionSchema] = &[
             needs("packages", PACKAGES),
             may("if_installed", PACKAGES),
             may("scope", Kind::Is(Type::Scope)),
+            may("also", Kind::Is(Type::Patterns)),
             may("allow_removals", FLAG),
+            may("allow_downgrades", FLAG),
+            may("keep_down", TEXTS),
         ],
     ),
     action(
@@ -118,7 +121,11 @@ pub const ACTIONS: &[ActionSchema] = &[
         60,
         &[needs("file", PATH), needs("section", TEXT), needs("key", TEXT), needs("value", TEXT)],
     ),
-    action("service.check", 120, &[may("active", TEXTS), may("inactive", TEXTS)]),
+    action(
+        "service.check",
+        120,
+        &[may("active", TEXTS), may("inactive", TEXTS), may("newer_than_packages", Kind::PackageNames)],
+    ),
     action(
         "process.check",
         300,

@@ -1,7 +1,7 @@
 //! Values of parameters and their types: how they are read and checked. What a step does with them is not here.
 
 use super::diagnostic::unknown_word;
-use crate::action::{PackageSpec, Scope, Sha256};
+use crate::action::{PackagePattern, PackageSpec, Scope, Sha256};
 use crate::platform::{Release, words};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -50,6 +50,8 @@ words!(
     Type, "parameter type" {
         /// Packages, each perhaps pinned: `name` or `name=version`.
         Packages = "packages",
+        /// Patterns of package names: `name`, or `*` for any letters in it.
+        Patterns = "patterns",
         /// A list of strings.
         Strings = "strings",
         /// A string of one line.
@@ -80,6 +82,7 @@ impl Type {
     pub const fn shape(self) -> &'static str {
         match self {
             Self::Packages => "a list of packages, each 'name' or 'name=version'",
+            Self::Patterns => "a list of package names, with '*' for any letters",
             Self::Strings => "a list of strings",
             Self::Text => "a string",
             Self::Flag => "true or false",
@@ -95,7 +98,7 @@ impl Type {
     /// Whether its values are lists.
     #[must_use]
     pub const fn is_list(self) -> bool {
-        matches!(self, Self::Packages | Self::Strings)
+        matches!(self, Self::Packages | Self::Patterns | Self::Strings)
     }
 
     /// Checks a value.
@@ -105,6 +108,7 @@ impl Type {
     pub fn check(self, value: &Value) -> Result<(), String> {
         match (self, value) {
             (Self::Packages, Value::List(items)) => items.iter().try_for_each(|item| package(item)),
+            (Self::Patterns, Value::List(items)) => items.iter().try_for_each(|item| pattern(item)),
             (Self::Strings, Value::List(items)) => items.iter().try_for_each(|item| one_line(item)),
             (Self::Flag, Value::Flag(_)) | (Self::Number, Value::Number(_)) => Ok(()),
             (Self::Text, Value::Text(text)) => one_line(text),
@@ -140,8 +144,8 @@ impl Type {
     /// What is wrong; what would be right.
     pub fn read(self, text: &str) -> Result<Value, String> {
         match self {
-            Self::Packages | Self::Strings if text.is_empty() => Ok(Value::List(Vec::new())),
-            Self::Packages | Self::Strings => {
+            Self::Packages | Self::Patterns | Self::Strings if text.is_empty() => Ok(Value::List(Vec::new())),
+            Self::Packages | Self::Patterns | Self::Strings => {
                 Ok(Value::List(text.split(',').map(|item| item.trim().to_owned()).collect()))
             }
             Self::Flag => match text {
@@ -171,6 +175,10 @@ fn package(text: &str) -> Result<(), String> {
     PackageSpec::try_from(text.to_owned()).map(drop).map_err(|error| error.to_string())
 }
 
+fn pattern(text: &str) -> Result<(), String> {
+    PackagePattern::try_from(text.to_owned()).map(drop).map_err(|error| error.to_string())
+}
+
 /// A line break in a value could add a line to a file that a step writes.
 fn one_line(text: &str) -> Result<(), String> {
     if text.chars().any(char::is_control) {
@@ -185,6 +193,7 @@ impl Type {
     pub(in crate::procedure) fn example(self) -> Value {
         match self {
             Self::Packages => Value::List(vec!["package".to_owned()]),
+            Self::Patterns => Value::List(vec!["python-*".to_owned()]),
             Self::Strings => Value::List(vec!["text".to_owned()]),
             Self::Text => Value::Text("text".to_owned()),
             Self::Flag => Value::Flag(true),

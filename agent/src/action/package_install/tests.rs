@@ -17,6 +17,7 @@ fn install(names: &[&str], if_installed: &[&str]) -> Action {
         if_installed: specs(if_installed),
         scope: Scope::Named,
         allow_removals: false,
+        ..PackageInstall::default()
     })
 }
 

@@ -105,6 +105,7 @@ fn a_switch_over_ends_all_of_the_old_agents_between_the_two_agents() {
     bench.already_so(&Action::ServiceCheck(ServiceCheck {
         active: vec!["calico-dhcp-agent".to_owned()],
         inactive: vec!["neutron-dhcp-agent".to_owned()],
+        ..ServiceCheck::default()
     }));
     let (libvirts_now, new) = dnsmasqs(&bench);
     assert_eq!(libvirts_now, libvirts);

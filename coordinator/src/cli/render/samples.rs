@@ -49,6 +49,7 @@ fn install(packages: &[&str]) -> Action {
         if_installed: Vec::new(),
         scope: Scope::Named,
         allow_removals: false,
+        ..PackageInstall::default()
     })
 }
 
