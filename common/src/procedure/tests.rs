@@ -290,7 +290,7 @@ fn everything_is_said_at_once_in_the_order_of_the_text() {
         .replace("http.check", "http.chek")
         .replace("package = \"calico-felix\"", "pakage = \"calico-felix\"");
     insta::assert_snapshot!(Procedure::parse("p.toml", &text).expect_err("wrong"), @r"
-    p.toml:14:8: unknown parameter type 'sha'; known: packages, strings, string, flag, number, sha256, url, path, release, scope
+    p.toml:14:8: unknown parameter type 'sha'; known: packages, patterns, strings, string, flag, number, sha256, url, path, release, scope
     p.toml:30:10: canary 0 would let no node start; it must be 1 or more
     p.toml:63:10: unknown action 'http.chek'; did you mean 'http.check'?
     p.toml:69:10: canary 0 would let no node start; it must be 1 or more
