@@ -41,7 +41,7 @@ pub fn check(action: &EtcdInstallArchive, cx: &mut Context<'_>) -> Result<Check,
         .map(|program| file(program, "would be replaced by the archive's"))
         .collect();
     let state = cx.os.service(cx.host, &action.unit)?;
-    let stopped_by_us = !state.is_active() && noted(&directory, cx)?;
+    let stopped_by_us = !state.is_active() && noted(&action.unit, cx)?;
     let what = match (changes.is_empty(), state.is_active()) {
         (false, true) => "stopped, and started with the new programs",
         _ if stopped_by_us => "started",
@@ -61,7 +61,7 @@ pub fn apply(action: &EtcdInstallArchive, cx: &mut Context<'_>) -> Result<Applie
     let programs = programs(action, &directory, cx)?;
     let unit = &action.unit;
     let state = cx.os.service(cx.host, unit)?;
-    let was_active = state.is_active() || noted(&directory, cx)?;
+    let was_active = state.is_active() || noted(&action.unit, cx)?;
     let mut changes = Vec::new();
     if programs.iter().any(|program| !program.installed) {
         for program in programs.iter().filter(|program| !program.installed) {
@@ -69,7 +69,7 @@ pub fn apply(action: &EtcdInstallArchive, cx: &mut Context<'_>) -> Result<Applie
         }
         if was_active {
             // Written first: whoever comes after a crash must know that it is down because of us.
-            note(&directory, WAS_ACTIVE, cx)?;
+            note(unit, Some(WAS_ACTIVE), cx)?;
         }
         if state.installed() && !state.is_down() {
             control(cx, unit, &systemd::stop(unit))?;
@@ -84,8 +84,8 @@ pub fn apply(action: &EtcdInstallArchive, cx: &mut Context<'_>) -> Result<Applie
         changes
             .push(Change::Service { unit: unit.clone(), what: "started with the new programs".to_owned() });
     }
-    if noted(&directory, cx)? {
-        note(&directory, "", cx)?;
+    if noted(&action.unit, cx)? {
+        note(unit, None, cx)?;
     }
     Ok(Applied { changes, evidence: evidence(action, cx)? })
 }
@@ -136,22 +136,20 @@ fn file(program: &Program, what: &str) -> Change {
     Change::File { path: program.path.display().to_string(), what: what.to_owned() }
 }
 
-/// Beside the unpacked archive, in the agent's own state.
-fn note_path(directory: &Path) -> PathBuf {
-    directory.with_extension("unit")
-}
-
-fn note(directory: &Path, text: &str, cx: &Context<'_>) -> Result<(), StepError> {
+fn note(unit: &str, text: Option<&str>, cx: &Context<'_>) -> Result<(), StepError> {
     let next = "make room in the agent's state directory, then retry";
-    let written = cx.host.replace(&note_path(directory), text.as_bytes(), None, false);
-    written.map_err(|error| failed(&error, next))
+    cx.host.set_note(&note_name(unit), text).map_err(|error| failed(&error, next))
 }
 
-fn noted(directory: &Path, cx: &Context<'_>) -> Result<bool, StepError> {
-    let note = cx.host.read(&note_path(directory));
-    let note = note
-        .map_err(|error| failed(&error, "see why the agent's state directory can't be read, then retry"))?;
-    Ok(note.is_some_and(|note| note == WAS_ACTIVE.as_bytes()))
+fn noted(unit: &str, cx: &Context<'_>) -> Result<bool, StepError> {
+    let next = "see why the agent's state directory can't be read, then retry";
+    let note = cx.host.note(&note_name(unit)).map_err(|error| failed(&error, next))?;
+    Ok(note.is_some_and(|note| note == WAS_ACTIVE))
+}
+
+/// Of the service alone: an archive that is tried after another one failed must know of it too.
+fn note_name(unit: &str) -> String {
+    format!("etcd.install_archive:{unit}")
 }
 
 /// What the first program says of itself, and the digest that all of them come from.

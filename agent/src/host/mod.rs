@@ -173,30 +173,44 @@ pub trait Host: Send + Sync {
 
     /// Runs a program that must outlive the agent (package transactions), or finds the one that an earlier agent
     /// started under the same name, still running or already ended, and waits for its end. Its output, from its
-    /// beginning, goes to `on_line` (stdout and stderr as they come). `note` is kept beside a transaction that is
-    /// started here, for whoever finds it again.
+    /// beginning, goes to `on_line` (stdout and stderr as they come).
     ///
     /// # Errors
     /// [`HostError::Run`], [`HostError::Timeout`], [`HostError::Interrupted`]. A non-zero exit is not an error here.
-    fn transact(
-        &self,
-        name: &str,
-        command: &Command,
-        note: &str,
-        on_line: OnLine<'_>,
-    ) -> Result<Exit, HostError>;
+    fn transact(&self, name: &str, command: &Command, on_line: OnLine<'_>) -> Result<Exit, HostError>;
 
     /// Whether a transaction of this name was started and its result not yet forgotten.
     fn transaction_known(&self, name: &str) -> bool;
-
-    /// The note that was given when the transaction was started; `None` if it is not known.
-    fn transaction_note(&self, name: &str) -> Option<String>;
 
     /// Forgets the result of an ended transaction, so that its name starts a new one.
     ///
     /// # Errors
     /// [`HostError::File`].
     fn forget_transaction(&self, name: &str) -> Result<(), HostError>;
+
+    /// Forgets every transaction that has ended or was interrupted but those of these names: nobody asks any more for what
+    /// a step that was given up left.
+    ///
+    /// # Errors
+    /// [`HostError::File`].
+    fn forget_other_transactions(&self, keep: &[String]) -> Result<(), HostError>;
+
+    /// What was noted under this name, by this agent or one before it; `None` if nothing is.
+    ///
+    /// # Errors
+    /// [`HostError::File`].
+    fn note(&self, name: &str) -> Result<Option<String>, HostError>;
+
+    /// Notes something below the agent's own state directory, or with `None` takes the note away. When this returns it holds,
+    /// whatever happens to the agent or the machine.
+    ///
+    /// # Errors
+    /// [`HostError::File`]; the note is then as it was.
+    fn set_note(&self, name: &str, text: Option<&str>) -> Result<(), HostError>;
+
+    /// The process that holds a POSIX lock (fcntl(2)) on a file; `None` if none does, or the file is not there. The file is
+    /// neither made nor locked.
+    fn lock_holder(&self, path: &Path) -> Option<u32>;
 
     /// A file's content; `None` if there is none.
     ///
@@ -216,6 +230,18 @@ pub trait Host: Send + Sync {
         backup: Option<&Path>,
         executable: bool,
     ) -> Result<(), HostError>;
+
+    /// Gives a file another name, in place of what has it, at once and durably. A link is renamed itself.
+    ///
+    /// # Errors
+    /// [`HostError::File`].
+    fn rename(&self, from: &Path, to: &Path) -> Result<(), HostError>;
+
+    /// Removes a file, durably. It is no error if there is none.
+    ///
+    /// # Errors
+    /// [`HostError::File`].
+    fn remove(&self, path: &Path) -> Result<(), HostError>;
 
     /// Whether something is at the path (links are followed).
     fn exists(&self, path: &Path) -> bool;

@@ -33,23 +33,32 @@ impl Host for Trap {
     fn run(&self, command: &Command) -> Result<Exit, HostError> {
         self.0.run(command)
     }
-    fn transact(
-        &self,
-        name: &str,
-        command: &Command,
-        note: &str,
-        on_line: OnLine<'_>,
-    ) -> Result<Exit, HostError> {
-        self.0.transact(name, command, note, on_line)
+    fn transact(&self, name: &str, command: &Command, on_line: OnLine<'_>) -> Result<Exit, HostError> {
+        self.0.transact(name, command, on_line)
     }
     fn transaction_known(&self, name: &str) -> bool {
         self.0.transaction_known(name)
     }
-    fn transaction_note(&self, name: &str) -> Option<String> {
-        self.0.transaction_note(name)
-    }
     fn forget_transaction(&self, name: &str) -> Result<(), HostError> {
         self.0.forget_transaction(name)
+    }
+    fn forget_other_transactions(&self, keep: &[String]) -> Result<(), HostError> {
+        self.0.forget_other_transactions(keep)
+    }
+    fn note(&self, name: &str) -> Result<Option<String>, HostError> {
+        self.0.note(name)
+    }
+    fn set_note(&self, name: &str, text: Option<&str>) -> Result<(), HostError> {
+        self.0.set_note(name, text)
+    }
+    fn lock_holder(&self, path: &Path) -> Option<u32> {
+        self.0.lock_holder(path)
+    }
+    fn rename(&self, from: &Path, to: &Path) -> Result<(), HostError> {
+        self.0.rename(from, to)
+    }
+    fn remove(&self, path: &Path) -> Result<(), HostError> {
+        self.0.remove(path)
     }
     fn replace(
         &self,

@@ -24,7 +24,7 @@ fn part(cx: &Context<'_>, part: usize) -> String {
 
 /// What was noted when the step's transactions were first started; empty if none was.
 pub(super) fn note_of(cx: &Context<'_>) -> Snapshot {
-    let note = cx.host.transaction_note(&part(cx, 0));
+    let note = cx.host.note(&cx.transaction).ok().flatten();
     note.and_then(|note| serde_json::from_str(&note).ok()).unwrap_or_default()
 }
 
@@ -42,7 +42,7 @@ pub(super) fn wait_for_earlier(cx: &mut Context<'_>) -> String {
         if cx.host.transaction_known(&name) {
             (cx.output)("an earlier agent started this transaction: waiting for its end");
             let found = Command::new(["transaction"]).timeout(cx.timeout);
-            match cx.host.transact(&name, &found, "", cx.output) {
+            match cx.host.transact(&name, &found, cx.output) {
                 Ok(exit) => output += &exit.stdout,
                 Err(error) => (cx.output)(&error.to_string()),
             }
@@ -53,7 +53,8 @@ pub(super) fn wait_for_earlier(cx: &mut Context<'_>) -> String {
 
 /// Forgets the step's transactions.
 pub(super) fn forget(cx: &Context<'_>) -> Result<(), StepError> {
-    let next = "remove that directory on the node, then retry";
+    let next = "remove that file or directory on the node, then retry";
+    cx.host.set_note(&cx.transaction, None).map_err(|error| failed(&error, next))?;
     (0..PARTS).try_for_each(|number| {
         cx.host.forget_transaction(&part(cx, number)).map_err(|error| failed(&error, next))
     })
@@ -74,7 +75,7 @@ pub(super) fn repair(cx: &mut Context<'_>) -> Result<Option<StepError>, StepErro
         let name = format!("{}.repair{number}", cx.transaction);
         if cx.host.transaction_known(&name) {
             // Of an agent before this one; what it did shows in the database.
-            drop(cx.host.transact(&name, &command, "", cx.output));
+            drop(cx.host.transact(&name, &command, cx.output));
             forget_one(cx, &name)?;
         }
         let exit = run_unlocked(cx, &name, &command, &Purpose::Repair)?;
@@ -133,7 +134,10 @@ pub(super) fn bring_about(
     cx: &mut Context<'_>,
 ) -> Result<String, StepError> {
     forget(cx)?;
-    let purpose = Purpose::Install { note: serde_json::to_string(before).unwrap_or_default() };
+    let note = serde_json::to_string(before).unwrap_or_default();
+    let next = "make room in the agent's state directory, then retry";
+    cx.host.set_note(&cx.transaction, Some(&note)).map_err(|error| failed(&error, next))?;
+    let purpose = Purpose::Install;
     let mut output = String::new();
     for (number, command) in cx.os.transactions(wanted).into_iter().enumerate() {
         let name = part(cx, number);
@@ -153,11 +157,8 @@ pub(super) fn bring_about(
 
 /// What a transaction is for.
 enum Purpose {
-    /// To do the step's work; the note is written beside it.
-    Install {
-        /// The versions before, as JSON.
-        note: String,
-    },
+    /// To do the step's work.
+    Install,
     /// To finish what an interrupted one left.
     Repair,
 }
@@ -172,13 +173,9 @@ fn run_unlocked(
 ) -> Result<Exit, StepError> {
     let command = command.clone().timeout(cx.timeout);
     let deadline = deadline(cx);
-    let note = match purpose {
-        Purpose::Install { note } => note,
-        Purpose::Repair => "",
-    };
     let mut interrupted = false;
     loop {
-        match cx.host.transact(name, &command, note, cx.output) {
+        match cx.host.transact(name, &command, cx.output) {
             Ok(exit) if exit.code != 0 && wait_for_lock(cx, &exit, deadline) => forget_one(cx, name)?,
             Ok(exit) => return Ok(exit),
             Err(HostError::Interrupted { program }) if !interrupted => {
@@ -186,7 +183,7 @@ fn run_unlocked(
                 interrupted = true;
                 forget_one(cx, name)?;
                 match purpose {
-                    Purpose::Install { .. } => drop(repair(cx)?),
+                    Purpose::Install => drop(repair(cx)?),
                     // It is the repair that is run once more.
                     Purpose::Repair => {}
                 }

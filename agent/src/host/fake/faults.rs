@@ -36,7 +36,8 @@ pub enum When {
 }
 
 /// Faults to come. Each fires once, at the first program whose arguments, joined by a space, contain its text; file
-/// replacements count as `replace PATH`, signals as `kill -KILL PID`.
+/// replacements count as `replace PATH`, renamed and removed ones as `rename FROM TO` and `remove PATH`, notes as `note NAME`,
+/// signals as `kill -KILL PID`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Faults(Vec<(String, When, Fault)>);
 
@@ -80,12 +81,7 @@ impl Faults {
 }
 
 /// Runs a command as a transaction, unless a fault cuts it off in the middle.
-pub(super) fn transact(
-    machine: &mut FakeMachine,
-    name: &str,
-    command: &Command,
-    note: &str,
-) -> Result<(), HostError> {
+pub(super) fn transact(machine: &mut FakeMachine, name: &str, command: &Command) -> Result<(), HostError> {
     let line = command.argv.join(" ");
     let cut = match machine.faults.peek(&line, When::Midway) {
         Some(Fault::PowerCut) => true,
@@ -99,6 +95,6 @@ pub(super) fn transact(
     } else {
         Some(machine.run(command)?)
     };
-    machine.transactions.insert(name.to_owned(), FakeTransaction { exit, note: note.to_owned() });
+    machine.transactions.insert(name.to_owned(), FakeTransaction { exit });
     Ok(())
 }

@@ -97,8 +97,6 @@ pub struct FakeHttp {
 pub struct FakeTransaction {
     /// How it ended; `None` if it was interrupted.
     pub exit: Option<Exit>,
-    /// What its first caller wrote beside it.
-    pub note: String,
 }
 
 /// A machine's state. Everything is public: tests set it up and look at it.
@@ -122,6 +120,10 @@ pub struct FakeMachine {
     pub processes: BTreeMap<u32, FakeProcess>,
     /// Transactions that were started and not forgotten.
     pub transactions: BTreeMap<String, FakeTransaction>,
+    /// What the agent noted, by name.
+    pub notes: BTreeMap<String, String>,
+    /// Locked files, with the process that holds each.
+    pub locks: BTreeMap<PathBuf, u32>,
     /// What servers on the machine answer, by URL.
     pub http: BTreeMap<String, FakeHttp>,
     /// What can be fetched, by URL.
@@ -156,6 +158,8 @@ impl FakeMachine {
             services: BTreeMap::new(),
             processes: BTreeMap::new(),
             transactions: BTreeMap::new(),
+            notes: BTreeMap::new(),
+            locks: BTreeMap::new(),
             http: BTreeMap::new(),
             fetchable: BTreeMap::new(),
             distributions: Vec::new(),
@@ -310,18 +314,12 @@ impl Host for FakeHost {
         result
     }
 
-    fn transact(
-        &self,
-        name: &str,
-        command: &Command,
-        note: &str,
-        on_line: OnLine<'_>,
-    ) -> Result<Exit, HostError> {
+    fn transact(&self, name: &str, command: &Command, on_line: OnLine<'_>) -> Result<Exit, HostError> {
         let line = command.argv.join(" ");
         let program = command.argv.first().cloned().unwrap_or_default();
         if !self.transaction_known(name) {
             self.die_if(&line, When::Before);
-            faults::transact(&mut self.machine(), name, command, note)?;
+            faults::transact(&mut self.machine(), name, command)?;
             self.die_if(&line, When::Midway);
             self.die_if(&line, When::After);
         }
@@ -335,13 +333,34 @@ impl Host for FakeHost {
         self.machine().transactions.contains_key(name)
     }
 
-    fn transaction_note(&self, name: &str) -> Option<String> {
-        self.machine().transactions.get(name).map(|transaction| transaction.note.clone())
-    }
-
     fn forget_transaction(&self, name: &str) -> Result<(), HostError> {
         self.machine().transactions.remove(name);
         Ok(())
+    }
+
+    fn forget_other_transactions(&self, keep: &[String]) -> Result<(), HostError> {
+        self.machine().transactions.retain(|name, _| keep.contains(name));
+        Ok(())
+    }
+
+    fn note(&self, name: &str) -> Result<Option<String>, HostError> {
+        Ok(self.machine().notes.get(name).cloned())
+    }
+
+    fn set_note(&self, name: &str, text: Option<&str>) -> Result<(), HostError> {
+        let line = format!("note {name}");
+        self.die_if(&line, When::Before);
+        match text {
+            Some(text) => self.machine().notes.insert(name.to_owned(), text.to_owned()),
+            None => self.machine().notes.remove(name),
+        };
+        self.die_if(&line, When::After);
+        Ok(())
+    }
+
+    fn lock_holder(&self, path: &Path) -> Option<u32> {
+        let machine = self.machine();
+        machine.locks.get(path).copied().filter(|pid| machine.processes.contains_key(pid))
     }
 
     fn read(&self, path: &Path) -> Result<Option<Vec<u8>>, HostError> {
@@ -367,6 +386,34 @@ impl Host for FakeHost {
                 Ok(text) if executable => machine.put_program(path, text),
                 _ => machine.put_file(path, content),
             }
+        }
+        self.die_if(&line, When::After);
+        Ok(())
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> Result<(), HostError> {
+        let line = format!("rename {} {}", from.display(), to.display());
+        self.die_if(&line, When::Before);
+        {
+            let mut machine = self.machine();
+            machine.history.push(line.clone());
+            let Some(file) = machine.files.remove(from) else {
+                let source = std::io::ErrorKind::NotFound.into();
+                return Err(HostError::File { verb: "rename", path: from.to_owned(), source });
+            };
+            machine.files.insert(to.to_owned(), file);
+        }
+        self.die_if(&line, When::After);
+        Ok(())
+    }
+
+    fn remove(&self, path: &Path) -> Result<(), HostError> {
+        let line = format!("remove {}", path.display());
+        self.die_if(&line, When::Before);
+        {
+            let mut machine = self.machine();
+            machine.history.push(line.clone());
+            machine.files.remove(path);
         }
         self.die_if(&line, When::After);
         Ok(())

@@ -2,6 +2,7 @@
 
 use super::file_error;
 use crate::host::HostError;
+use sha2::{Digest, Sha256};
 use std::ffi::OsStr;
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{ErrorKind, Write};
@@ -52,6 +53,36 @@ pub(super) fn replace(
         write(backup, &before, Some(old), false)?;
     }
     write(&target, content, old.as_ref(), executable)
+}
+
+/// A name that any file system takes, for a name of anything; two names never become one.
+pub(super) fn name_for(name: &str) -> String {
+    let plain: String = name
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' })
+        .take(100)
+        .collect();
+    let digest = Sha256::digest(name.as_bytes());
+    let digest: String = digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+    format!("{}-{digest}", plain.trim_start_matches('.'))
+}
+
+/// Gives a file another name, in place of what has it.
+pub(super) fn rename(from: &Path, to: &Path) -> Result<(), HostError> {
+    std::fs::rename(from, to).and_then(|()| sync_directory_of(to)).map_err(file_error("rename", from))
+}
+
+/// Removes a file, if there is one.
+pub(super) fn remove(path: &Path) -> Result<(), HostError> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        done => done.and_then(|()| sync_directory_of(path)).map_err(file_error("remove", path)),
+    }
+}
+
+/// Names live in the directory.
+fn sync_directory_of(path: &Path) -> std::io::Result<()> {
+    File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
 }
 
 /// Writes a file of the agent's own state so that it is there completely or not at all, also after a power cut.

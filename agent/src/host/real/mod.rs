@@ -3,6 +3,7 @@
 
 mod files;
 mod http;
+mod notes;
 mod output;
 mod proc;
 mod run;
@@ -78,32 +79,32 @@ impl Host for RealHost {
         run::run(command)
     }
 
-    fn transact(
-        &self,
-        name: &str,
-        command: &Command,
-        note: &str,
-        on_line: OnLine<'_>,
-    ) -> Result<Exit, HostError> {
-        transaction::transact(
-            &self.runner,
-            &transaction::directory(&self.state, name),
-            command,
-            note,
-            on_line,
-        )
+    fn transact(&self, name: &str, command: &Command, on_line: OnLine<'_>) -> Result<Exit, HostError> {
+        transaction::transact(&self.runner, &transaction::directory(&self.state, name), command, on_line)
     }
 
     fn transaction_known(&self, name: &str) -> bool {
         transaction::directory(&self.state, name).exists()
     }
 
-    fn transaction_note(&self, name: &str) -> Option<String> {
-        transaction::note(&transaction::directory(&self.state, name))
-    }
-
     fn forget_transaction(&self, name: &str) -> Result<(), HostError> {
         transaction::forget(&transaction::directory(&self.state, name))
+    }
+
+    fn forget_other_transactions(&self, keep: &[String]) -> Result<(), HostError> {
+        transaction::forget_others(&self.state, keep)
+    }
+
+    fn note(&self, name: &str) -> Result<Option<String>, HostError> {
+        notes::note(&self.state, name)
+    }
+
+    fn set_note(&self, name: &str, text: Option<&str>) -> Result<(), HostError> {
+        notes::set(&self.state, name, text)
+    }
+
+    fn lock_holder(&self, path: &Path) -> Option<u32> {
+        proc::lock_holder(path)
     }
 
     fn read(&self, path: &Path) -> Result<Option<Vec<u8>>, HostError> {
@@ -118,6 +119,14 @@ impl Host for RealHost {
         executable: bool,
     ) -> Result<(), HostError> {
         files::replace(path, content, backup, executable)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> Result<(), HostError> {
+        files::rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> Result<(), HostError> {
+        files::remove(path)
     }
 
     fn exists(&self, path: &Path) -> bool {

@@ -11,7 +11,6 @@ use crate::host::{Command, Exit, HostError, OUTPUT_LIMIT, OnLine};
 use anyhow::Context as _;
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use std::fs::{File, TryLockError};
 use std::io::{ErrorKind, Read};
 use std::os::unix::process::CommandExt;
@@ -36,19 +35,7 @@ struct Ended {
 
 /// Where a transaction of this name lives. Names are the caller's; the directory's is one that any file system takes.
 pub(super) fn directory(state: &Path, name: &str) -> PathBuf {
-    let plain: String = name
-        .chars()
-        .map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' })
-        .take(100)
-        .collect();
-    let digest = Sha256::digest(name.as_bytes());
-    let digest: String = digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
-    state.join("transactions").join(format!("{}-{digest}", plain.trim_start_matches('.')))
-}
-
-/// What was written beside it when it was started.
-pub(super) fn note(directory: &Path) -> Option<String> {
-    std::fs::read_to_string(directory.join("note")).ok()
+    state.join("transactions").join(files::name_for(name))
 }
 
 /// Forgets an ended transaction.
@@ -59,15 +46,26 @@ pub(super) fn forget(directory: &Path) -> Result<(), HostError> {
     }
 }
 
+/// Forgets the transactions that do not run any more, but those of these names.
+pub(super) fn forget_others(state: &Path, keep: &[String]) -> Result<(), HostError> {
+    let all = state.join("transactions");
+    let keep: Vec<PathBuf> = keep.iter().map(|name| directory(state, name)).collect();
+    for directory in files::list(&all).into_iter().map(|name| all.join(name)) {
+        if !keep.contains(&directory) && !running(&directory)? {
+            forget(&directory)?;
+        }
+    }
+    Ok(())
+}
+
 /// Starts a transaction or finds it, and follows it to its end.
 pub(super) fn transact(
     runner: &Path,
     directory: &Path,
     command: &Command,
-    note: &str,
     on_line: OnLine<'_>,
 ) -> Result<Exit, HostError> {
-    let child = if directory.exists() { None } else { Some(start(runner, directory, command, note)?) };
+    let child = if directory.exists() { None } else { Some(start(runner, directory, command)?) };
     let ended = follow(directory, command, on_line);
     if let Some(mut child) = child {
         // It has ended, or is about to: it wrote its result.
@@ -76,14 +74,9 @@ pub(super) fn transact(
     ended
 }
 
-fn start(
-    runner: &Path,
-    directory: &Path,
-    command: &Command,
-    note: &str,
-) -> Result<std::process::Child, HostError> {
+fn start(runner: &Path, directory: &Path, command: &Command) -> Result<std::process::Child, HostError> {
     std::fs::create_dir_all(directory).map_err(file_error("make", directory))?;
-    let started = write_order(directory, command, note).and_then(|lock| {
+    let started = write_order(directory, command).and_then(|lock| {
         std::process::Command::new(runner)
             .arg0("wavegate-agent")
             .arg("transaction")
@@ -103,10 +96,9 @@ fn start(
 }
 
 /// Writes what is to be run, and takes the lock that the runner will hold.
-fn write_order(directory: &Path, command: &Command, note: &str) -> Result<File, HostError> {
+fn write_order(directory: &Path, command: &Command) -> Result<File, HostError> {
     let order = directory.join("command.json");
     let json = serde_json::to_vec(command).map_err(|error| file_error("write", &order)(error.into()))?;
-    files::write_durably(&directory.join("note"), note.as_bytes())?;
     files::write_durably(&order, &json)?;
     files::reserve(&directory.join("result.json"))?;
     log(directory, "output.log")?;
@@ -243,7 +235,7 @@ mod tests {
         let dir = directory(state.path(), "t");
         std::fs::create_dir_all(&dir).expect("a directory");
         let command = Command::new(["sh", "-c", "echo one; echo two >&2; exit 3"]);
-        drop(write_order(&dir, &command, "before").expect("an order"));
+        drop(write_order(&dir, &command).expect("an order"));
         run_logged(&dir, &command)
             .map(|ended| assert_eq!((ended.code, ended.timed_out), (3, false)))
             .expect("it runs");
@@ -257,7 +249,6 @@ mod tests {
         let exit = follow(&dir, &command, &mut |line| seen.push(line.to_owned())).expect("a result");
         assert_eq!((exit.code, exit.stdout.as_str()), (3, "one\ntwo\n"));
         assert_eq!(seen, ["one", "two"]);
-        assert_eq!(note(&dir).as_deref(), Some("before"));
         assert!(run_transaction(&dir).expect_err("once only").to_string().contains("has ended already"));
         forget(&dir).expect("forgotten");
         forget(&dir).expect("forgetting twice is fine");
@@ -265,17 +256,36 @@ mod tests {
     }
 
     #[test]
+    fn what_nobody_asks_for_any_more_is_forgotten_unless_it_runs() {
+        let state = tempfile::tempdir().expect("a directory");
+        forget_others(state.path(), &[]).expect("there is none");
+        let prepared = |name: &str| {
+            let dir = directory(state.path(), name);
+            std::fs::create_dir_all(&dir).expect("a directory");
+            write_order(&dir, &Command::new(["true"])).expect("an order")
+        };
+        drop((prepared("kept"), prepared("ended")));
+        let runs = prepared("runs");
+        let names = || files::list(&state.path().join("transactions"));
+        forget_others(state.path(), &["kept".to_owned()]).expect("forgotten");
+        assert_eq!(names(), [files::name_for("kept"), files::name_for("runs")]);
+        drop(runs);
+        forget_others(state.path(), &[]).expect("forgotten");
+        assert!(names().is_empty());
+    }
+
+    #[test]
     fn what_cannot_be_started_leaves_nothing_behind() {
         let state = tempfile::tempdir().expect("a directory");
         let dir = directory(state.path(), "t");
-        let error = transact(Path::new("/no/such/runner"), &dir, &Command::new(["true"]), "", &mut |_| ())
+        let error = transact(Path::new("/no/such/runner"), &dir, &Command::new(["true"]), &mut |_| ())
             .expect_err("no runner");
         assert_eq!(error.to_string(), "cannot run /no/such/runner transaction");
         assert!(!dir.exists());
 
         std::fs::create_dir_all(&dir).expect("a directory");
         let command = Command::new(["no-such-program"]);
-        drop(write_order(&dir, &command, "").expect("an order"));
+        drop(write_order(&dir, &command).expect("an order"));
         let ended = run_logged(&dir, &command).expect("it is recorded");
         assert_eq!(ended.code, 127);
     }
