@@ -66,6 +66,7 @@ fn plan(stages: &[(Vec<usize>, Limits)], steps: usize) -> Arc<Plan> {
         stages: Stage::ALL.iter().zip(stages).map(stage_plan).collect(),
         previews: BTreeMap::new(),
         problems: vec![],
+        version_differences: Vec::new(),
     };
     Arc::new(Plan::seal(body).expect("a plan"))
 }

@@ -90,6 +90,7 @@ pub fn compile(
         stages,
         previews: BTreeMap::new(),
         problems: compiler.problems,
+        version_differences: Vec::new(),
     })
 }
 

@@ -3,8 +3,10 @@
 //! Making one is `compile`'s job; this file says what a plan is.
 
 mod compile;
+mod versions;
 
 pub use compile::{CompileError, LimitOverride, Options, compile};
+pub use versions::{VersionDifference, version_differences};
 
 use crate::id::{Actor, NodeId, PlanId, StepId, Timestamp};
 use crate::order::PlannedStep;
@@ -104,6 +106,9 @@ pub struct PlanBody {
     pub previews: BTreeMap<Stage, BTreeMap<NodeId, Vec<StepPreview>>>,
     /// What keeps the plan from being started; empty for a plan that can.
     pub problems: Vec<Problem>,
+    /// Packages of which nodes of one platform would get different versions. It keeps no plan from being started.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub version_differences: Vec<VersionDifference>,
 }
 
 /// A plan: its body and the id that follows from it.

@@ -9,7 +9,7 @@ use wavegate_common::facts::Facts;
 use wavegate_common::id::{Actor, NodeId, RolloutId, StepId, Timestamp};
 use wavegate_common::order::{PlannedStep, Work};
 use wavegate_common::outcome::{Preview, StepError};
-use wavegate_common::plan::{Options, Plan, PlanBody, Problem, StepPreview, compile};
+use wavegate_common::plan::{Options, Plan, PlanBody, Problem, StepPreview, compile, version_differences};
 use wavegate_common::platform::Stage;
 use wavegate_common::procedure::{Procedure, SiteFile};
 
@@ -229,7 +229,8 @@ impl Engine {
     /// Seals and stores the plan, once every node has answered or is a problem.
     fn finish_planning(&mut self) {
         let Some(planning) = self.planning.take_if(|planning| planning.waiting.is_empty()) else { return };
-        let Planning { by, since, body, updates, .. } = planning;
+        let Planning { by, since, mut body, updates, .. } = planning;
+        body.version_differences = version_differences(&body);
         let took_ms = self.clock.now().millis_since(since);
         let update = Plan::seal(body).map_err(RequestError::from).and_then(|plan| {
             let audit = self.audit_of(&by.0, &format!("make plan {}", plan.id), "done");

@@ -1,5 +1,6 @@
 //! A plan as people read it: stage, wave, node, step, and what each step would change. Its short form is `digest`'s.
 
+mod differences;
 mod digest;
 mod problems;
 
@@ -25,6 +26,7 @@ pub fn plan(plan: &Plan, look: &Look) -> String {
     text.push('\n');
     text.push_str(&idle(plan, look));
     text.push_str(&totals(plan));
+    text.push_str(&differences::differences(&plan.body.version_differences, look));
     text.push_str(&problems(&plan.body.problems, look));
     if plan.body.problems.is_empty() {
         text.push_str(&format!("Start it with: wavegate start {}\n", plan.id));

@@ -223,6 +223,7 @@ pub fn plan() -> Plan {
         ],
         previews: previews(),
         problems: Vec::new(),
+        version_differences: Vec::new(),
     };
     let mut plan = Plan::seal(body).expect("a plan");
     plan.id = PlanId::new("0a1b2c3d4e5f").expect("a plan id");

@@ -159,7 +159,8 @@ pub fn failures(status: &RolloutStatus, look: &Look) -> String {
             for line in &error.output {
                 text.push_str(&look.paragraph(&format!("| {line}"), 4));
             }
-            text.push_str(&look.labelled(&[("to do:", &error.next)], 4));
+            let more = format!("wavegate logs {} --stage {} --step {step}", task.node, stage.stage);
+            text.push_str(&look.labelled(&[("to do:", &error.next), ("more:", &more)], 4));
         }
     }
     if text.is_empty() { text } else { format!("{}\n{text}", look.paint(Tone::Bad, "Failed")) }
@@ -226,6 +227,7 @@ mod tests {
           depends on python-etcd (>= 0.4.3)
             | E: Unmet dependencies. Try using -f.
             to do:  add the repository that has python-etcd 0.4.3, then retry
+            more:   wavegate logs compute-1 --stage compute --step install-packages
 
         Waiting
           halted: 1 node(s) failed in stage compute, 0 allowed

@@ -3,6 +3,8 @@
 use super::{Look, Tone, cell, change_text, counted, cut, status, time, tone_of_stage, tone_of_task};
 use crate::cli::ending::Ending;
 use crate::status::view::{RolloutStatus, StageStatus, TaskStatus};
+use std::collections::BTreeSet;
+use wavegate_common::id::{NodeId, StepId};
 use wavegate_common::outcome::{Change, Outcome};
 use wavegate_common::rollout::TaskState;
 
@@ -12,7 +14,12 @@ const SHOWN: usize = 8;
 /// What the rollout did.
 #[must_use]
 pub fn summary(rollout: &RolloutStatus, ending: Ending, look: &Look) -> String {
-    let mut parts = vec![stages(rollout, look), nodes(rollout, look), status::failures(rollout, look)];
+    let mut parts = vec![
+        stages(rollout, look),
+        nodes(rollout, look),
+        skipped(rollout, look),
+        status::failures(rollout, look),
+    ];
     parts.push(sentence(rollout, ending, look));
     parts.retain(|part| !part.is_empty());
     parts.join("\n")
@@ -99,14 +106,34 @@ fn changes_of(task: &TaskStatus) -> impl Iterator<Item = &Change> {
     })
 }
 
+/// What the procedure has and was not done, with the reason and where: steps of one reason and the same nodes together.
+fn skipped(rollout: &RolloutStatus, look: &Look) -> String {
+    let mut found: Vec<(String, &StepId, BTreeSet<&NodeId>)> = Vec::new();
+    for stage in &rollout.stages {
+        let ended = stage.tasks.iter().flat_map(|task| task.steps.iter().map(move |step| (task, step)));
+        for (task, step) in ended {
+            let Outcome::Skipped { reason } = &step.outcome else { continue };
+            let because = format!("stage {}, because {reason}", stage.stage);
+            match found.iter_mut().find(|(known, id, _)| *known == because && **id == step.step) {
+                Some((.., nodes)) => drop(nodes.insert(&task.node)),
+                None => found.push((because, &step.step, BTreeSet::from([&task.node]))),
+            }
+        }
+    }
+    let mut text = String::new();
+    while let Some((because, _, nodes)) = found.first().cloned() {
+        let together: Vec<_> = found.extract_if(.., |it| it.0 == because && it.2 == nodes).collect();
+        let steps = together.iter().map(|(_, step, _)| step.to_string()).collect::<Vec<_>>().join(", ");
+        let line = format!("{steps}, on {}: {because}", counted(nodes.len(), "node"));
+        text.push_str(&look.paragraph(&line, 2));
+    }
+    if text.is_empty() { text } else { format!("{}\n{text}", look.paint(Tone::Heading, "Skipped")) }
+}
+
 fn sentence(rollout: &RolloutStatus, ending: Ending, look: &Look) -> String {
     let tasks = || rollout.stages.iter().flat_map(|stage| &stage.tasks);
     let nodes = |wanted: fn(&TaskStatus) -> bool| {
-        tasks()
-            .filter(|task| wanted(task))
-            .map(|task| &task.node)
-            .collect::<std::collections::BTreeSet<_>>()
-            .len()
+        tasks().filter(|task| wanted(task)).map(|task| &task.node).collect::<BTreeSet<_>>().len()
     };
     let (all, changed) = (nodes(|_| true), nodes(|task| task.changed));
     let text = match ending {
@@ -159,6 +186,10 @@ mod tests {
         compute  compute-3  already so  30 s  -
         control  control-1  already so  30 s  -
 
+        Skipped
+          install-dhcp-agent, on 3 nodes: stage compute, because the node's OpenStack release kilo is
+          before liberty
+
         Nothing was changed: every node was already so.
         ");
     }
@@ -195,6 +226,10 @@ mod tests {
                                               calico-felix: restarted, process 812 -> 2044
         control  control-1  changed     20 s  calico-control 1.4.5~trusty -> 1.4.6~trusty
 
+        Skipped
+          install-dhcp-agent, on 3 nodes: stage compute, because the node's OpenStack release kilo is
+          before liberty
+
         Finished: 5 nodes changed.
         ");
     }
@@ -221,6 +256,7 @@ mod tests {
           depends on python-etcd (>= 0.4.3)
             | E: Unmet dependencies. Try using -f.
             to do:  add the repository that has python-etcd 0.4.3, then retry
+            more:   wavegate logs compute-1 --stage compute --step install-packages
 
         Not finished: 1 node failed, and the rollout does not go on by itself. Mend the cause (above;
         wavegate logs NODE has what its steps printed), then: wavegate retry --all-failed && wavegate

@@ -1,6 +1,7 @@
 //! A plan in short, for the question whether to start it: how many nodes, waves and changes, and which changes most.
 
 use super::super::{Look, Tone, cell, change_text};
+use super::differences::differences;
 use super::{header, idle, totals};
 use std::collections::BTreeMap;
 use wavegate_common::outcome::Preview;
@@ -29,7 +30,8 @@ pub fn digest(plan: &Plan, look: &Look) -> String {
     for stage in &plan.body.stages {
         text.push_str(&changes(plan, stage, look));
     }
-    format!("{text}\n{}{}", idle(plan, look), totals(plan))
+    let differences = differences(&plan.body.version_differences, look);
+    format!("{text}\n{}{}{differences}", idle(plan, look), totals(plan))
 }
 
 fn changing_nodes(plan: &Plan, stage: &StagePlan) -> usize {
