@@ -5,10 +5,9 @@
 //! was fetched.
 
 use super::archive::{find, unpacked};
-use super::systemctl::{attempt, control};
+use super::service_control;
 use super::{Applied, Check, Context, exit_failed, failed};
 use crate::host::Command;
-use crate::os::systemd;
 use std::path::{Path, PathBuf};
 use wavegate_common::action::{EtcdInstallArchive, ProgramName};
 use wavegate_common::outcome::{Change, StepError};
@@ -71,16 +70,16 @@ pub fn apply(action: &EtcdInstallArchive, cx: &mut Context<'_>) -> Result<Applie
             // Written first: whoever comes after a crash must know that it is down because of us.
             note(unit, Some(WAS_ACTIVE), cx)?;
         }
-        if state.installed() && !state.is_down() {
-            control(cx, unit, &systemd::stop(unit))?;
+        if state.installed && !state.is_down() {
+            service_control::stop(cx, unit)?;
         }
         for program in programs.iter().filter(|program| !program.installed) {
             changes.push(replace(program, cx)?);
         }
     }
     if was_active && !cx.os.service(cx.host, unit)?.is_active() {
-        attempt(cx, &systemd::reset_failed(unit))?;
-        control(cx, unit, &systemd::start(unit))?;
+        service_control::reset_failed(cx, unit)?;
+        service_control::start(cx, unit)?;
         changes
             .push(Change::Service { unit: unit.clone(), what: "started with the new programs".to_owned() });
     }

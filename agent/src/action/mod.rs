@@ -2,7 +2,7 @@
 
 mod archive;
 #[cfg(test)]
-mod bench;
+pub(crate) mod bench;
 mod etcd_install_archive;
 mod http_check;
 mod ini_set;
@@ -14,9 +14,9 @@ mod process_kill_stale;
 mod python;
 mod python_install_archive;
 mod service_check;
+pub mod service_control;
 mod service_disable;
 mod service_restart;
-mod systemctl;
 mod version_check;
 
 use crate::host::{Exit, Host};

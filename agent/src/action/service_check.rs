@@ -1,8 +1,8 @@
 //! `service.check`: evidence that services run, and that others do not. Changes nothing.
 
 use super::Context;
-use super::systemctl::with_journal;
-use crate::os::systemd::UnitState;
+use super::service_control::{by_hand_mask, with_log};
+use crate::os::service::ServiceState;
 use std::time::Duration;
 use wavegate_common::action::ServiceCheck;
 use wavegate_common::outcome::StepError;
@@ -25,16 +25,14 @@ pub fn verify(action: &ServiceCheck, cx: &mut Context<'_>) -> Result<String, Ste
         evidence.push(inactive(unit, &state).map_err(|what| StepError {
             what,
             output: Vec::new(),
-            next: format!(
-                "'systemctl disable --now {unit}' and 'systemctl mask {unit}' on the node, then retry"
-            ),
+            next: format!("{}, then retry", by_hand_mask(unit)),
         })?);
     }
     Ok(evidence.join(", "))
 }
 
 /// The state, once the service is no longer on its way up or down.
-fn at_rest(cx: &Context<'_>, unit: &str) -> Result<UnitState, StepError> {
+fn at_rest(cx: &Context<'_>, unit: &str) -> Result<ServiceState, StepError> {
     let deadline = cx.host.now().0 + u64::try_from(ON_ITS_WAY.as_millis()).unwrap_or(u64::MAX);
     loop {
         let state = cx.os.service(cx.host, unit)?;
@@ -45,15 +43,15 @@ fn at_rest(cx: &Context<'_>, unit: &str) -> Result<UnitState, StepError> {
     }
 }
 
-fn active(cx: &Context<'_>, unit: &str, state: &UnitState) -> Result<String, String> {
-    if !state.installed() {
+fn active(cx: &Context<'_>, unit: &str, state: &ServiceState) -> Result<String, String> {
+    if !state.installed {
         return Err(format!("there is no service {unit} on this node"));
     }
     if !state.is_active() {
-        return Err(format!("{unit} is {}", state.words()));
+        return Err(format!("{unit} is {}", state.words));
     }
     let Some(process) = state.main_pid.and_then(|pid| cx.host.process(pid)) else {
-        return Err(format!("{unit} is {} and has no main process", state.words()));
+        return Err(format!("{unit} is {} and has no main process", state.words));
     };
     if !process.exe_is_file_on_disk {
         let exe = process.exe.display();
@@ -62,21 +60,21 @@ fn active(cx: &Context<'_>, unit: &str, state: &UnitState) -> Result<String, Str
     Ok(format!("{unit} runs as process {}", process.pid))
 }
 
-fn inactive(unit: &str, state: &UnitState) -> Result<String, String> {
-    if !state.installed() {
+fn inactive(unit: &str, state: &ServiceState) -> Result<String, String> {
+    if !state.installed {
         return Ok(format!("{unit} is not installed"));
     }
     if !state.is_down() {
-        return Err(format!("{unit} is {}, and must not run", state.words()));
+        return Err(format!("{unit} is {}, and must not run", state.words));
     }
-    if state.file.starts_with("enabled") {
+    if state.enabled {
         return Err(format!("{unit} is down, and would come up again at the next boot"));
     }
-    Ok(format!("{unit} is {}, {}", state.words(), state.file))
+    Ok(format!("{unit} is {}, {}", state.words, state.boot_words))
 }
 
 fn wrong(cx: &Context<'_>, unit: &str, what: String) -> StepError {
-    with_journal(cx, unit, StepError { what, output: Vec::new(), next: String::new() })
+    with_log(cx, unit, StepError { what, output: Vec::new(), next: String::new() })
 }
 
 #[cfg(test)]

@@ -3,9 +3,9 @@
 //! The order is stop, disable, mask: a unit that is masked while it runs loses its settings at the next reload, its
 //! `KillMode=process` among them, and its stop would then end processes that are to outlive it.
 
-use super::systemctl::{control, with_journal};
+use super::service_control::{self, with_log};
 use super::{Applied, Check, Context};
-use crate::os::systemd::{self, UnitState};
+use crate::os::service::{KeptDown, ServiceState};
 use wavegate_common::action::ServiceDisable;
 use wavegate_common::outcome::{Change, StepError};
 
@@ -35,20 +35,21 @@ pub fn apply(action: &ServiceDisable, cx: &mut Context<'_>) -> Result<Applied, S
         return Ok(Applied { changes: Vec::new(), evidence });
     }
     if !before.is_down() {
-        control(cx, unit, &systemd::stop(unit))?;
+        service_control::stop(cx, unit)?;
     }
-    if before.file.starts_with("enabled") {
-        control(cx, unit, &systemd::disable(unit))?;
+    if before.enabled {
+        service_control::disable(cx, unit)?;
     }
-    control(cx, unit, &systemd::mask(unit))?;
+    service_control::mask(cx, unit)?;
     if !cx.os.service(cx.host, unit)?.is_down() {
         // Something started it between the stop and the mask; nothing can any more.
-        control(cx, unit, &systemd::stop(unit))?;
+        service_control::stop(cx, unit)?;
     }
     let after = cx.os.service(cx.host, unit)?;
     let Some(evidence) = down_for_good(&after) else {
-        let what = format!("{unit} was stopped and masked, and is still {}, {}", after.words(), after.file);
-        return Err(with_journal(cx, unit, StepError { what, output: Vec::new(), next: String::new() }));
+        let what =
+            format!("{unit} was stopped and masked, and is still {}, {}", after.words, after.boot_words);
+        return Err(with_log(cx, unit, StepError { what, output: Vec::new(), next: String::new() }));
     };
     let what = match before.main_pid {
         Some(pid) => format!("stopped and masked, process {pid} ended"),
@@ -58,11 +59,12 @@ pub fn apply(action: &ServiceDisable, cx: &mut Context<'_>) -> Result<Applied, S
 }
 
 /// The evidence that nothing of it runs and nothing will start it.
-fn down_for_good(state: &UnitState) -> Option<String> {
-    if !state.installed() {
+fn down_for_good(state: &ServiceState) -> Option<String> {
+    if !state.installed {
         return Some("it is not installed".to_owned());
     }
-    (state.is_down() && state.masked_for_good()).then(|| format!("it is {}, masked", state.words()))
+    (state.is_down() && state.kept_down == KeptDown::ForGood)
+        .then(|| format!("it is {}, masked", state.words))
 }
 
 #[cfg(test)]
@@ -71,6 +73,7 @@ mod tests {
     use crate::action::bench::Bench;
     use crate::host::Host;
     use crate::host::fake::FakeMachine;
+    use crate::os::systemd;
     use wavegate_common::action::Action;
 
     fn disable(unit: &str) -> Action {

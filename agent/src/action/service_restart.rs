@@ -5,10 +5,10 @@
 //! scripts run, so it is the one that these started. A process that started in the second in which a step ended counts
 //! as old: it may have started just before. `apply` waits for the next second, so that a second look finds it new.
 
-use super::systemctl::{attempt, control, with_journal};
+use super::service_control::{self, by_hand_unmask, with_log};
 use super::{Applied, Check, Context};
 use crate::host::Process;
-use crate::os::systemd::{self, UnitState};
+use crate::os::service::ServiceState;
 use std::time::Duration;
 use wavegate_common::action::ServiceRestart;
 use wavegate_common::id::Timestamp;
@@ -32,12 +32,12 @@ pub fn check(action: &ServiceRestart, cx: &mut Context<'_>) -> Result<Check, Ste
     let unit = &action.unit;
     let state = cx.os.service(cx.host, unit)?;
     let foreseen = foreseen(action, cx);
-    if !state.installed() && foreseen.is_none() && cx.forecast.steps.is_empty() {
+    if !state.installed && foreseen.is_none() && cx.forecast.steps.is_empty() {
         return Err(absent(unit));
     }
     refuse_masked(unit, &state)?;
     let would = |what| Check::WouldChange { changes: vec![Change::Service { unit: unit.clone(), what }] };
-    if !state.installed() {
+    if !state.installed {
         return Ok(would("started, once earlier steps have brought it".to_owned()));
     }
     if let Some(why) = foreseen {
@@ -45,7 +45,7 @@ pub fn check(action: &ServiceRestart, cx: &mut Context<'_>) -> Result<Check, Ste
     }
     match look(action, cx, &state)? {
         Look::Old(why) => Ok(would(format!("restarted: {why}"))),
-        Look::New(_) if action.enable && !state.starts_at_boot() => {
+        Look::New(_) if action.enable && !state.starts_at_boot => {
             Ok(would("made to come up at boot".to_owned()))
         }
         Look::New(process) => Ok(Check::AlreadySo { evidence: evidence(cx, &process) }),
@@ -58,23 +58,23 @@ pub fn check(action: &ServiceRestart, cx: &mut Context<'_>) -> Result<Check, Ste
 /// [`StepError`] if it does not come up, does not stay up, or is still older than it must be.
 pub fn apply(action: &ServiceRestart, cx: &mut Context<'_>) -> Result<Applied, StepError> {
     let unit = &action.unit;
-    control(cx, unit, &systemd::daemon_reload())?;
+    service_control::reload(cx, unit)?;
     let state = cx.os.service(cx.host, unit)?;
-    if !state.installed() {
+    if !state.installed {
         return Err(absent(unit));
     }
     refuse_masked(unit, &state)?;
     let mut changes = Vec::new();
-    if action.enable && !state.starts_at_boot() {
-        control(cx, unit, &systemd::enable(unit))?;
+    if action.enable && !state.starts_at_boot {
+        service_control::enable(cx, unit)?;
         changes.push(Change::Service { unit: unit.clone(), what: "made to come up at boot".to_owned() });
     }
     if let Look::New(process) = look(action, cx, &state)? {
         return Ok(Applied { changes, evidence: evidence(cx, &process) });
     }
     wait_for_a_newer_second(action, cx)?;
-    attempt(cx, &systemd::reset_failed(unit))?;
-    control(cx, unit, &systemd::restart(unit))?;
+    service_control::reset_failed(cx, unit)?;
+    service_control::restart(cx, unit)?;
     let process = settled(action, cx)?;
     let what = match state.main_pid {
         Some(before) => format!("restarted, process {before} -> {}", process.pid),
@@ -91,9 +91,9 @@ enum Look {
     Old(String),
 }
 
-fn look(action: &ServiceRestart, cx: &Context<'_>, state: &UnitState) -> Result<Look, StepError> {
+fn look(action: &ServiceRestart, cx: &Context<'_>, state: &ServiceState) -> Result<Look, StepError> {
     if !state.is_active() {
-        return Ok(Look::Old(format!("it is {}", state.words())));
+        return Ok(Look::Old(format!("it is {}", state.words)));
     }
     let Some(process) = state.main_pid.and_then(|pid| cx.host.process(pid)) else {
         return Ok(Look::Old("it has no main process".to_owned()));
@@ -161,13 +161,13 @@ fn wait_for_a_newer_second(action: &ServiceRestart, cx: &Context<'_>) -> Result<
 fn settled(action: &ServiceRestart, cx: &Context<'_>) -> Result<Process, StepError> {
     let unit = &action.unit;
     let error =
-        |what: String| with_journal(cx, unit, StepError { what, output: Vec::new(), next: String::new() });
+        |what: String| with_log(cx, unit, StepError { what, output: Vec::new(), next: String::new() });
     let first = cx.os.service(cx.host, unit)?;
     cx.host.sleep(SETTLING);
     let state = cx.os.service(cx.host, unit)?;
     let seconds = SETTLING.as_secs();
     if !state.is_active() {
-        return Err(error(format!("{unit} did not stay up for {seconds} s: it is {}", state.words())));
+        return Err(error(format!("{unit} did not stay up for {seconds} s: it is {}", state.words)));
     }
     if state.main_pid != first.main_pid || state.restarts != first.restarts {
         return Err(error(format!("{unit} died within {seconds} s and was started again by systemd")));
@@ -178,14 +178,14 @@ fn settled(action: &ServiceRestart, cx: &Context<'_>) -> Result<Process, StepErr
     }
 }
 
-fn refuse_masked(unit: &str, state: &UnitState) -> Result<(), StepError> {
-    if !state.masked() {
+fn refuse_masked(unit: &str, state: &ServiceState) -> Result<(), StepError> {
+    if !state.is_kept_down() {
         return Ok(());
     }
     Err(StepError {
         what: format!("{unit} is masked: somebody decided that it must not run on this node"),
         output: Vec::new(),
-        next: format!("if it is to run here, 'systemctl unmask {unit}' on the node and retry"),
+        next: format!("if it is to run here, {} and retry", by_hand_unmask(unit)),
     })
 }
 

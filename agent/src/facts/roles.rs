@@ -58,7 +58,7 @@ pub(super) fn wanted(host: &dyn Host, os: &Os, unit: &str) -> Result<Option<bool
     match os.platform.service_manager {
         ServiceManager::Systemd => {
             let state = os.service(host, unit).map_err(|error| unobserved(&error))?;
-            Ok(state.installed().then(|| !state.masked()))
+            Ok(state.installed.then(|| !state.is_kept_down()))
         }
         ServiceManager::Upstart => {
             Ok(host.exists(Path::new(&format!("/etc/init/{unit}.conf"))).then_some(true))

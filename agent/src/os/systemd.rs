@@ -1,7 +1,10 @@
 //! systemd as command lines and as the answers that `systemctl` gives; made for systemd 219 (RHEL 7) and later, so
 //! without `--value` and `-P`. Nothing here runs a program.
 
+use super::packages::Unreadable;
+use super::service::{Activity, KeptDown, ServiceState};
 use crate::host::Command;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// The directory whose presence says that systemd is PID 1 (`sd_booted(3)`).
@@ -11,97 +14,132 @@ pub const BOOTED: &str = "/run/systemd/system";
 const START_STOP: Duration = Duration::from_secs(200);
 
 /// The properties asked for. `NRestarts` came with systemd 235; older ones leave it out of the answer.
-const PROPERTIES: &str =
-    "LoadState,ActiveState,SubState,UnitFileState,MainPID,NRestarts,ExecMainStartTimestampMonotonic,Result";
+const PROPERTIES: &str = "LoadState,ActiveState,SubState,UnitFileState,MainPID,NRestarts,Result";
 
-/// What systemd says about a service.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct UnitState {
-    /// `loaded`, `not-found`, `masked`, `error`, `bad-setting`.
-    pub load: String,
-    /// `active`, `activating`, `inactive`, `deactivating`, `failed`.
-    pub active: String,
-    /// `running`, `exited`, `dead`, `auto-restart`, and others.
-    pub sub: String,
-    /// `enabled`, `disabled`, `static`, `masked`, `masked-runtime`; empty if there is no unit file.
-    pub file: String,
-    /// The main process, if there is one.
-    pub main_pid: Option<u32>,
-    /// How often systemd restarted it by itself; `None` where systemd does not tell.
-    pub restarts: Option<u32>,
-    /// When the main process was started, in microseconds since boot; `None` if never.
-    pub started_us: Option<u64>,
-    /// `success`, `exit-code`, `signal`, `start-limit`, and others.
-    pub result: String,
+/// Init scripts that a boot starts, as links `S20name`: services without a unit file, which systemd wraps.
+pub const INIT_SCRIPTS: &str = "/etc/rc3.d";
+
+/// Instances of these come and go with people who log in.
+const LOGINS: [&str; 4] = ["user@", "getty@", "autovt@", "serial-getty@"];
+
+/// Reads the answer to [`show`]: a property a line. One that was not asked for is passed over.
+///
+/// # Errors
+/// [`Unreadable`] for a line that is no property, a number that is none, and an answer that does not tell the state.
+pub fn read_state(text: &str) -> Result<ServiceState, Unreadable> {
+    let unreadable = |line: &str| Unreadable { what: "answer of systemctl show", text: line.to_owned() };
+    let mut found = BTreeMap::new();
+    for line in text.lines().map(str::trim_end).filter(|line| !line.is_empty()) {
+        let (name, value) = line.split_once('=').ok_or_else(|| unreadable(line))?;
+        found.insert(name, value);
+    }
+    let number = |name: &str| match found.get(name) {
+        None | Some(&"") => Ok(None),
+        Some(value) => value.parse::<u32>().map(Some).map_err(|_| unreadable(&format!("{name}={value}"))),
+    };
+    let (Some(load), Some(active)) = (found.get("LoadState"), found.get("ActiveState")) else {
+        return Err(unreadable(text.trim_end()));
+    };
+    let property = |name: &str| found.get(name).copied().unwrap_or_default();
+    let file = property("UnitFileState");
+    let words = match property("Result") {
+        "" | "success" => format!("{active} ({})", property("SubState")),
+        result => format!("{active} ({}, {result})", property("SubState")),
+    };
+    Ok(ServiceState {
+        installed: *load != "not-found",
+        activity: match *active {
+            "active" | "reloading" => Activity::Active,
+            "inactive" | "failed" => Activity::Down,
+            "activating" | "deactivating" | "maintenance" => Activity::OnItsWay,
+            _ => return Err(unreadable(&format!("ActiveState={active}"))),
+        },
+        kept_down: match (*load, file) {
+            (_, "masked-runtime") => KeptDown::ForNow,
+            ("masked", _) | (_, "masked") => KeptDown::ForGood,
+            _ => KeptDown::No,
+        },
+        starts_at_boot: matches!(file, "enabled" | "static" | "indirect"),
+        enabled: file.starts_with("enabled"),
+        main_pid: number("MainPID")?.filter(|pid| *pid != 0),
+        restarts: number("NRestarts")?,
+        words,
+        boot_words: file.to_owned(),
+    })
 }
 
-impl UnitState {
-    /// Reads the answer to [`show`]. What is not asked for or not known is passed over.
-    #[must_use]
-    pub fn parse(text: &str) -> Self {
-        let mut state = Self::default();
-        for (name, value) in text.lines().filter_map(|line| line.trim_end().split_once('=')) {
-            match name {
-                "LoadState" => value.clone_into(&mut state.load),
-                "ActiveState" => value.clone_into(&mut state.active),
-                "SubState" => value.clone_into(&mut state.sub),
-                "UnitFileState" => value.clone_into(&mut state.file),
-                "MainPID" => state.main_pid = value.parse().ok().filter(|pid| *pid != 0),
-                "NRestarts" => state.restarts = value.parse().ok(),
-                "ExecMainStartTimestampMonotonic" => {
-                    state.started_us = value.parse().ok().filter(|us| *us != 0)
-                }
-                "Result" => value.clone_into(&mut state.result),
-                _ => {}
-            }
+/// Reads the answer to [`running`]: the names of the units, with their type.
+///
+/// # Errors
+/// [`Unreadable`] for a line that does not begin with a service.
+pub fn read_running(text: &str) -> Result<BTreeSet<String>, Unreadable> {
+    let unit = |line: &str| {
+        // A unit that needs attention has a dot before it.
+        let name = line.split_whitespace().find(|word| !matches!(*word, "●" | "*"))?;
+        name.ends_with(".service").then(|| name.to_owned())
+    };
+    let lines = text.lines().filter(|line| !line.trim().is_empty());
+    lines
+        .map(|line| {
+            unit(line)
+                .ok_or_else(|| Unreadable { what: "line of systemctl list-units", text: line.to_owned() })
+        })
+        .collect()
+}
+
+/// Reads the answer to [`unit_files`]: whether each unit file is `enabled`, `disabled`, `static`, or something else.
+///
+/// # Errors
+/// [`Unreadable`] for a line that is not a service and its state.
+pub fn read_unit_files(text: &str) -> Result<BTreeMap<String, String>, Unreadable> {
+    let file = |line: &str| {
+        let mut words = line.split_whitespace();
+        let (name, state) = (words.next()?, words.next()?);
+        name.ends_with(".service").then(|| (name.to_owned(), state.to_owned()))
+    };
+    let lines = text.lines().filter(|line| !line.trim().is_empty());
+    lines
+        .map(|line| {
+            file(line).ok_or_else(|| Unreadable {
+                what: "line of systemctl list-unit-files",
+                text: line.to_owned(),
+            })
+        })
+        .collect()
+}
+
+/// Those of the running units that come up at boot by themselves, without `.service`: an enabled unit file, an instance
+/// of an enabled template, or an init script among `scripts`, the names in [`INIT_SCRIPTS`].
+#[must_use]
+pub fn running_at_boot(
+    running: &BTreeSet<String>,
+    files: &BTreeMap<String, String>,
+    scripts: &[String],
+) -> BTreeSet<String> {
+    let starts = |unit: &&String| {
+        let name = service_name(unit);
+        let template = name.split_once('@').map(|(template, _)| format!("{template}@.service"));
+        let file = files.get(*unit).or_else(|| files.get(&template?));
+        match file.map(String::as_str) {
+            Some("enabled") => true,
+            // What is no unit file has no state, or one that says that a generator made it.
+            None | Some("generated" | "bad") => scripts.iter().any(|script| is_link_of(script, name)),
+            Some(_) => false,
         }
-        state
-    }
+    };
+    let login = |unit: &&String| LOGINS.iter().any(|start| unit.starts_with(start));
+    let named = running.iter().filter(starts).filter(|unit| !login(unit));
+    named.map(|unit| service_name(unit).to_owned()).collect()
+}
 
-    /// Whether there is such a service at all. A masked one counts, even when the mask is all there is.
-    #[must_use]
-    pub fn installed(&self) -> bool {
-        self.load != "not-found" && !(self.load.is_empty() && self.file.is_empty())
-    }
+/// `S20bird` starts `bird`.
+fn is_link_of(script: &str, name: &str) -> bool {
+    let number = script.strip_prefix('S').and_then(|rest| rest.strip_suffix(name));
+    number.is_some_and(|number| number.len() == 2 && number.bytes().all(|byte| byte.is_ascii_digit()))
+}
 
-    /// Whether a mask, even one that a reboot takes away, keeps it from starting.
-    #[must_use]
-    pub fn masked(&self) -> bool {
-        self.load == "masked" || self.file.starts_with("masked")
-    }
-
-    /// Whether it stays down over a reboot and over whatever a package's scripts do.
-    #[must_use]
-    pub fn masked_for_good(&self) -> bool {
-        self.file == "masked" || (self.load == "masked" && self.file != "masked-runtime")
-    }
-
-    /// Whether it comes up at boot.
-    #[must_use]
-    pub fn starts_at_boot(&self) -> bool {
-        self.file == "enabled" || self.file == "static" || self.file == "indirect"
-    }
-
-    /// Whether it runs, as systemd sees it.
-    #[must_use]
-    pub fn is_active(&self) -> bool {
-        self.active == "active"
-    }
-
-    /// Whether nothing of it runs and nothing is about to.
-    #[must_use]
-    pub fn is_down(&self) -> bool {
-        self.active == "inactive" || self.active == "failed"
-    }
-
-    /// For people: `active (running)`, `failed (failed, exit-code)`.
-    #[must_use]
-    pub fn words(&self) -> String {
-        match self.result.as_str() {
-            "" | "success" => format!("{} ({})", self.active, self.sub),
-            result => format!("{} ({}, {result})", self.active, self.sub),
-        }
-    }
+fn service_name(unit: &str) -> &str {
+    unit.strip_suffix(".service").unwrap_or(unit)
 }
 
 /// A service's full name; a name that has a type keeps it.
@@ -119,6 +157,26 @@ pub fn unit_name(unit: &str) -> String {
 #[must_use]
 pub fn show(unit: &str) -> Command {
     Command::new(["systemctl", "show", "-p", PROPERTIES, "--", &unit_name(unit)])
+}
+
+/// Asks which services run. Names are not shortened when the output is no terminal.
+#[must_use]
+pub fn running() -> Command {
+    Command::new([
+        "systemctl",
+        "list-units",
+        "--type=service",
+        "--state=running",
+        "--no-legend",
+        "--no-pager",
+        "--full",
+    ])
+}
+
+/// Asks which unit files there are, and which of them are enabled.
+#[must_use]
+pub fn unit_files() -> Command {
+    Command::new(["systemctl", "list-unit-files", "--type=service", "--no-legend", "--no-pager", "--full"])
 }
 
 /// Makes systemd read its unit files again.
@@ -170,6 +228,19 @@ pub fn mask(unit: &str) -> Command {
     on(unit, &["mask"])
 }
 
+/// The same until the next boot, or until [`unmask_for_now`]. Without effect on a unit file in `/etc`, which counts more
+/// than one in `/run`.
+#[must_use]
+pub fn mask_for_now(unit: &str) -> Command {
+    on(unit, &["mask", "--runtime"])
+}
+
+/// Takes [`mask_for_now`] back.
+#[must_use]
+pub fn unmask_for_now(unit: &str) -> Command {
+    on(unit, &["unmask", "--runtime"])
+}
+
 /// The last lines that a service logged.
 #[must_use]
 pub fn journal(unit: &str) -> Command {
@@ -189,54 +260,105 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const RUNNING_219: &str = "Result=success\nMainPID=812\nExecMainStartTimestampMonotonic=5120000\nLoadState=loaded\n\
-        ActiveState=active\nSubState=running\nUnitFileState=enabled\n";
-    const ABSENT: &str = "Result=success\nMainPID=0\nNRestarts=0\nExecMainStartTimestampMonotonic=0\n\
-        LoadState=not-found\nActiveState=inactive\nSubState=dead\nUnitFileState=\n";
+    const RUNNING_219: &str = "Result=success\nMainPID=812\nLoadState=loaded\nActiveState=active\nSubState=running\n\
+        UnitFileState=enabled\n";
+    const ABSENT: &str = "Result=success\nMainPID=0\nNRestarts=0\nLoadState=not-found\nActiveState=inactive\n\
+        SubState=dead\nUnitFileState=\n";
+
+    fn state(text: &str) -> ServiceState {
+        read_state(text).expect("a state")
+    }
 
     #[test]
     fn states_are_read() {
-        let running = UnitState::parse(RUNNING_219);
-        assert!(running.installed() && running.is_active() && running.starts_at_boot() && !running.masked());
-        assert_eq!(
-            (running.main_pid, running.restarts, running.started_us),
-            (Some(812), None, Some(5_120_000))
+        let running = state(RUNNING_219);
+        assert!(
+            running.installed && running.is_active() && running.starts_at_boot && !running.is_kept_down()
         );
-        assert_eq!(running.words(), "active (running)");
+        assert_eq!((running.main_pid, running.restarts), (Some(812), None));
+        assert_eq!(running.words, "active (running)");
 
-        let absent = UnitState::parse(ABSENT);
-        assert!(!absent.installed() && absent.is_down() && !absent.masked());
+        let absent = state(ABSENT);
+        assert!(!absent.installed && absent.is_down() && !absent.is_kept_down());
         assert_eq!((absent.main_pid, absent.restarts), (None, Some(0)));
 
-        let masked =
-            UnitState::parse("LoadState=masked\nActiveState=inactive\nSubState=dead\nUnitFileState=masked\n");
-        assert!(masked.installed() && masked.masked() && masked.masked_for_good() && masked.is_down());
-        let for_now =
-            UnitState::parse("LoadState=masked\nActiveState=inactive\nUnitFileState=masked-runtime\n");
-        assert!(for_now.masked() && !for_now.masked_for_good());
+        let masked = state("LoadState=masked\nActiveState=inactive\nSubState=dead\nUnitFileState=masked\n");
+        assert!(masked.installed && masked.is_down() && masked.kept_down == KeptDown::ForGood);
+        // A mask without a unit file behind it has no state of its own on systemd 219.
+        assert_eq!(state("LoadState=masked\nActiveState=inactive\n").kept_down, KeptDown::ForGood);
+        let for_now = state("LoadState=masked\nActiveState=inactive\nUnitFileState=masked-runtime\n");
+        assert_eq!(for_now.kept_down, KeptDown::ForNow);
 
-        let failed = UnitState::parse("ActiveState=failed\nSubState=failed\nResult=exit-code\n");
-        assert_eq!(failed.words(), "failed (failed, exit-code)");
-        assert!(!UnitState::parse("").installed());
+        let failed = state("LoadState=loaded\nActiveState=failed\nSubState=failed\nResult=exit-code\n");
+        assert_eq!(failed.words, "failed (failed, exit-code)");
+        let restarting = state("LoadState=loaded\nActiveState=activating\nSubState=auto-restart\n");
+        assert!(!restarting.is_active() && !restarting.is_down());
+    }
+
+    #[test]
+    fn an_answer_of_another_form_is_quoted() {
+        let told = |text: &str| read_state(text).expect_err("unreadable").to_string();
+        assert_eq!(told(""), "unexpected answer of systemctl show: ''");
+        assert_eq!(told("Bus error"), "unexpected answer of systemctl show: 'Bus error'");
+        let text = "LoadState=loaded\nActiveState=active\nMainPID=many\n";
+        assert_eq!(told(text), "unexpected answer of systemctl show: 'MainPID=many'");
+        let text = "LoadState=loaded\nActiveState=dreaming\n";
+        assert_eq!(told(text), "unexpected answer of systemctl show: 'ActiveState=dreaming'");
+    }
+
+    #[test]
+    fn what_runs_and_comes_up_at_boot_is_told_apart() {
+        // Of systemd 219, 229 and 252: with and without a dot, with and without the vendor's preset.
+        let running = "calico-felix.service loaded active running Calico Felix\n\
+            ● bird.service        loaded active running LSB: bird\n  dbus.service loaded active running D-Bus\n\
+            getty@tty1.service loaded active running Getty on tty1\nopenvpn@site.service loaded active running VPN\n\
+            run-r5f.service loaded active running /bin/sleep 60\nuser@0.service loaded active running User Manager\n";
+        let files = "calico-felix.service enabled\ndbus.service static -\ngetty@.service enabled enabled\n\
+            openvpn@.service enabled disabled\nuser@.service static\netcd.service enabled enabled\n";
+        let (running, files) =
+            (read_running(running).expect("units"), read_unit_files(files).expect("files"));
+        let scripts = ["S20bird", "K20rsync", "README"].map(str::to_owned);
+        let found: Vec<String> = running_at_boot(&running, &files, &scripts).into_iter().collect();
+        assert_eq!(found, ["bird", "calico-felix", "openvpn@site"]);
+
+        let error = read_running("Failed to list units: Connection timed out\n").expect_err("no unit");
+        assert_eq!(
+            error.to_string(),
+            "unexpected line of systemctl list-units: 'Failed to list units: Connection timed out'"
+        );
+        assert!(read_unit_files("calico-felix.service\n").is_err());
     }
 
     #[test]
     fn command_lines() {
-        let lines = [show("etcd"), restart("etcd"), mask("neutron-dhcp-agent"), journal("etcd.service")];
+        let lines = [
+            show("etcd"),
+            restart("etcd"),
+            mask("neutron-dhcp-agent"),
+            mask_for_now("etcd"),
+            unmask_for_now("etcd"),
+            running(),
+            unit_files(),
+            journal("etcd.service"),
+        ];
         let text = lines.map(|command| command.argv.join(" ")).join("\n");
         insta::assert_snapshot!(text, @r"
-        systemctl show -p LoadState,ActiveState,SubState,UnitFileState,MainPID,NRestarts,ExecMainStartTimestampMonotonic,Result -- etcd.service
+        systemctl show -p LoadState,ActiveState,SubState,UnitFileState,MainPID,NRestarts,Result -- etcd.service
         systemctl restart -- etcd.service
         systemctl mask -- neutron-dhcp-agent.service
+        systemctl mask --runtime -- etcd.service
+        systemctl unmask --runtime -- etcd.service
+        systemctl list-units --type=service --state=running --no-legend --no-pager --full
+        systemctl list-unit-files --type=service --no-legend --no-pager --full
         journalctl -u etcd.service -n 20 --no-pager
         ");
     }
 
     proptest! {
         #[test]
-        fn arbitrary_text_never_panics(text in any::<String>(), soup in "(MainPID|NRestarts|LoadState)=[a-z0-9=\n-]{0,20}") {
+        fn arbitrary_text_never_panics(text in any::<String>(), soup in "((MainPID|NRestarts|LoadState|ActiveState|a@b|S20|●)[a-z0-9=@. \n-]{0,9}(\\.service)?){0,5}") {
             for text in [text, soup] {
-                let _ = UnitState::parse(&text).words();
+                let _ = (read_state(&text), read_running(&text), read_unit_files(&text), is_link_of(&text, "b"));
             }
         }
     }

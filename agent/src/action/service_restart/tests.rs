@@ -4,6 +4,7 @@ use super::*;
 use crate::action::bench::{Bench, step};
 use crate::host::Host;
 use crate::host::fake::FakeMachine;
+use crate::os::systemd;
 use wavegate_common::action::Action;
 
 fn restart(unit: &str, packages: &[&str], steps: &[&str]) -> Action {

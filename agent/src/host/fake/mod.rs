@@ -43,6 +43,8 @@ pub struct FakeService {
     pub enabled: bool,
     /// Whether it is masked: neither boot nor a package nor a person can start it.
     pub masked: bool,
+    /// The same until the next boot (`systemctl mask --runtime`).
+    pub masked_for_now: bool,
     /// Whether starting it fails.
     pub broken: bool,
     /// Whether its process dies soon after every start, upon which systemd starts another (`Restart=`).
@@ -216,7 +218,7 @@ impl FakeMachine {
         let enabled: Vec<String> = self.services.keys().cloned().collect();
         for unit in enabled {
             let Some(service) = self.services.get_mut(&unit) else { continue };
-            (service.active, service.main_pid) = (false, None);
+            (service.active, service.main_pid, service.masked_for_now) = (false, None, false);
             if service.enabled && !service.masked {
                 services::start(self, &unit);
             }

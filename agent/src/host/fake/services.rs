@@ -10,6 +10,10 @@ pub(super) fn run(machine: &mut FakeMachine, command: &Command) -> Option<Exit> 
     let words: Vec<&str> = command.argv.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["systemctl", "daemon-reload"] => Some(Exit::default()),
+        ["systemctl", "list-units", ..] => Some(printed(&list(machine, false))),
+        ["systemctl", "list-unit-files", ..] => Some(printed(&list(machine, true))),
+        ["systemctl", "mask", "--runtime", "--", unit] => Some(mask_for_now(machine, name(unit), true)),
+        ["systemctl", "unmask", "--runtime", "--", unit] => Some(mask_for_now(machine, name(unit), false)),
         ["systemctl", "show", .., unit] => Some(printed(&show(machine, name(unit)))),
         ["systemctl", verb, .., unit] => Some(systemctl(machine, verb, name(unit))),
         ["journalctl", "-u", unit, ..] => {
@@ -26,7 +30,7 @@ pub(super) fn start(machine: &mut FakeMachine, unit: &str) -> bool {
         return true;
     }
     let program = service.argv.first().map_or("", String::as_str);
-    if service.masked || service.broken || machine.which(program).is_none() {
+    if service.masked || service.masked_for_now || service.broken || machine.which(program).is_none() {
         return false;
     }
     let argv = service.argv.clone();
@@ -105,27 +109,51 @@ fn show(machine: &FakeMachine, unit: &str) -> String {
     let service = machine.services.get(unit);
     let known = service.is_some();
     let service = service.unwrap_or(&absent);
-    let (load, file) = match (known, service.masked, service.enabled) {
-        (false, _, _) => ("not-found", ""),
-        (true, true, _) => ("masked", "masked"),
-        (true, false, true) => ("loaded", "enabled"),
-        (true, false, false) => ("loaded", "disabled"),
+    let (load, file) = match (known, unit_file_state(service)) {
+        (false, _) => ("not-found", ""),
+        (true, file) if file.starts_with("masked") => ("masked", file),
+        (true, file) => ("loaded", file),
     };
     let (active, sub) = if service.active { ("active", "running") } else { ("inactive", "dead") };
-    let process = service.main_pid.and_then(|pid| machine.processes.get(&pid));
-    let started = process.map_or(0, |process| process.start_ticks * 10_000);
     format!(
         "LoadState={load}\nActiveState={active}\nSubState={sub}\nUnitFileState={file}\nMainPID={}\n\
-         ExecMainStartTimestampMonotonic={started}\nResult=success\n",
+         Result=success\n",
         service.main_pid.unwrap_or(0),
     )
+}
+
+fn unit_file_state(service: &FakeService) -> &'static str {
+    match (service.masked, service.masked_for_now, service.enabled) {
+        (true, _, _) => "masked",
+        (false, true, _) => "masked-runtime",
+        (false, false, true) => "enabled",
+        (false, false, false) => "disabled",
+    }
+}
+
+/// `list-units --state=running`, or `list-unit-files`.
+fn list(machine: &FakeMachine, files: bool) -> String {
+    let row = |(unit, service): (&String, &FakeService)| match (files, service.active) {
+        (true, _) => format!("{unit}.service {}\n", unit_file_state(service)),
+        (false, true) => format!("{unit}.service loaded active running {unit}\n"),
+        (false, false) => String::new(),
+    };
+    machine.services.iter().map(row).collect()
+}
+
+/// Works for a unit that is not there, too.
+fn mask_for_now(machine: &mut FakeMachine, unit: &str, mask: bool) -> Exit {
+    if let Some(service) = machine.services.get_mut(unit) {
+        service.masked_for_now = mask;
+    }
+    Exit::default()
 }
 
 fn systemctl(machine: &mut FakeMachine, verb: &str, unit: &str) -> Exit {
     let Some(service) = machine.services.get_mut(unit) else {
         return refused(5, format!("Failed to {verb} {unit}.service: Unit {unit}.service not found.\n"));
     };
-    if service.masked && matches!(verb, "start" | "restart" | "enable") {
+    if (service.masked || service.masked_for_now) && matches!(verb, "start" | "restart" | "enable") {
         return refused(1, format!("Failed to {verb} {unit}.service: Unit {unit}.service is masked.\n"));
     }
     let started = match verb {
