@@ -17,6 +17,7 @@ mod service_check;
 pub mod service_control;
 mod service_disable;
 mod service_restart;
+mod to_its_end;
 mod version_check;
 
 use crate::host::{Exit, Host};

@@ -2,9 +2,9 @@
 //! an RPM if asked to, and the package database would never know.
 
 use super::python::{Copy, copies, interpreters};
+use super::to_its_end;
 use super::{Applied, Check, Context, exit_failed, failed};
 use crate::host::Command;
-use std::time::Duration;
 use wavegate_common::action::PipUninstall;
 use wavegate_common::outcome::{Change, StepError};
 
@@ -13,6 +13,9 @@ use wavegate_common::outcome::{Change, StepError};
 /// # Errors
 /// [`StepError`] if an interpreter or the package database can't tell.
 pub fn check(action: &PipUninstall, cx: &mut Context<'_>) -> Result<Check, StepError> {
+    if to_its_end::begun(cx) {
+        return Ok(Check::WouldChange { changes: Vec::new() });
+    }
     let (mut changes, mut owners) = (Vec::new(), Vec::new());
     for interpreter in interpreters(cx) {
         for copy in copies(interpreter, &action.distribution, cx)? {
@@ -37,6 +40,7 @@ pub fn check(action: &PipUninstall, cx: &mut Context<'_>) -> Result<Check, StepE
 /// # Errors
 /// As [`check`], and if pip fails, is not there, or would hit a copy that a package owns.
 pub fn apply(action: &PipUninstall, cx: &mut Context<'_>) -> Result<Applied, StepError> {
+    to_its_end::wait_for_earlier(cx)?;
     let mut changes = Vec::new();
     for interpreter in interpreters(cx) {
         // pip removes the copy that is found first, so that there may be another behind it.
@@ -105,10 +109,10 @@ fn uninstall(
     let help = run(&Command::new(pip.into_iter().chain(["--help"])))?;
     let permit = help.stdout.contains("--break-system-packages").then_some("--break-system-packages");
     let arguments = pip.into_iter().chain(["-y"]).chain(permit).chain([action.distribution.as_str()]);
-    let command = Command::new(arguments).timeout(Duration::from_secs(300));
+    let command = Command::new(arguments);
     let line = command.argv.join(" ");
     (cx.output)(&line);
-    let exit = run(&command)?;
+    let exit = to_its_end::run(cx, &command, &next)?;
     if exit.code == 0 {
         return Ok(());
     }

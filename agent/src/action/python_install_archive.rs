@@ -2,7 +2,8 @@
 
 use super::archive::{find, unpacked};
 use super::python::{copies, interpreters};
-use super::{Applied, Check, Context, exit_failed, failed};
+use super::to_its_end;
+use super::{Applied, Check, Context, exit_failed};
 use crate::host::Command;
 use std::path::Path;
 use wavegate_common::action::PythonInstallArchive;
@@ -22,6 +23,9 @@ runpy.run_path('setup.py', run_name='__main__')
 /// # Errors
 /// [`StepError`] if there is no interpreter, or the archive can't be had or has another digest.
 pub fn check(action: &PythonInstallArchive, cx: &mut Context<'_>) -> Result<Check, StepError> {
+    if to_its_end::begun(cx) {
+        return Ok(Check::WouldChange { changes: Vec::new() });
+    }
     let interpreter = interpreter(cx)?;
     let before = version(interpreter, action, cx)?;
     if before.as_ref() == Some(&action.version) {
@@ -37,6 +41,7 @@ pub fn check(action: &PythonInstallArchive, cx: &mut Context<'_>) -> Result<Chec
 /// # Errors
 /// As [`check`], and if `setup.py` fails or the interpreter still finds another version.
 pub fn apply(action: &PythonInstallArchive, cx: &mut Context<'_>) -> Result<Applied, StepError> {
+    to_its_end::wait_for_earlier(cx)?;
     let interpreter = interpreter(cx)?;
     let before = version(interpreter, action, cx)?;
     if before.as_ref() == Some(&action.version) {
@@ -47,9 +52,9 @@ pub fn apply(action: &PythonInstallArchive, cx: &mut Context<'_>) -> Result<Appl
     let source = setup.parent().unwrap_or(Path::new("/")).display().to_string();
     let next =
         "read the output above; a missing compiler or setuptools is to be installed on the node; then retry";
-    let command = Command::new([interpreter, "-c", SETUP, &source]).timeout(cx.timeout);
+    let command = Command::new([interpreter, "-c", SETUP, &source]);
     (cx.output)(&format!("{interpreter} setup.py install, in {source}"));
-    let exit = cx.host.run(&command).map_err(|error| failed(&error, next))?;
+    let exit = to_its_end::run(cx, &command, next)?;
     if exit.code != 0 {
         let what = format!("'{interpreter} setup.py install' failed with exit code {}", exit.code);
         return Err(exit_failed(what, &exit, next));
