@@ -2,6 +2,8 @@
 
 use super::file_error;
 use crate::host::HostError;
+use rustix::fs::XattrFlags;
+use rustix::io::Errno;
 use sha2::{Digest, Sha256};
 use std::ffi::OsStr;
 use std::fs::{File, OpenOptions, Permissions};
@@ -38,7 +40,7 @@ pub(super) fn which(program: &str, search_path: &OsStr) -> Option<PathBuf> {
     std::env::split_paths(search_path).map(|directory| directory.join(program)).find(runs)
 }
 
-/// Replaces a file's content, keeping owner and mode. A link stays: what it leads to is replaced.
+/// Replaces a file's content, keeping owner, mode, access list and SELinux label. A link stays: what it leads to is replaced.
 pub(super) fn replace(
     path: &Path,
     content: &[u8],
@@ -46,13 +48,13 @@ pub(super) fn replace(
     executable: bool,
 ) -> Result<(), HostError> {
     let target = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let old = std::fs::metadata(&target).ok();
-    if let (Some(backup), Some(old)) = (backup, &old) {
+    let old = target.exists().then_some(target.as_path());
+    if let (Some(backup), Some(old)) = (backup, old) {
         // A copy, not a link: a process that runs the old file must not find it under another name.
-        let before = std::fs::read(&target).map_err(file_error("read", &target))?;
+        let before = std::fs::read(old).map_err(file_error("read", old))?;
         write(backup, &before, Some(old), false)?;
     }
-    write(&target, content, old.as_ref(), executable)
+    write(&target, content, old, executable)
 }
 
 /// A name that any file system takes, for a name of anything; two names never become one.
@@ -118,12 +120,7 @@ fn reserved(path: &Path) -> PathBuf {
     path.with_extension("reserved")
 }
 
-fn write(
-    path: &Path,
-    content: &[u8],
-    like: Option<&std::fs::Metadata>,
-    executable: bool,
-) -> Result<(), HostError> {
+fn write(path: &Path, content: &[u8], like: Option<&Path>, executable: bool) -> Result<(), HostError> {
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("/"));
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let temporary = directory.join(format!(".{name}.wavegate-{}", std::process::id()));
@@ -140,7 +137,7 @@ fn write(
 fn write_temporary(
     temporary: &Path,
     content: &[u8],
-    like: Option<&std::fs::Metadata>,
+    like: Option<&Path>,
     executable: bool,
 ) -> std::io::Result<()> {
     // One of an earlier agent with the same process id.
@@ -148,8 +145,10 @@ fn write_temporary(
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(temporary)?;
     file.write_all(content)?;
     let mode = match like {
-        Some(old) => {
+        Some(like) => {
+            let old = std::fs::metadata(like)?;
             fchown(&file, Some(old.uid()), Some(old.gid()))?;
+            copy_attributes(like, &file)?;
             old.mode() & 0o7777
         }
         None if executable => 0o755,
@@ -159,9 +158,53 @@ fn write_temporary(
     file.sync_all()
 }
 
+/// The access list and the SELinux label of a file, without which a service may no longer read it; not its capabilities, which
+/// belong to its content. Where the file system has no such attributes there are none to copy.
+fn copy_attributes(from: &Path, to: &File) -> std::io::Result<()> {
+    const LARGEST: usize = 64 << 10;
+    for name in ["system.posix_acl_access", "security.selinux"] {
+        let mut value = vec![0; LARGEST];
+        match rustix::fs::getxattr(from, name, &mut value[..]) {
+            Ok(length) => rustix::fs::fsetxattr(to, name, &value[..length], XattrFlags::empty())?,
+            Err(Errno::NODATA | Errno::OPNOTSUPP) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_access_list_goes_with_the_file() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (path, backup) = (directory.path().join("neutron.conf"), directory.path().join("before"));
+        std::fs::write(&path, "old").expect("a file");
+        // struct posix_acl_xattr_header and entries of linux/posix_acl_xattr.h, version 2: rw- for the owner, r-- for user 1234,
+        // the group and the mask, nothing for others.
+        let entry = |tag: u16, rights: u16, id: u32| {
+            [&tag.to_le_bytes()[..], &rights.to_le_bytes(), &id.to_le_bytes()].concat()
+        };
+        let nobody = u32::MAX;
+        let entries =
+            [(0x01, 6, nobody), (0x02, 4, 1234), (0x04, 4, nobody), (0x10, 4, nobody), (0x20, 0, nobody)];
+        let mut list = 2_u32.to_le_bytes().to_vec();
+        list.extend(entries.iter().flat_map(|(tag, rights, id)| entry(*tag, *rights, *id)));
+        let name = "system.posix_acl_access";
+        if rustix::fs::setxattr(&path, name, &list, XattrFlags::empty()) == Err(Errno::OPNOTSUPP) {
+            println!("SKIPPED: {} has no access lists", directory.path().display());
+            return;
+        }
+        replace(&path, b"new", Some(&backup), false).expect("it can be replaced");
+        for file in [&path, &backup] {
+            let mut value = vec![0; 1024];
+            let length = rustix::fs::getxattr(file, name, &mut value[..]).expect("a list");
+            assert_eq!(value[..length], list, "{}", file.display());
+            assert_eq!(std::fs::metadata(file).expect("a file").mode() & 0o777, 0o640);
+        }
+    }
 
     #[test]
     fn replacing_keeps_mode_and_links_and_leaves_a_copy() {
