@@ -10,6 +10,7 @@ use crate::journal::{AppendError, SharedJournal, Store};
 use crate::link::{self, Backoff, LinkError, Outbox, Session, Target, ToCoordinator};
 use crate::os::Os;
 use crate::output::Output;
+use crate::policy::PolicyFile;
 use crate::worker::{self, Job, Tools};
 use sd_notify::NotifyState;
 use sha2::{Digest, Sha256};
@@ -44,6 +45,8 @@ pub struct Setup {
     pub host: Arc<dyn Host>,
     /// The conventions of its operating system.
     pub os: Os,
+    /// What may be touched on it.
+    pub policy: PolicyFile,
     /// The journal.
     pub journal: SharedJournal,
 }
@@ -131,6 +134,7 @@ impl Agent {
         let tools = Tools {
             host: setup.host.clone(),
             os: setup.os,
+            policy: setup.policy,
             node: node.clone(),
             extra_roles: setup.extra_roles,
             journal: setup.journal.clone(),

@@ -1,6 +1,7 @@
 //! The agent's configuration: one TOML file, and `WAVEGATE_AGENT_*` of the environment over it. What is wrong is named
 //! with file, key and what would be right; a key that is not known is refused.
 
+use crate::policy;
 use config::{Environment, File, FileFormat};
 use serde::Deserialize;
 use std::collections::BTreeSet;
@@ -29,6 +30,8 @@ pub struct Config {
     pub roles: BTreeSet<Role>,
     /// Where the agent keeps its journal, its credentials and its transactions.
     pub state_directory: PathBuf,
+    /// The file with what orders may touch on this node; it need not be there.
+    pub policy_file: PathBuf,
     /// What is logged, as `tracing` filters say it, e.g. `info` or `info,wavegate_agent=debug`.
     pub log: String,
     /// The first wait before the coordinator is dialled again is at most this long; then it grows.
@@ -121,6 +124,7 @@ struct Written {
     node: Option<String>,
     roles: Vec<String>,
     state_directory: PathBuf,
+    policy_file: PathBuf,
     log: String,
     reconnect_min_s: u64,
     reconnect_max_s: u64,
@@ -133,6 +137,7 @@ impl Default for Written {
             node: None,
             roles: Vec::new(),
             state_directory: "/var/lib/wavegate/agent".into(),
+            policy_file: policy::DEFAULT_FILE.into(),
             log: "info".to_owned(),
             reconnect_min_s: 1,
             reconnect_max_s: 20,
@@ -196,9 +201,11 @@ fn check(file: &Path, written: Written) -> Result<Config, (&'static str, String)
     let coordinator = written.coordinator.map(|text| text.parse::<Address>()).transpose();
     let node = written.node.map(NodeId::new).transpose();
     let roles = written.roles.iter().map(|role| role.parse()).collect::<Result<_, UnknownWord>>();
-    if !written.state_directory.is_absolute() {
-        let wrong = format!("'{}' is not an absolute path", written.state_directory.display());
-        return Err(("state_directory", wrong));
+    for (key, path) in [("state_directory", &written.state_directory), ("policy_file", &written.policy_file)]
+    {
+        if !path.is_absolute() {
+            return Err((key, format!("'{}' is not an absolute path", path.display())));
+        }
     }
     EnvFilter::try_new(&written.log).map_err(|error| {
         (
@@ -221,6 +228,7 @@ fn check(file: &Path, written: Written) -> Result<Config, (&'static str, String)
         node: node.map_err(|error| ("node", error.to_string()))?,
         roles: roles.map_err(|error| ("roles", error.to_string()))?,
         state_directory: written.state_directory,
+        policy_file: written.policy_file,
         log: written.log,
         reconnect_min: Duration::from_secs(min),
         reconnect_max: Duration::from_secs(max),
@@ -289,7 +297,7 @@ mod tests {
     fn what_is_wrong_is_named() {
         let message = |text: &str| read(text, &[]).expect_err("refused");
         insta::assert_snapshot!(message("cordinator = \"a:1\""), @r"
-        the configuration in DIR/agent.toml (and WAVEGATE_AGENT_* of the environment) cannot be used: unknown field `cordinator`, expected one of `coordinator`, `node`, `roles`, `state_directory`, `log`, `reconnect_min_s`, `reconnect_max_s`
+        the configuration in DIR/agent.toml (and WAVEGATE_AGENT_* of the environment) cannot be used: unknown field `cordinator`, expected one of `coordinator`, `node`, `roles`, `state_directory`, `policy_file`, `log`, `reconnect_min_s`, `reconnect_max_s`
         ");
         insta::assert_snapshot!(message("roles = [\"etcd\"]"), @r"
         roles in DIR/agent.toml: unknown role 'etcd'; known: etcd-member, etcd-proxy, etcd-gateway, compute, control
@@ -320,7 +328,7 @@ mod tests {
         string values must be quoted, expected literal string
         ");
         insta::assert_snapshot!(read("", &[("WAVEGATE_AGENT_NOD", "x")]).expect_err("refused"), @r"
-        the configuration in DIR/agent.toml (and WAVEGATE_AGENT_* of the environment) cannot be used: unknown field `nod`, expected one of `coordinator`, `node`, `roles`, `state_directory`, `log`, `reconnect_min_s`, `reconnect_max_s`
+        the configuration in DIR/agent.toml (and WAVEGATE_AGENT_* of the environment) cannot be used: unknown field `nod`, expected one of `coordinator`, `node`, `roles`, `state_directory`, `policy_file`, `log`, `reconnect_min_s`, `reconnect_max_s`
         ");
         let missing =
             Config::load(Some(Path::new("/nonexistent/agent.toml"))).expect_err("missing").to_string();

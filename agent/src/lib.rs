@@ -13,6 +13,7 @@ pub mod journal;
 pub mod link;
 pub mod os;
 pub mod output;
+pub mod policy;
 pub mod preview;
 pub mod runner;
 pub mod show;

@@ -17,8 +17,10 @@ use wavegate_agent::host::Host;
 use wavegate_agent::host::real::{RealHost, run_transaction};
 use wavegate_agent::journal::{self, JournalFile, OpenError, SharedJournal, lines};
 use wavegate_agent::os::Os;
+use wavegate_agent::policy::{InForce, PolicyError, PolicyFile};
 use wavegate_agent::{facts, show};
 use wavegate_common::id::NodeId;
+use wavegate_common::policy::{Policy, SHIPPED};
 use wavegate_proto::token::{BadToken, JoinToken};
 
 const EXIT_CODES: &str = "\
@@ -26,7 +28,7 @@ Exit codes:
   0  done; for `run`: it was asked to end
   1  something else went wrong: the message says what
   2  the command line is wrong
-  3  the configuration is wrong
+  3  the configuration or the policy is wrong
   4  this node is not enrolled, or its credentials cannot be used
   5  the journal is in use by another agent, damaged, or cannot be written
   6  enrolment did not succeed";
@@ -73,6 +75,18 @@ enum Command {
         #[arg(long, value_enum, default_value_t = Format::Text)]
         output: Format,
     },
+    /// Show what orders may touch on this node: its policy; needs no coordinator
+    Policy {
+        /// Check this file instead of the one in force
+        #[arg(long, value_name = "FILE")]
+        check: Option<PathBuf>,
+        /// Print the text of the built-in policy, to begin a file with
+        #[arg(long, conflicts_with_all = ["check", "output"])]
+        shipped: bool,
+        /// For people or for programs
+        #[arg(long, value_enum, default_value_t = Format::Text)]
+        output: Format,
+    },
     /// Run one prepared package transaction (started by the agent itself)
     #[command(hide = true)]
     Transaction {
@@ -110,6 +124,11 @@ fn carry_out(arguments: Arguments) -> anyhow::Result<()> {
         Command::Enrol { token, coordinator, node, force } => enrol(config, &token, coordinator, node, force),
         Command::Facts { output } => print_facts(&config, output),
         Command::Status { output } => print_status(&config, output),
+        Command::Policy { shipped: true, .. } => {
+            print!("{SHIPPED}");
+            Ok(())
+        }
+        Command::Policy { check, output, .. } => print_policy(&config, check, output),
         Command::Transaction { directory } => run_transaction(&directory),
     }
 }
@@ -160,6 +179,7 @@ fn run(config: Config) -> anyhow::Result<()> {
         reconnect_max: config.reconnect_max,
         host,
         os,
+        policy: PolicyFile::new(config.policy_file),
         journal: SharedJournal::new(journal),
     };
     let runtime = runtime()?;
@@ -279,10 +299,55 @@ fn print_status(config: &Config, output: Format) -> anyhow::Result<()> {
     Ok(())
 }
 
+fn print_policy(config: &Config, check: Option<PathBuf>, output: Format) -> anyhow::Result<()> {
+    let (policy, file, state) = match check {
+        Some(file) => {
+            let text = std::fs::read_to_string(&file)
+                .map_err(|source| PolicyError::File { path: file.clone(), source })?;
+            let policy = Policy::parse(&file.display().to_string(), &text).map_err(PolicyError::Wrong)?;
+            (policy, file, PolicyState::Right)
+        }
+        None => {
+            let InForce { policy, file, built_in } = PolicyFile::new(&config.policy_file).read()?;
+            (policy, file, if built_in { PolicyState::BuiltIn } else { PolicyState::InForce })
+        }
+    };
+    match output {
+        Format::Text => {
+            let file = file.display();
+            match state {
+                PolicyState::Right => println!("{file} is right. It would permit:"),
+                PolicyState::InForce => println!("{file} is in force. It permits:"),
+                PolicyState::BuiltIn => {
+                    println!("The built-in policy is in force: there is no {file}. It permits:")
+                }
+            }
+            print!("{}", show::policy(&policy));
+        }
+        Format::Json => {
+            let document = serde_json::json!({ "file": file, "state": state, "policy": policy });
+            println!("{}", serde_json::to_string_pretty(&document)?);
+        }
+    }
+    Ok(())
+}
+
+/// What is said of a policy.
+#[derive(Clone, Copy, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+enum PolicyState {
+    /// It could be put in force.
+    Right,
+    /// Orders are judged by it.
+    InForce,
+    /// Orders are judged by it, for want of a file.
+    BuiltIn,
+}
+
 fn exit_code(error: &anyhow::Error) -> ExitCode {
     let journal = |error: &AgentError| matches!(error, AgentError::Journal(_));
     let credentials = |error: &AgentError| matches!(error, AgentError::Credentials(_));
-    ExitCode::from(if error.is::<ConfigError>() {
+    ExitCode::from(if error.is::<ConfigError>() || error.is::<PolicyError>() {
         3
     } else if error.is::<CredentialsError>() || error.downcast_ref().is_some_and(credentials) {
         4

@@ -3,29 +3,44 @@
 use crate::action::{self, Check, Context, Forecast};
 use crate::host::Host;
 use crate::os::Os;
+use crate::policy::PolicyFile;
 use std::time::Duration;
 use wavegate_common::action::Action;
 use wavegate_common::id::{StepId, Timestamp};
 use wavegate_common::order::{PlannedStep, Work};
-use wavegate_common::outcome::{Change, Preview};
+use wavegate_common::outcome::{Change, Preview, StepError};
 use wavegate_common::plan::StepPreview;
 
 /// Runs the check of each step, in order; each sees what the steps before it would have changed. Steps that the plan
-/// skips are left out. `changed_at` is the journal's, for the stage of the steps.
+/// skips are left out; one that is outside the node's policy is blocked. `changed_at` is the journal's, for the stage of the steps.
 #[must_use]
 pub fn preview(
     steps: &[PlannedStep],
     host: &dyn Host,
     os: &Os,
+    policy: &PolicyFile,
     changed_at: &dyn Fn(&StepId) -> Option<Timestamp>,
 ) -> Vec<StepPreview> {
+    let policy = policy.read_for_order();
     let mut forecast = Forecast::default();
     let mut previews = Vec::new();
     for step in steps {
         let Work::Run { action, timeout_s } = &step.work else { continue };
+        let permitted = policy.as_ref().map_err(StepError::clone).and_then(|policy| {
+            policy.judge(action)?;
+            Ok(policy)
+        });
+        let policy = match permitted {
+            Ok(policy) => policy,
+            Err(error) => {
+                previews.push(StepPreview { step: step.id.clone(), preview: Preview::Blocked { error } });
+                continue;
+            }
+        };
         let mut cx = Context {
             host,
             os,
+            policy,
             // No transaction is started by a check.
             transaction: "preview".to_owned(),
             timeout: Duration::from_secs(*timeout_s),
@@ -67,10 +82,48 @@ fn package(change: &Change) -> Option<String> {
 mod tests {
     use super::*;
     use crate::host::fake::{FakeHost, FakeMachine};
+    use crate::policy::tests::{any_package_line, policy_in};
     use wavegate_common::action::{
         IniSet, PackageInstall, PackageSpec, ProcessKillStale, Scope, ServiceCheck, ServiceDisable,
         ServiceRestart,
     };
+
+    /// A preview under a policy that permits what these tests order.
+    fn permitted(steps: &[PlannedStep], host: &FakeHost, os: &Os) -> Vec<StepPreview> {
+        let state = tempfile::tempdir().expect("a directory");
+        let text = any_package_line()
+            + r#"
+            removals = true
+            services.restart = ["neutron-dhcp-agent", "calico-felix", "calico-dhcp-agent"]
+            services.disable = ["absent"]
+            processes = [{ program = "dnsmasq", pid_files = "/var/lib/neutron/dhcp" }]
+            ini = [{ file = "/etc/neutron/neutron.conf", section = "oslo_concurrency", keys = ["lock_path"] }]
+            "#;
+        preview(steps, host, os, &policy_in(state.path(), &text), &|_| None)
+    }
+
+    #[test]
+    fn what_the_policy_does_not_permit_is_blocked_and_the_node_is_not_asked() {
+        let state = tempfile::tempdir().expect("a directory");
+        let machine = FakeMachine::redhat_compute();
+        let os = Os { platform: machine.platform.clone() };
+        let host = FakeHost::new(machine);
+        let policy = policy_in(state.path(), "services.disable = [\"absent\"]");
+        let text = |previews: Vec<StepPreview>| {
+            let lines = previews.iter().map(|preview| format!("{}: {}", preview.step, preview.preview));
+            lines.collect::<Vec<_>>().join("\n")
+        };
+        insta::assert_snapshot!(text(preview(&steps()[..4], &host, &os, &policy, &|_| None)), @r"
+        lock-path: blocked: ini.set is outside this node's policy: key lock_path of section [oslo_concurrency] in /etc/neutron/neutron.conf is not permitted by 'ini'
+        restart: blocked: service.restart is outside this node's policy: service neutron-dhcp-agent is not permitted by 'services.restart'
+        felix: blocked: service.restart is outside this node's policy: service calico-felix is not permitted by 'services.restart'
+        ");
+        assert!(host.machine().history.is_empty());
+        let policy = policy_in(state.path(), "services = 1");
+        let blocked = text(preview(&steps(), &host, &os, &policy, &|_| None));
+        assert_eq!(blocked.matches("blocked: this node's policy cannot be used").count(), 5, "{blocked}");
+        assert!(host.machine().history.is_empty());
+    }
 
     fn step(id: &str, work: Work) -> PlannedStep {
         PlannedStep { id: StepId::new(id).expect("a step id"), title: String::new(), work }
@@ -117,7 +170,7 @@ mod tests {
         let os = Os { platform: machine.platform.clone() };
         let before = machine.clone();
         let host = FakeHost::new(machine);
-        let previews = preview(&steps(), &host, &os, &|_| None);
+        let previews = permitted(&steps(), &host, &os);
         let lines = previews.iter().map(|preview| format!("{}: {}", preview.step, preview.preview));
         let text = lines.collect::<Vec<_>>().join("\n");
         let felix = before.services["calico-felix"].main_pid.expect("it runs").to_string();
@@ -137,7 +190,7 @@ mod tests {
     fn what_can_not_be_done_is_told_beforehand() {
         let machine = FakeMachine::redhat();
         let os = Os { platform: machine.platform.clone() };
-        let previews = preview(&steps(), &FakeHost::new(machine), &os, &|_| None);
+        let previews = permitted(&steps(), &FakeHost::new(machine), &os);
         assert!(
             matches!(&previews[0].preview, Preview::Blocked { error } if error.what.ends_with("is not there"))
         );
@@ -172,7 +225,7 @@ mod tests {
         ];
         let machine = FakeMachine::debian_compute();
         let os = Os { platform: machine.platform.clone() };
-        let previews = preview(&steps, &FakeHost::new(machine), &os, &|_| None);
+        let previews = permitted(&steps, &FakeHost::new(machine), &os);
         let text: Vec<String> = previews.iter().map(|preview| preview.preview.to_string()).collect();
         assert!(text[0].contains("calico-dhcp-agent - -> 1:1.3.0"), "{}", text[0]);
         assert_eq!(text[1].matches("will be replaced with dnsmasq-base").count(), 2, "{}", text[1]);

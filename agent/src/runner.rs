@@ -5,6 +5,7 @@ use crate::action::{self, Check, Context, Forecast};
 use crate::host::Host;
 use crate::journal::{AppendError, Store};
 use crate::os::Os;
+use crate::policy::{InForce, PolicyFile};
 use std::time::Duration;
 use wavegate_common::action::Action;
 use wavegate_common::id::StepId;
@@ -34,6 +35,8 @@ pub struct Machine<'a> {
     pub host: &'a dyn Host,
     /// The conventions of its operating system.
     pub os: &'a Os,
+    /// What may be touched on it.
+    pub policy: &'a PolicyFile,
 }
 
 /// Runs the open task to its end; does nothing if none is open.
@@ -50,7 +53,7 @@ pub fn advance(
         let key = &order.key;
         match next {
             Next::Idle => return Ok(()),
-            Next::Step { index, .. } => run_step(store, machine, &order, &order.steps[index], tell)?,
+            Next::Step { index, .. } => run_step(store, machine, &order, index, tell)?,
             Next::End { result } => {
                 store.append(&Record::TaskEnded { key: key.clone(), result, at: machine.host.now() })?;
                 tracing::info!(task = %key, ?result, "task ended");
@@ -79,13 +82,16 @@ fn run_step(
     store: &impl Store,
     machine: Machine<'_>,
     order: &TaskOrder,
-    step: &PlannedStep,
+    index: usize,
     tell: &mut dyn FnMut(Progress<'_>),
 ) -> Result<(), AppendError> {
+    let step = &order.steps[index];
     let (key, id) = (&order.key, &step.id);
-    let outcome = match &step.work {
-        Work::Skip { reason } => Outcome::Skipped { reason: reason.clone() },
-        Work::Run { action, timeout_s } => {
+    let outcome = match (&step.work, permitted(machine.policy, &order.steps[index..])) {
+        (Work::Skip { reason }, _) => Outcome::Skipped { reason: reason.clone() },
+        // It was not begun, and no record says that it was.
+        (Work::Run { .. }, Err(error)) => Outcome::Failed { error },
+        (Work::Run { action, timeout_s }, Ok(policy)) => {
             // Asked before this start is recorded, which would look like the one that was interrupted.
             let unsettled = store.read(|journal| unsettled(journal, key.stage, id));
             store.append(&Record::StepStarted {
@@ -99,6 +105,7 @@ fn run_step(
             let mut cx = Context {
                 host: machine.host,
                 os: machine.os,
+                policy: &policy,
                 transaction: transaction_name(key, id),
                 timeout: Duration::from_secs(*timeout_s),
                 patience: PATIENCE.min(Duration::from_secs(timeout_s / 2)),
@@ -111,6 +118,14 @@ fn run_step(
     };
     tracing::info!(task = %key, step = %id, %outcome, "step ended");
     store.append(&Record::StepEnded { key: key.clone(), step: id.clone(), at: machine.host.now(), outcome })
+}
+
+/// The policy as it is now, if it permits every step that is to come: what the node's own root does not want done is not
+/// half done either.
+fn permitted(policy: &PolicyFile, to_come: &[PlannedStep]) -> Result<InForce, StepError> {
+    let policy = policy.read_for_order()?;
+    policy.judge_steps(to_come)?;
+    Ok(policy)
 }
 
 /// Check, then apply, which verifies.

@@ -1,10 +1,11 @@
-//! What `wavegate-agent facts` and `wavegate-agent status` print: JSON for programs, lines for people.
+//! What `wavegate-agent facts`, `status` and `policy` print: JSON for programs, lines for people.
 
 use std::fmt::Write;
 use wavegate_common::facts::Facts;
 use wavegate_common::journal::{Journal, Next, TaskInJournal};
 use wavegate_common::order::Work;
 use wavegate_common::outcome::Outcome;
+use wavegate_common::policy::{IniKeys, Policy};
 use wavegate_common::rollout::TaskResult;
 
 /// Facts for people.
@@ -87,9 +88,104 @@ fn state(journal: &Journal, task: &TaskInJournal) -> String {
     }
 }
 
+/// What a policy permits, for people: a line for every key that permits something, lists wrapped.
+#[must_use]
+pub fn policy(policy: &Policy) -> String {
+    let Policy {
+        packages,
+        whole_distribution,
+        removals,
+        downgrades,
+        archives,
+        http_checks,
+        services,
+        python,
+        programs,
+        processes,
+        ini,
+    } = policy;
+    let mut text = String::new();
+    list(&mut text, "packages", packages);
+    let flags =
+        [(whole_distribution, "the whole distribution"), (removals, "removals"), (downgrades, "downgrades")];
+    let flags = flags.into_iter().filter(|(on, _)| **on).map(|(_, word)| word);
+    list(&mut text, "beyond these", flags);
+    list(&mut text, "archives", archives);
+    list(&mut text, "http_checks", http_checks);
+    list(&mut text, "services.restart", &services.restart);
+    list(&mut text, "services.disable", &services.disable);
+    list(&mut text, "python.install", &python.install);
+    list(&mut text, "python.uninstall", &python.uninstall);
+    let files = programs.iter().flat_map(|of| of.names.iter().map(|name| format!("{}/{name}", of.directory)));
+    list(&mut text, "programs", files);
+    list(&mut text, "processes", processes.iter().map(|of| format!("{} of {}", of.program, of.pid_files)));
+    let keys = |of: &IniKeys| {
+        let (file, section) = (of.file.clone(), of.section.clone());
+        of.keys.iter().map(move |key| format!("{file} [{section}] {key}")).collect::<Vec<_>>()
+    };
+    list(&mut text, "ini", ini.iter().flat_map(keys));
+    if text.is_empty() {
+        text.push_str("nothing is permitted\n");
+    }
+    text
+}
+
+/// Columns of a line.
+const WIDTH: usize = 110;
+/// Columns before the items.
+const INDENT: usize = 18;
+
+fn list<T: ToString>(text: &mut String, key: &str, items: impl IntoIterator<Item = T>) {
+    let mut column = 0;
+    for item in items {
+        let item = item.to_string();
+        if column == 0 {
+            let _ = write!(text, "{key:<INDENT$}{item}");
+            column = INDENT + item.len();
+        } else if column + item.len() + 2 > WIDTH {
+            let _ = write!(text, ",\n{:INDENT$}{item}", "");
+            column = INDENT + item.len();
+        } else {
+            let _ = write!(text, ", {item}");
+            column += item.len() + 2;
+        }
+    }
+    if column > 0 {
+        text.push('\n');
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use wavegate_common::policy::SHIPPED;
+
+    #[test]
+    fn a_policy_is_shown_key_by_key() {
+        let shipped = Policy::parse("policy.toml", SHIPPED).expect("a policy");
+        insta::assert_snapshot!(policy(&shipped), @r"
+        packages          etcd, etcd-*, calico-common, calico-compute, calico-control, calico-dhcp-agent, calico-felix,
+                          networking-calico, python-etcd, dnsmasq, dnsmasq-base, openstack-neutron,
+                          openstack-neutron-*, openstack-nova-*, conntrack, ipset, libipset*, libmnl0,
+                          libnetfilter-conntrack*, net-tools, iptables-persistent, netfilter-persistent,
+                          python-dnspython, python*-urllib3, conntrack-tools, ipset-libs, libnetfilter_*,
+                          python*-neutron, python*-nova, python*-dns
+        archives          https://github.com/coreos/etcd/releases/download/,
+                          https://github.com/projectcalico/python-etcd/archive/
+        http_checks       http://127.0.0.1:2379/health, http://127.0.0.1:9696/
+        services.restart  etcd, calico-felix, calico-dhcp-agent, neutron-dhcp-agent, neutron-server
+        services.disable  neutron-dhcp-agent
+        python.install    python-etcd
+        python.uninstall  networking-calico
+        programs          /usr/local/bin/etcd, /usr/local/bin/etcdctl
+        processes         dnsmasq of /var/lib/neutron/dhcp
+        ini               /etc/neutron/neutron.conf [oslo_concurrency] lock_path
+        ");
+        assert_eq!(policy(&Policy::default()), "nothing is permitted\n");
+        let all = Policy { whole_distribution: true, removals: true, downgrades: true, ..Policy::default() };
+        assert_eq!(policy(&all), "beyond these      the whole distribution, removals, downgrades\n");
+    }
+
     use wavegate_common::id::{Generation, NodeId, PlanId, RolloutId, StepId, Timestamp};
     use wavegate_common::journal::Record;
     use wavegate_common::order::{PlannedStep, TaskKey, TaskOrder};

@@ -6,6 +6,7 @@ use crate::host::Host;
 use crate::journal::{AppendError, SharedJournal, Store};
 use crate::os::Os;
 use crate::output::Output;
+use crate::policy::PolicyFile;
 use crate::preview;
 use crate::runner::{self, Machine, Progress};
 use std::any::Any;
@@ -79,6 +80,8 @@ pub struct Tools {
     pub host: Arc<dyn Host>,
     /// The conventions of its operating system.
     pub os: Os,
+    /// What may be touched on it.
+    pub policy: PolicyFile,
     /// The node, for its facts.
     pub node: NodeId,
     /// Roles that the configuration adds.
@@ -138,7 +141,7 @@ fn advance(tools: &Tools, tell: &dyn Fn(Told) -> bool) -> bool {
                 Progress::Step(key, step) => tools.output.begin(key, step),
                 Progress::Line(line) => tools.output.line(line),
             };
-            let machine = Machine { host: &*tools.host, os: &tools.os };
+            let machine = Machine { host: &*tools.host, os: &tools.os, policy: &tools.policy };
             runner::advance(&tools.journal, machine, &mut on_progress)
         });
         let recorded = match ran {
@@ -205,7 +208,7 @@ fn observe(tools: &Tools) -> Told {
 fn look(tools: &Tools, job: PreviewJob) -> PreviewDone {
     let PreviewJob { request, stage, steps } = job;
     let changed_at = |step: &StepId| tools.journal.read(|journal| journal.changed_at(stage, step));
-    let previews = caught(|| preview::preview(&steps, &*tools.host, &tools.os, &changed_at));
+    let previews = caught(|| preview::preview(&steps, &*tools.host, &tools.os, &tools.policy, &changed_at));
     let previews = previews.unwrap_or_else(|message| {
         let runs = steps.iter().filter(|step| matches!(step.work, Work::Run { .. }));
         let preview = Preview::Blocked { error: defect(&message) };

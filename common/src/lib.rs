@@ -12,6 +12,7 @@ pub mod order;
 pub mod outcome;
 pub mod plan;
 pub mod platform;
+pub mod policy;
 pub mod procedure;
 pub mod rollout;
 pub mod spelling;

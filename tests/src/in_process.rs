@@ -17,9 +17,11 @@ use wavegate_agent::config::Address;
 use wavegate_agent::credentials;
 use wavegate_agent::enrol::enrol;
 use wavegate_agent::host::fake::{FakeHost, FakeMachine, PYTHON_ETCD_ARCHIVE_URL, sha256};
-use wavegate_agent::journal::{JournalFile, SharedJournal};
+use wavegate_agent::journal::{self, JournalFile, SharedJournal};
 use wavegate_agent::os::Os;
+use wavegate_agent::policy::PolicyFile;
 use wavegate_common::id::NodeId;
+use wavegate_common::policy::SHIPPED;
 use wavegate_coordinator::clock::Clock;
 use wavegate_coordinator::config::Config;
 use wavegate_coordinator::daemon::Daemon;
@@ -44,6 +46,29 @@ pub struct FakeNode {
     pub host: Arc<FakeHost>,
     state: PathBuf,
     agent: Option<RunningAgent>,
+}
+
+impl FakeNode {
+    /// The node's policy; the agent reads it again for every order.
+    #[must_use]
+    pub fn policy_file(&self) -> PathBuf {
+        self.state.join("policy.toml")
+    }
+
+    /// The node's journal, record by record.
+    ///
+    /// # Errors
+    ///
+    /// When it can't be read.
+    pub fn journal_text(&self) -> Result<String> {
+        std::fs::read_to_string(journal::path_in(&self.state)).context("reading a node's journal")
+    }
+}
+
+/// The shipped policy, with the place where these machines get their archives.
+#[must_use]
+pub fn site_policy() -> String {
+    SHIPPED.replace("archives = [", &format!("archives = [\"{PYTHON_ETCD_ARCHIVE_URL}\","))
 }
 
 /// The fleet.
@@ -116,6 +141,7 @@ impl InProcess {
         let token: JoinToken = created["token"].as_str().context("no token")?.parse()?;
         enrol(&state, &token, &self.address()?, &NodeId::new(name)?, false).await?;
         let node = FakeNode { host: Arc::new(FakeHost::new(machine)), state, agent: None };
+        std::fs::write(node.policy_file(), site_policy()).context("writing a node's policy")?;
         self.nodes.insert(name.to_owned(), node);
         self.start_agent(name)
     }
@@ -146,6 +172,7 @@ impl InProcess {
             reconnect_max: Duration::from_millis(300),
             host: node.host.clone(),
             os,
+            policy: PolicyFile::new(node.policy_file()),
             journal: SharedJournal::new(journal),
         };
         let (stop, stopped) = oneshot::channel();

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use wavegate_agent::host::fake::FakeMachine;
-use wavegate_tests::in_process::InProcess;
+use wavegate_tests::in_process::{InProcess, site_policy};
 
 type Machine = fn() -> FakeMachine;
 
@@ -236,5 +236,43 @@ async fn sixty_nodes_stay_within_their_limits() -> Result<()> {
         most = most.max(running.len());
     }
     ensure!(most == 7, "at most {most} nodes were worked on at once, 7 may be");
+    fleet.end().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_outside_a_nodes_policy_is_refused_by_its_agent_whatever_the_coordinator_says() -> Result<()>
+{
+    let fleet = fleet(&MIXED[3..4]).await?;
+    let node = &fleet.nodes["compute-1"];
+    let before = packages(&fleet);
+    // Root of the node takes something out after the plan was made: the coordinator still believes that all is well.
+    let site = fleet.site_file()?;
+    let site = site.to_str().context("a path")?;
+    fleet.cli(&["plan", "--parameters", site])?;
+    std::fs::write(node.policy_file(), site_policy().replace("disable = [", "disable = [] # ["))?;
+    node.host.machine().history.clear();
+    fleet.cli(&["start"])?;
+    fleet.wait_status("paused").await?;
+    let status = fleet.cli(&["status"])?;
+    for word in ["disable-neutron-dhcp-agent", "services.disable", "policy.toml"] {
+        ensure!(status.contains(word), "status does not say {word}:\n{status}");
+    }
+    ensure!(packages(&fleet) == before && effects(&fleet)["compute-1"].is_empty(), "{:?}", effects(&fleet));
+    let journal = node.journal_text()?;
+    ensure!(journal.contains("step_ended") && !journal.contains("step_started"), "{journal}");
+    fleet.cli(&["stop"])?;
+    fleet.wait_status("stopped").await?;
+    // A plan that is made now says so beforehand, and can't be started.
+    let plan = fleet.cli_output(&["plan", "--parameters", site])?;
+    let plan = String::from_utf8_lossy(&plan.stdout);
+    ensure!(
+        plan.contains("blocked") && plan.contains("services.disable"),
+        "the plan does not say it:\n{plan}"
+    );
+    ensure!(!fleet.cli_output(&["start"])?.status.success(), "a plan that a policy forbids was started");
+    // Permitted again, it counts at once.
+    std::fs::write(node.policy_file(), site_policy())?;
+    fleet.start_rollout(&[])?;
+    fleet.wait_status("finished").await?;
     fleet.end().await
 }

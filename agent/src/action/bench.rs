@@ -3,6 +3,8 @@
 use super::{Applied, Check, Context, Forecast, apply, check};
 use crate::host::fake::{AgentKilled, FakeHost, FakeMachine};
 use crate::os::Os;
+use crate::policy::InForce;
+use crate::policy::tests::any_package;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::MutexGuard;
@@ -15,6 +17,7 @@ use wavegate_common::outcome::StepError;
 pub(crate) struct Bench {
     pub(crate) host: FakeHost,
     pub(crate) os: Os,
+    pub(crate) policy: InForce,
     pub(crate) forecast: Forecast,
     pub(crate) changed_at: BTreeMap<StepId, Timestamp>,
     pub(crate) patience: Duration,
@@ -25,7 +28,7 @@ impl Bench {
         let os = Os { platform: machine.platform.clone() };
         let host = FakeHost::new(machine);
         let (forecast, changed_at) = (Forecast::default(), BTreeMap::new());
-        Self { host, os, forecast, changed_at, patience: Duration::ZERO }
+        Self { host, os, policy: any_package(), forecast, changed_at, patience: Duration::ZERO }
     }
 
     pub(crate) fn machine(&self) -> MutexGuard<'_, FakeMachine> {
@@ -36,6 +39,7 @@ impl Bench {
         work(&mut Context {
             host: &self.host,
             os: &self.os,
+            policy: &self.policy,
             transaction: "r1/compute/1/step".to_owned(),
             timeout: Duration::from_secs(600),
             patience: self.patience,

@@ -22,6 +22,7 @@ mod version_check;
 
 use crate::host::{Exit, Host};
 use crate::os::Os;
+use crate::policy::InForce;
 use std::collections::BTreeSet;
 use std::time::Duration;
 use wavegate_common::action::Action;
@@ -34,6 +35,8 @@ pub struct Context<'a> {
     pub host: &'a dyn Host,
     /// Its command lines and their output.
     pub os: &'a Os,
+    /// What the node's policy permits. The action itself was judged by it already.
+    pub policy: &'a InForce,
     /// A name for this step's transaction: the same after a crash, different for every attempt and step.
     pub transaction: String,
     /// How long the step may take.

@@ -128,6 +128,9 @@ fn with_forecast(wanted: &Wanted, cx: &Context<'_>) -> Result<Wanted, StepError>
 /// Simulates, and refuses what a step must not do.
 fn foresee(wanted: &Wanted, cx: &mut Context<'_>) -> Result<Simulated, StepError> {
     let simulated = cx.os.simulate(cx.host, wanted)?;
+    if !wanted.distribution {
+        cx.policy.judge_transaction(simulated.installs.keys().chain(&simulated.removes))?;
+    }
     let list = |names: &BTreeSet<String>| names.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
     if !wanted.allow_removals && !simulated.removes.is_empty() {
         return Err(StepError {

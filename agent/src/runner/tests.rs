@@ -3,14 +3,22 @@
 use super::*;
 use crate::host::fake::{FakeHost, FakeMachine};
 use crate::journal::{JournalFile, SharedJournal};
+use crate::policy::tests::policy_in;
 use wavegate_common::action::{IniSet, PipUninstall, ServiceCheck};
 use wavegate_common::id::{Generation, NodeId, PlanId, RolloutId, Timestamp};
 use wavegate_common::rollout::{EndedStep, TaskResult};
 
 const FILE: &str = "/etc/neutron/neutron.conf";
 
+const POLICY: &str = r#"
+services = { disable = ["felix", "nothing"] }
+python = { uninstall = ["networking-calico"] }
+ini = [{ file = "/etc/neutron/neutron.conf", section = "oslo_concurrency", keys = ["lock_path"] }]
+"#;
+
 struct Node {
-    _state: tempfile::TempDir,
+    state: tempfile::TempDir,
+    policy: PolicyFile,
     journal: SharedJournal,
     host: FakeHost,
     os: Os,
@@ -23,7 +31,8 @@ impl Node {
         let mut machine = FakeMachine::debian();
         machine.put_file(FILE, "[oslo_concurrency]\n");
         let os = Os { platform: machine.platform.clone() };
-        Self { _state: state, journal: SharedJournal::new(file), host: FakeHost::new(machine), os }
+        let policy = policy_in(state.path(), POLICY);
+        Self { state, policy, journal: SharedJournal::new(file), host: FakeHost::new(machine), os }
     }
 
     fn order(&self, attempt: u32, steps: &[PlannedStep]) -> TaskKey {
@@ -48,7 +57,8 @@ impl Node {
                 Progress::Line(line) => line.to_owned(),
             });
         };
-        advance(&self.journal, Machine { host: &self.host, os: &self.os }, &mut tell).expect("advanced");
+        let machine = Machine { host: &self.host, os: &self.os, policy: &self.policy };
+        advance(&self.journal, machine, &mut tell).expect("advanced");
         told
     }
 
@@ -198,6 +208,42 @@ fn time_spent_on_looking_counts() {
     node.host.machine().distributions.push(crate::host::fake::FakeDistribution { name, version, path });
     node.advance();
     assert!(node.outcomes()[0].contains("took longer than the 0 s"), "{:?}", node.outcomes());
+}
+
+#[test]
+fn a_task_with_a_step_outside_the_policy_is_not_begun() {
+    let node = Node::new();
+    let foreign = Action::ServiceDisable(wavegate_common::action::ServiceDisable { unit: "sshd".to_owned() });
+    node.order(1, &[skip(), set_lock_path(), check(&["nothing"]), run("foreign", foreign, 60)]);
+    let told = node.advance();
+    assert!(told.iter().all(|told| told.starts_with("recorded")), "{told:?}");
+    let (steps, result) = node.last();
+    assert_eq!((steps.len(), result), (2, Some(TaskResult::Failed)));
+    let Outcome::Failed { error } = &steps[1].outcome else { panic!("{steps:?}") };
+    insta::assert_snapshot!(error.what, @"not begun, because of a later step, foreign: service.disable is outside this node's policy: service sshd is not permitted by 'services.disable'");
+    assert!(node.host.machine().history.is_empty(), "{:?}", node.host.machine().history);
+    let text = std::fs::read_to_string(crate::journal::path_in(node.state.path())).expect("a journal");
+    assert!(!text.contains("step_started"), "{text}");
+}
+
+#[test]
+fn a_policy_that_changes_under_a_task_counts_for_its_next_step() {
+    let node = Node::new();
+    node.order(1, &[set_lock_path(), check(&["nothing"])]);
+    let edit = |progress: Progress<'_>| {
+        if matches!(progress, Progress::Step(..)) {
+            policy_in(node.state.path(), "nonsense");
+        }
+    };
+    let machine = Machine { host: &node.host, os: &node.os, policy: &node.policy };
+    advance(&node.journal, machine, &mut { edit }).expect("advanced");
+    let outcomes = node.outcomes();
+    assert!(outcomes[0].starts_with("changed"), "{outcomes:?}");
+    assert!(outcomes[1].starts_with("failed: this node's policy cannot be used"), "{outcomes:?}");
+    policy_in(node.state.path(), POLICY);
+    node.order(2, &[set_lock_path(), check(&["nothing"])]);
+    node.advance();
+    assert_eq!(node.last().1, Some(TaskResult::Finished));
 }
 
 #[test]

@@ -102,6 +102,10 @@ fn tools(state: &Path) -> Tools {
     let machine = FakeMachine::debian_compute();
     Tools {
         os: Os { platform: machine.platform.clone() },
+        policy: crate::policy::tests::policy_in(
+            state,
+            "ini = [{ file = \"/etc/trap.conf\", section = \"a\", keys = [\"b\"] }]",
+        ),
         host: Arc::new(Trap(FakeHost::new(machine))),
         node: NodeId::new("n1").expect("a name"),
         extra_roles: BTreeSet::new(),

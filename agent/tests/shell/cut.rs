@@ -1,7 +1,7 @@
 //! The compute task of the procedure that ships, with the agent killed at every record of its journal, before and after
 //! the record gets to disk: it always ends the same, and nothing takes effect twice (invariant I4).
 
-use crate::support::{compute_steps, journal, key, order, os};
+use crate::support::{compute_steps, journal, key, order, os, policy};
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -135,7 +135,8 @@ fn start(machine: &FakeMachine) -> (tempfile::TempDir, FakeHost) {
 fn run(machine: &FakeMachine, at: usize, after: bool) -> (usize, End) {
     let (state, host) = start(machine);
     let os = os(machine);
-    let kit = Machine { host: &host, os: &os };
+    let policy = policy(state.path());
+    let kit = Machine { host: &host, os: &os, policy: &policy };
     let records = {
         let journal = journal(state.path());
         let cut = Cut { journal: &journal, records: Cell::new(0), at, after };
@@ -184,7 +185,8 @@ fn a_second_run_of_an_ended_task_does_nothing() {
     let machine = FakeMachine::debian_compute();
     let (state, host) = start(&machine);
     let os = os(&machine);
-    let kit = Machine { host: &host, os: &os };
+    let policy = policy(state.path());
+    let kit = Machine { host: &host, os: &os, policy: &policy };
     let journal = journal(state.path());
     advance(&journal, kit, &mut |_| {}).expect("advanced");
     let history = host.machine().history.len();

@@ -2,7 +2,7 @@
 
 use crate::coordinator::{Coordinator, Session, soon};
 use crate::pki::{Authority, FLEET};
-use crate::support::{compute_steps, journal, key, node, order, os};
+use crate::support::{compute_steps, journal, key, node, order, os, policy};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,6 +65,7 @@ impl Fleet {
             reconnect_max: Duration::from_millis(20),
             host,
             os,
+            policy: policy(self.state.path()),
             journal: journal(self.state.path()),
         };
         let ended = tokio::spawn(run(setup, async { drop(stopped.await) }));

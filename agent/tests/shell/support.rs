@@ -6,10 +6,12 @@ use wavegate_agent::facts;
 use wavegate_agent::host::fake::{FakeHost, FakeMachine, PYTHON_ETCD_ARCHIVE_URL, sha256};
 use wavegate_agent::journal::{JournalFile, SharedJournal};
 use wavegate_agent::os::Os;
+use wavegate_agent::policy::PolicyFile;
 use wavegate_common::id::{Actor, Generation, NodeId, PlanId, RolloutId, Timestamp};
 use wavegate_common::order::{PlannedStep, TaskKey, TaskOrder};
 use wavegate_common::plan::{Options, compile};
 use wavegate_common::platform::Stage;
+use wavegate_common::policy::SHIPPED;
 use wavegate_common::procedure::{Procedure, shipped};
 
 pub const NODE: &str = "compute-1";
@@ -29,6 +31,16 @@ pub fn order(attempt: u32, generation: u64, steps: &[PlannedStep]) -> TaskOrder 
 
 pub fn os(machine: &FakeMachine) -> Os {
     Os { platform: machine.platform.clone() }
+}
+
+/// The shipped policy, with what these suites order beside the shipped procedure.
+pub fn policy(state: &Path) -> PolicyFile {
+    let text = SHIPPED
+        .replace("archives = [", &format!("archives = [\"{PYTHON_ETCD_ARCHIVE_URL}\","))
+        .replace("disable = [", "disable = [\"nothing\", ");
+    let path = state.join("policy.toml");
+    std::fs::write(&path, text).expect("written");
+    PolicyFile::new(path)
 }
 
 pub fn journal(state: &Path) -> SharedJournal {

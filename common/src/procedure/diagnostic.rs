@@ -34,33 +34,33 @@ impl fmt::Display for Diagnostics {
 impl std::error::Error for Diagnostics {}
 
 /// Collects what is wrong in one file.
-pub(super) struct Report<'t> {
+pub(crate) struct Report<'t> {
     file: &'t str,
     text: &'t str,
     found: Vec<(usize, String)>,
 }
 
 impl<'t> Report<'t> {
-    pub(super) fn new(file: &'t str, text: &'t str) -> Self {
+    pub(crate) fn new(file: &'t str, text: &'t str) -> Self {
         Self { file, text, found: Vec::new() }
     }
 
     /// Notes that something is wrong at a span of bytes.
-    pub(super) fn add(&mut self, at: &Range<usize>, message: impl Into<String>) {
+    pub(crate) fn add(&mut self, at: &Range<usize>, message: impl Into<String>) {
         self.found.push((at.start, message.into()));
     }
 
     /// How many things were found so far.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.found.len()
     }
 
-    pub(super) fn is_clean(&self) -> bool {
+    pub(crate) fn is_clean(&self) -> bool {
         self.found.is_empty()
     }
 
     /// What was found, in the order of the text.
-    pub(super) fn into_diagnostics(mut self) -> Vec<Diagnostic> {
+    pub(crate) fn into_diagnostics(mut self) -> Vec<Diagnostic> {
         self.found.sort();
         self.found.dedup();
         let place = |offset: usize| {
@@ -85,7 +85,7 @@ fn position(text: &str, offset: usize) -> (usize, usize) {
 }
 
 /// `; did you mean 'x'?` for a word that is close to a known one, else `; known: ...`.
-pub(super) fn suggestion<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+pub(crate) fn suggestion<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     let known: Vec<&str> = known.into_iter().collect();
     if known.is_empty() {
         return "; there is none".to_owned();
@@ -97,7 +97,7 @@ pub(super) fn suggestion<'a>(word: &str, known: impl IntoIterator<Item = &'a str
 }
 
 /// `unknown role 'x'` with a suggestion, for a word of a closed set.
-pub(super) fn unknown_word(error: &UnknownWord) -> String {
+pub(crate) fn unknown_word(error: &UnknownWord) -> String {
     format!("unknown {} '{}'{}", error.what, error.text, suggestion(&error.text, error.known.iter().copied()))
 }
 

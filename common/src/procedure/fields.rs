@@ -7,20 +7,20 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 /// A value of the TOML tree, with its place in the text.
-pub(super) type Node<'t> = Spanned<DeValue<'t>>;
+pub(crate) type Node<'t> = Spanned<DeValue<'t>>;
 
 /// A table whose known fields are a closed set.
-pub(super) struct Fields<'n, 't> {
+pub(crate) struct Fields<'n, 't> {
     /// What it is called in messages.
-    pub(super) what: String,
+    pub(crate) what: String,
     /// Where it begins.
-    pub(super) at: Range<usize>,
+    pub(crate) at: Range<usize>,
     table: &'n DeTable<'t>,
 }
 
 impl<'n, 't> Fields<'n, 't> {
     /// Looks at a table; unknown fields are reported at once. `what` names the table in messages.
-    pub(super) fn open(
+    pub(crate) fn open(
         report: &mut Report<'_>,
         what: impl Into<String>,
         at: Range<usize>,
@@ -37,7 +37,7 @@ impl<'n, 't> Fields<'n, 't> {
     }
 
     /// `step 'install'` for a table that says its name, else `this step`: what to call it in messages.
-    pub(super) fn name(kind: &str, table: &DeTable<'_>, key: &str) -> String {
+    pub(crate) fn name(kind: &str, table: &DeTable<'_>, key: &str) -> String {
         let name = table
             .iter()
             .find(|(known, _)| known.get_ref() == key)
@@ -45,11 +45,11 @@ impl<'n, 't> Fields<'n, 't> {
         name.map_or_else(|| format!("this {kind}"), |name| format!("{kind} '{name}'"))
     }
 
-    pub(super) fn optional(&self, key: &str) -> Option<&'n Node<'t>> {
+    pub(crate) fn optional(&self, key: &str) -> Option<&'n Node<'t>> {
         self.table.iter().find(|(known, _)| known.get_ref() == key).map(|(_, value)| value)
     }
 
-    pub(super) fn required(&self, report: &mut Report<'_>, key: &str) -> Option<&'n Node<'t>> {
+    pub(crate) fn required(&self, report: &mut Report<'_>, key: &str) -> Option<&'n Node<'t>> {
         let found = self.optional(key);
         if found.is_none() {
             report.add(&self.at, format!("{} has no '{key}'; write one", self.what));
@@ -58,7 +58,7 @@ impl<'n, 't> Fields<'n, 't> {
     }
 
     /// A string that must be there and must not be empty.
-    pub(super) fn text(&self, report: &mut Report<'_>, key: &str) -> Option<Spanned<&'n str>> {
+    pub(crate) fn text(&self, report: &mut Report<'_>, key: &str) -> Option<Spanned<&'n str>> {
         let node = self.required(report, key)?;
         let text = string(report, key, node)?;
         if text.get_ref().trim().is_empty() {
@@ -69,7 +69,7 @@ impl<'n, 't> Fields<'n, 't> {
     }
 
     /// A list of strings; one that is not there is empty.
-    pub(super) fn texts(&self, report: &mut Report<'_>, key: &str) -> Vec<Spanned<&'n str>> {
+    pub(crate) fn texts(&self, report: &mut Report<'_>, key: &str) -> Vec<Spanned<&'n str>> {
         let Some(node) = self.optional(key) else { return Vec::new() };
         let Some(items) = node.get_ref().as_array() else {
             report.add(
@@ -90,7 +90,7 @@ impl<'n, 't> Fields<'n, 't> {
     }
 
     /// A number that must be there.
-    pub(super) fn number(&self, report: &mut Report<'_>, key: &str) -> Option<Spanned<u32>> {
+    pub(crate) fn number(&self, report: &mut Report<'_>, key: &str) -> Option<Spanned<u32>> {
         let node = self.required(report, key)?;
         match value(node.get_ref()) {
             Ok(Value::Number(number)) if u32::try_from(number).is_ok() => {
@@ -105,7 +105,7 @@ impl<'n, 't> Fields<'n, 't> {
     }
 
     /// A list of tables.
-    pub(super) fn tables(&self, report: &mut Report<'_>, key: &str) -> Vec<(Range<usize>, &'n DeTable<'t>)> {
+    pub(crate) fn tables(&self, report: &mut Report<'_>, key: &str) -> Vec<(Range<usize>, &'n DeTable<'t>)> {
         let Some(node) = self.optional(key) else { return Vec::new() };
         let wrong = |report: &mut Report<'_>, node: &Node<'_>| {
             let found = kind(node.get_ref());
@@ -126,7 +126,7 @@ impl<'n, 't> Fields<'n, 't> {
     }
 
     /// A table; one that is not there is `None`.
-    pub(super) fn table(
+    pub(crate) fn table(
         &self,
         report: &mut Report<'_>,
         key: &str,
@@ -149,7 +149,7 @@ fn string<'n>(report: &mut Report<'_>, key: &str, node: &'n Node<'_>) -> Option<
 }
 
 /// What kind of value it is, for messages.
-pub(super) fn kind(value: &DeValue<'_>) -> &'static str {
+pub(crate) fn kind(value: &DeValue<'_>) -> &'static str {
     match value {
         DeValue::String(_) => "a string",
         DeValue::Integer(integer) if integer.as_str().starts_with('-') => "a negative number",
@@ -163,7 +163,7 @@ pub(super) fn kind(value: &DeValue<'_>) -> &'static str {
 }
 
 /// The value as a parameter's, or what kind of value it is if no parameter can have it.
-pub(super) fn value(value: &DeValue<'_>) -> Result<Value, &'static str> {
+pub(crate) fn value(value: &DeValue<'_>) -> Result<Value, &'static str> {
     match value {
         DeValue::Boolean(on) => Ok(Value::Flag(*on)),
         DeValue::String(text) => Ok(Value::Text(text.as_ref().to_owned())),

@@ -6,8 +6,8 @@
 
 mod arguments;
 mod condition;
-mod diagnostic;
-mod fields;
+pub(crate) mod diagnostic;
+pub(crate) mod fields;
 mod parameters;
 mod parse;
 mod schema;

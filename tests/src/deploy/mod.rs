@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::lab::{Fleet, Node, Role, wait_until};
 
-pub use site::SITE_FILE;
+pub use site::{POLICY_FILE, SITE_FILE};
 
 /// Where the coordinator runs.
 pub const COORDINATOR: &str = "deploy-1";
@@ -82,6 +82,7 @@ impl<'a> Wavegate<'a> {
         let dial = format!("{}:{PORT}", self.coordinator().address());
         let configuration = format!("coordinator = \"{dial}\"\n");
         node.write_file("/etc/wavegate/agent.toml", configuration.as_bytes(), 0o644)?;
+        node.write_file(POLICY_FILE, site::policy().as_bytes(), 0o644)?;
         let token = self.token(node.name())?;
         node.run(&["wavegate-agent", "enrol", "--token", &token])?;
         node.run(&["systemctl", "enable", "--now", "--quiet", "wavegate-agent"])?;

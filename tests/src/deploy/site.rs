@@ -1,9 +1,19 @@
-//! The parameters of the lab's site: what differs from the shipped procedure's defaults here.
+//! The lab's site: what differs here from the shipped procedure's defaults, and from the shipped policy of a node.
+
+use wavegate_common::policy::SHIPPED;
 
 use crate::lab::Manifest;
 
 /// Where the coordinator's host has them.
 pub const SITE_FILE: &str = "/etc/wavegate/site.toml";
+
+/// Where every node has its policy.
+pub const POLICY_FILE: &str = "/etc/wavegate/policy.toml";
+
+/// The shipped policy, with the site's mirror of archives.
+pub fn policy() -> String {
+    SHIPPED.replace("archives = [", "archives = [\n    \"http://deploy-1/archives/\",")
+}
 
 /// The parameters as the file's text.
 pub fn parameters(manifest: &Manifest) -> String {

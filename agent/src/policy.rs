@@ -1,0 +1,219 @@
+//! The node's own policy, as the agent goes by it: whose file it may be, when it is read, and what a refusal says. What a
+//! policy permits is `wavegate_common::policy`.
+
+use rustix::process::geteuid;
+use std::fs::{File, Metadata};
+use std::io::{ErrorKind, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use wavegate_common::action::Action;
+use wavegate_common::order::{PlannedStep, Work};
+use wavegate_common::outcome::StepError;
+use wavegate_common::policy::{Policy, Refusal, SHIPPED};
+use wavegate_common::procedure::Diagnostics;
+
+/// Where the policy stands if the configuration names no other file.
+pub const DEFAULT_FILE: &str = "/etc/wavegate/policy.toml";
+
+/// What the built-in policy is called in messages.
+const BUILT_IN: &str = "the built-in policy";
+
+/// Group and others may write.
+const OTHERS_WRITE: u32 = 0o022;
+/// Files in the directory can be replaced by their owners alone.
+const STICKY: u32 = 0o1000;
+
+/// The file of the policy; it need not be there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PolicyFile(PathBuf);
+
+/// Why there is no policy to go by. Nothing is permitted then.
+#[derive(Debug, thiserror::Error)]
+pub enum PolicyError {
+    /// The file can't be read.
+    #[error("cannot read {}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// Somebody else than root could have written it.
+    #[error("{} {why}", path.display())]
+    Untrusted {
+        /// The file or directory.
+        path: PathBuf,
+        /// What is wrong with it; what to do.
+        why: String,
+    },
+    /// It is no policy.
+    #[error("{0}")]
+    Wrong(Diagnostics),
+}
+
+/// The policy that orders are judged by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InForce {
+    /// What it permits.
+    pub policy: Policy,
+    /// Where root of this node can permit more.
+    pub file: PathBuf,
+    /// Whether there is no such file, so that the built-in policy holds.
+    pub built_in: bool,
+}
+
+impl PolicyFile {
+    /// A policy that stands, or would stand, in this file.
+    #[must_use]
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self(path.into())
+    }
+
+    /// Reads the policy as it is now.
+    ///
+    /// # Errors
+    /// [`PolicyError`] if there is a file that can't be read or trusted, or is no policy.
+    pub fn read(&self) -> Result<InForce, PolicyError> {
+        let file = self.0.clone();
+        let (text, built_in) = match self.0.symlink_metadata() {
+            Err(error) if error.kind() == ErrorKind::NotFound => (SHIPPED.to_owned(), true),
+            // Whatever else is wrong shows when it is opened.
+            _ => (self.trusted_text()?, false),
+        };
+        let name = if built_in { BUILT_IN.to_owned() } else { file.display().to_string() };
+        let policy = Policy::parse(&name, &text).map_err(PolicyError::Wrong)?;
+        Ok(InForce { policy, file, built_in })
+    }
+
+    /// Reads the policy for an order.
+    ///
+    /// # Errors
+    /// [`PolicyError`], as the error of a step.
+    pub fn read_for_order(&self) -> Result<InForce, StepError> {
+        self.read().map_err(|error| {
+            let cause = std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
+            let file = self.0.display();
+            StepError {
+                what: format!("this node's policy cannot be used, so nothing is done here: {error}{cause}"),
+                output: Vec::new(),
+                next: format!(
+                    "as root on this node, mend {file} (`wavegate-agent policy` says whether it is right), which counts \
+                     at once; then plan again, or retry"
+                ),
+            }
+        })
+    }
+
+    /// The file's text, if root alone can have written it.
+    fn trusted_text(&self) -> Result<String, PolicyError> {
+        let failed = |source| PolicyError::File { path: self.0.clone(), source };
+        let real = self.0.canonicalize().map_err(failed)?;
+        let mut file = File::open(&real).map_err(failed)?;
+        let metadata = file.metadata().map_err(failed)?;
+        if !metadata.is_file() {
+            return Err(untrusted(&real, "is not a file; write the policy into a file"));
+        }
+        trusted(&real, &metadata, 0)?;
+        // Where the file is a link, whoever can replace the link can replace the policy.
+        let named = self.0.parent().unwrap_or(Path::new("/")).canonicalize().map_err(failed)?;
+        for directory in [real.parent().unwrap_or(Path::new("/")), &named] {
+            for (depth, directory) in directory.ancestors().enumerate() {
+                let metadata = directory.metadata().map_err(failed)?;
+                trusted(directory, &metadata, if depth == 0 { 0 } else { STICKY })?;
+            }
+        }
+        let mut text = String::new();
+        file.read_to_string(&mut text).map_err(failed)?;
+        Ok(text)
+    }
+}
+
+/// Whether a file or directory is in the hands of root, or of the user that the agent runs as, who could do what the
+/// agent does without any policy.
+fn trusted(path: &Path, metadata: &Metadata, excused_by: u32) -> Result<(), PolicyError> {
+    let owner = metadata.uid();
+    if owner != 0 && owner != geteuid().as_raw() {
+        let why =
+            format!("belongs to user {owner}, not to root; give it to root: chown root {}", path.display());
+        return Err(untrusted(path, &why));
+    }
+    if metadata.mode() & OTHERS_WRITE != 0 && metadata.mode() & excused_by == 0 {
+        let why = format!(
+            "can be written by others than its owner; take that from them: chmod go-w {}",
+            path.display()
+        );
+        return Err(untrusted(path, &why));
+    }
+    Ok(())
+}
+
+fn untrusted(path: &Path, why: &str) -> PolicyError {
+    PolicyError::Untrusted { path: path.to_owned(), why: why.to_owned() }
+}
+
+impl InForce {
+    /// Refuses an action that is outside the policy.
+    ///
+    /// # Errors
+    /// What is outside, and who could permit it where.
+    pub fn judge(&self, action: &Action) -> Result<(), StepError> {
+        self.refuse(&format!("{} is", action.name()), &self.policy.refusals(action))
+    }
+
+    /// Refuses the steps of a task that are to come if one of them is outside the policy.
+    ///
+    /// # Errors
+    /// The first step that is, as [`InForce::judge`] says it.
+    pub fn judge_steps(&self, steps: &[PlannedStep]) -> Result<(), StepError> {
+        for (place, step) in steps.iter().enumerate() {
+            let Work::Run { action, .. } = &step.work else { continue };
+            self.judge(action).map_err(|error| match place {
+                0 => error,
+                _ => StepError {
+                    what: format!("not begun, because of a later step, {}: {}", step.id, error.what),
+                    ..error
+                },
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Refuses a transaction of named packages that would change others than the policy permits, whatever the order said.
+    ///
+    /// # Errors
+    /// Which packages, and who could permit them where.
+    pub fn judge_transaction<'a>(
+        &self,
+        changed: impl IntoIterator<Item = &'a String>,
+    ) -> Result<(), StepError> {
+        let outside = changed.into_iter().filter(|name| !self.policy.permits_package(name));
+        let refusal = |name: &String| Refusal { what: format!("package {name}"), key: Some("packages") };
+        self.refuse("what the transaction would change is", &outside.map(refusal).collect::<Vec<_>>())
+    }
+
+    fn refuse(&self, what: &str, refusals: &[Refusal]) -> Result<(), StepError> {
+        if refusals.is_empty() {
+            return Ok(());
+        }
+        let list = refusals.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+        let file = self.file.display();
+        let begin = if self.built_in {
+            " (there is none yet: begin with what `wavegate-agent policy --shipped` prints)"
+        } else {
+            ""
+        };
+        let next = if refusals.iter().all(|refusal| refusal.key.is_some()) {
+            format!(
+                "if it is meant, root of this node permits it in {file}{begin}, which counts at once; nobody else can. Then \
+                 plan again, or retry"
+            )
+        } else {
+            "mend the procedure or its parameters, then plan again".to_owned()
+        };
+        let what = format!("{what} outside this node's policy: {list}");
+        Err(StepError { what, output: Vec::new(), next })
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;
