@@ -8,6 +8,7 @@ use crate::host::Host;
 use crate::os::Os;
 use crate::os::os_release::{OsRelease, PATHS};
 use crate::os::systemd::BOOTED;
+use crate::os::upstart;
 use anyhow::{Context, Result, anyhow, bail};
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -48,18 +49,19 @@ pub fn observe(host: &dyn Host, node: NodeId, extra_roles: &BTreeSet<Role>) -> R
 /// Finds out what the node runs on.
 ///
 /// # Errors
-/// If there is no os-release, or it names a system of neither family.
+/// If there is no os-release, it can't be read or names a system of neither family, or if neither systemd nor an upstart
+/// that reads override files runs the services.
 pub fn platform(host: &dyn Host) -> Result<Platform> {
-    let mut text = None;
+    let mut found = None;
     for path in PATHS {
-        if text.is_none() {
-            text = read(host, path)?;
+        if found.is_none() {
+            found = read(host, path)?.map(|text| (path, text));
         }
     }
-    let Some(text) = text else {
+    let Some((path, text)) = found else {
         bail!("neither {} nor {} is there, so the operating system is not known", PATHS[0], PATHS[1]);
     };
-    let release = OsRelease::parse(&text);
+    let release = OsRelease::parse(&text).with_context(|| format!("reading {path}, see os-release(5)"))?;
     let Some(family) = release.family() else {
         bail!(
             "'{}' is neither of Debian's nor of Red Hat's family; wavegate runs on those; if it derives from one, \
@@ -69,16 +71,39 @@ pub fn platform(host: &dyn Host) -> Result<Platform> {
         );
     };
     let has_dnf = host.which("dnf").is_some();
-    // Upstart is the only other one that the procedure knows; on a node with neither, its actions on services fail.
-    let systemd = host.exists(Path::new(BOOTED));
     Ok(Platform {
         family,
         package_manager: release.package_manager(family, has_dnf),
-        service_manager: if systemd { ServiceManager::Systemd } else { ServiceManager::Upstart },
+        service_manager: service_manager(host)?,
         id: release.id,
         version_id: release.version_id,
         pretty_name: release.pretty_name,
     })
+}
+
+/// What runs the services: what is there counts, not the release's name.
+fn service_manager(host: &dyn Host) -> Result<ServiceManager> {
+    if host.exists(Path::new(BOOTED)) {
+        return Ok(ServiceManager::Systemd);
+    }
+    let answer = host.run(&upstart::version());
+    let Some(exit) = answer.ok().filter(|exit| exit.code == 0) else {
+        bail!(
+            "neither systemd ({BOOTED}) nor upstart ('initctl version') runs this node's services; wavegate runs on \
+             those two"
+        );
+    };
+    let version = upstart::read_version(&exit.stdout).context("asking upstart for its version")?;
+    if version < upstart::FIRST_WITH_OVERRIDES {
+        let (major, minor) = upstart::FIRST_WITH_OVERRIDES;
+        bail!(
+            "upstart {}.{} reads no override files, so that no service could be kept down; wavegate runs on {major}.{minor} \
+             and later (Ubuntu 14.04)",
+            version.0,
+            version.1
+        );
+    }
+    Ok(ServiceManager::Upstart)
 }
 
 /// A file as text; bytes that are none are replaced.

@@ -107,8 +107,10 @@ impl Bench {
     /// Programs that were run, signals and replaced files, without the questions.
     pub(crate) fn history(&self) -> String {
         let asked = |line: &&String| {
-            let question = ["systemctl show", "dpkg-query", "rpm -q", "journalctl"];
-            !question.iter().any(|start| line.starts_with(start))
+            let question = ["systemctl show", "initctl s", "dpkg-query", "rpm -q", "journalctl", "tail"];
+            let started = ["initctl start", "initctl stop"];
+            let starts = |starts: &[&str]| starts.iter().any(|start| line.starts_with(start));
+            !starts(&question) || starts(&started)
         };
         let machine = self.machine();
         machine.history.iter().filter(asked).map(String::as_str).collect::<Vec<_>>().join("\n")

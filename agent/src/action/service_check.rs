@@ -1,7 +1,9 @@
 //! `service.check`: evidence that services run, and that others do not. Changes nothing.
 
 use super::Context;
-use super::service_control::{by_hand_mask, with_log};
+use super::service_control::{mask_by_hand, with_log};
+use super::service_restart::is_older_than;
+use crate::host::Process;
 use crate::os::service::ServiceState;
 use std::time::Duration;
 use wavegate_common::action::ServiceCheck;
@@ -18,14 +20,19 @@ pub fn verify(action: &ServiceCheck, cx: &mut Context<'_>) -> Result<String, Ste
     let mut evidence = Vec::new();
     for unit in &action.active {
         let state = at_rest(cx, unit)?;
-        evidence.push(active(cx, unit, &state).map_err(|what| wrong(cx, unit, what))?);
+        let process = active(cx, unit, &state).map_err(|what| wrong(cx, unit, what))?;
+        evidence.push(format!(
+            "{unit} runs as process {}{}",
+            process.pid,
+            newer(action, cx, unit, &process)?
+        ));
     }
     for unit in &action.inactive {
         let state = at_rest(cx, unit)?;
         evidence.push(inactive(unit, &state).map_err(|what| StepError {
             what,
             output: Vec::new(),
-            next: format!("{}, then retry", by_hand_mask(unit)),
+            next: format!("{}, then retry", mask_by_hand(cx, unit)),
         })?);
     }
     Ok(evidence.join(", "))
@@ -43,7 +50,33 @@ fn at_rest(cx: &Context<'_>, unit: &str) -> Result<ServiceState, StepError> {
     }
 }
 
-fn active(cx: &Context<'_>, unit: &str, state: &ServiceState) -> Result<String, String> {
+/// The evidence that the process started after the packages came: those of them that are installed, with versions.
+fn newer(
+    action: &ServiceCheck,
+    cx: &Context<'_>,
+    unit: &str,
+    process: &Process,
+) -> Result<String, StepError> {
+    let names: Vec<&str> = action.newer_than_packages.iter().map(String::as_str).collect();
+    let mut evidence = Vec::new();
+    for (package, version) in cx.os.versions(cx.host, &names)? {
+        if is_older_than(process, &package, cx)? {
+            return Err(StepError {
+                what: format!(
+                    "{unit}, process {}, started before {package} {version} was installed",
+                    process.pid
+                ),
+                output: Vec::new(),
+                next: format!("restart {unit} on the node, then retry"),
+            });
+        }
+        evidence.push(format!("{package} {version}"));
+    }
+    let newer = if evidence.is_empty() { "" } else { ", newer than " };
+    Ok(format!("{newer}{}", evidence.join(" and ")))
+}
+
+fn active(cx: &Context<'_>, unit: &str, state: &ServiceState) -> Result<Process, String> {
     if !state.installed {
         return Err(format!("there is no service {unit} on this node"));
     }
@@ -57,7 +90,7 @@ fn active(cx: &Context<'_>, unit: &str, state: &ServiceState) -> Result<String, 
         let exe = process.exe.display();
         return Err(format!("{unit}, process {}, runs {exe}, which is not the file on disk", process.pid));
     }
-    Ok(format!("{unit} runs as process {}", process.pid))
+    Ok(process)
 }
 
 fn inactive(unit: &str, state: &ServiceState) -> Result<String, String> {
@@ -82,7 +115,7 @@ mod tests {
     use crate::action::bench::{Bench, shown};
     use crate::host::Host;
     use crate::host::fake::FakeMachine;
-    use crate::os::systemd;
+    use crate::os::{systemd, upstart};
     use wavegate_common::action::{Action, ServiceCheck};
 
     fn check(active: &[&str], inactive: &[&str]) -> Action {
@@ -130,5 +163,54 @@ mod tests {
                 .contains("runs /usr/bin/calico-felix (deleted), which is not the file on disk")
         );
         assert!(wrong(&["absent"], &[]).starts_with("there is no service absent on this node"));
+    }
+
+    fn newer(active: &str, packages: &[&str]) -> Action {
+        Action::ServiceCheck(ServiceCheck {
+            active: vec![active.to_owned()],
+            inactive: Vec::new(),
+            newer_than_packages: packages.iter().map(|name| (*name).to_owned()).collect(),
+        })
+    }
+
+    #[test]
+    fn a_process_must_be_newer_than_its_packages() {
+        let machines =
+            [FakeMachine::debian_control(), FakeMachine::redhat_control(), FakeMachine::trusty_control()];
+        for machine in machines {
+            let bench = Bench::new(machine);
+            let check = newer("neutron-server", &["networking-calico", "not-installed"]);
+            let pid = bench.main_pid("neutron-server").expect("it runs");
+            let evidence = bench.already_so(&check);
+            let start = format!("neutron-server runs as process {pid}, newer than networking-calico 1:1.1.2");
+            assert!(evidence.starts_with(&start) && !evidence.contains("not-installed"), "{evidence}");
+
+            bench.update("networking-calico");
+            let error = shown(&bench.check(&check).expect_err("it is older"));
+            let what = format!("neutron-server, process {pid}, started before networking-calico 1:1.3.0");
+            assert!(error.starts_with(&what), "{error}");
+            assert!(error.ends_with("next: restart neutron-server on the node, then retry"), "{error}");
+        }
+    }
+
+    #[test]
+    fn on_upstart_each_way_to_be_wrong_is_told() {
+        let bench = Bench::new(FakeMachine::trusty_compute());
+        let wrong = |active: &[&str], inactive: &[&str]| {
+            shown(&bench.check(&check(active, inactive)).expect_err("wrong"))
+        };
+        bench.already_so(&check(&["calico-felix", "neutron-dhcp-agent"], &["calico-dhcp-agent"]));
+        insta::assert_snapshot!(wrong(&[], &["neutron-dhcp-agent"]), @r"
+        neutron-dhcp-agent is start/running, and must not run
+        next: 'stop neutron-dhcp-agent', a line 'manual' in /etc/init/neutron-dhcp-agent.override and 'initctl reload-configuration' on the node, then retry
+        ");
+        bench.host.run(&upstart::stop("neutron-dhcp-agent")).expect("it stops");
+        assert!(
+            wrong(&[], &["neutron-dhcp-agent"]).contains("is down, and would come up again at the next boot")
+        );
+        insta::assert_snapshot!(wrong(&["neutron-dhcp-agent"], &[]), @r"
+        neutron-dhcp-agent is stop/waiting
+        next: read 'initctl status neutron-dhcp-agent' and /var/log/upstart/neutron-dhcp-agent.log on the node, mend the service, then retry
+        ");
     }
 }

@@ -5,7 +5,7 @@
 //! scripts run, so it is the one that these started. A process that started in the second in which a step ended counts
 //! as old: it may have started just before. `apply` waits for the next second, so that a second look finds it new.
 
-use super::service_control::{self, by_hand_unmask, with_log};
+use super::service_control::{self, masked_word, unmask_by_hand, with_log};
 use super::{Applied, Check, Context};
 use crate::host::Process;
 use crate::os::service::ServiceState;
@@ -35,7 +35,7 @@ pub fn check(action: &ServiceRestart, cx: &mut Context<'_>) -> Result<Check, Ste
     if !state.installed && foreseen.is_none() && cx.forecast.steps.is_empty() {
         return Err(absent(unit));
     }
-    refuse_masked(unit, &state)?;
+    refuse_kept_down(unit, &state, cx)?;
     let would = |what| Check::WouldChange { changes: vec![Change::Service { unit: unit.clone(), what }] };
     if !state.installed {
         return Ok(would("started, once earlier steps have brought it".to_owned()));
@@ -63,7 +63,7 @@ pub fn apply(action: &ServiceRestart, cx: &mut Context<'_>) -> Result<Applied, S
     if !state.installed {
         return Err(absent(unit));
     }
-    refuse_masked(unit, &state)?;
+    refuse_kept_down(unit, &state, cx)?;
     let mut changes = Vec::new();
     if action.enable && !state.starts_at_boot {
         service_control::enable(cx, unit)?;
@@ -73,11 +73,12 @@ pub fn apply(action: &ServiceRestart, cx: &mut Context<'_>) -> Result<Applied, S
         return Ok(Applied { changes, evidence: evidence(cx, &process) });
     }
     wait_for_a_newer_second(action, cx)?;
+    let before = main_process(cx, &state);
     service_control::reset_failed(cx, unit)?;
     service_control::restart(cx, unit)?;
-    let process = settled(action, cx)?;
-    let what = match state.main_pid {
-        Some(before) => format!("restarted, process {before} -> {}", process.pid),
+    let process = settled(action, cx, before.as_ref())?;
+    let what = match &before {
+        Some(before) => format!("restarted, process {} -> {}", before.pid, process.pid),
         None => format!("started, process {}", process.pid),
     };
     let evidence = format!("{what}, {}", evidence(cx, &process));
@@ -95,7 +96,7 @@ fn look(action: &ServiceRestart, cx: &Context<'_>, state: &ServiceState) -> Resu
     if !state.is_active() {
         return Ok(Look::Old(format!("it is {}", state.words)));
     }
-    let Some(process) = state.main_pid.and_then(|pid| cx.host.process(pid)) else {
+    let Some(process) = main_process(cx, state) else {
         return Ok(Look::Old("it has no main process".to_owned()));
     };
     if !process.exe_is_file_on_disk {
@@ -105,7 +106,7 @@ fn look(action: &ServiceRestart, cx: &Context<'_>, state: &ServiceState) -> Resu
     }
     let started = second(process.started_at);
     for package in &action.newer_than_packages {
-        if cx.os.installed_at(cx.host, package)?.is_some_and(|installed| started < second(installed)) {
+        if is_older_than(&process, package, cx)? {
             return Ok(Look::Old(format!("process {} is older than the installed {package}", process.pid)));
         }
     }
@@ -118,6 +119,20 @@ fn look(action: &ServiceRestart, cx: &Context<'_>, state: &ServiceState) -> Resu
         }
     }
     Ok(Look::New(process))
+}
+
+fn main_process(cx: &Context<'_>, state: &ServiceState) -> Option<Process> {
+    state.main_pid.and_then(|pid| cx.host.process(pid))
+}
+
+/// Whether a process started before the installed version of a package came; no process is older than a package that is
+/// not installed.
+///
+/// # Errors
+/// [`StepError`] if the package database does not say.
+pub(super) fn is_older_than(process: &Process, package: &str, cx: &Context<'_>) -> Result<bool, StepError> {
+    let installed = cx.os.installed_at(cx.host, package)?;
+    Ok(installed.is_some_and(|installed| second(process.started_at) < second(installed)))
 }
 
 /// Why it will have to be restarted, once the earlier steps of a preview are done.
@@ -156,36 +171,46 @@ fn wait_for_a_newer_second(action: &ServiceRestart, cx: &Context<'_>) -> Result<
     Ok(())
 }
 
-/// Watches a service that was just started: it must be the same process at the end of the settling time as at its
-/// beginning, and newer than all that it must be newer than.
-fn settled(action: &ServiceRestart, cx: &Context<'_>) -> Result<Process, StepError> {
+/// Watches a service that was just started: its main process must be another than before, the same at the end of the
+/// settling time as at its beginning, and newer than all that it must be newer than.
+fn settled(
+    action: &ServiceRestart,
+    cx: &Context<'_>,
+    before: Option<&Process>,
+) -> Result<Process, StepError> {
     let unit = &action.unit;
     let error =
         |what: String| with_log(cx, unit, StepError { what, output: Vec::new(), next: String::new() });
-    let first = cx.os.service(cx.host, unit)?;
+    // An id alone may be used again: with its start it names a process for good.
+    let name = |process: &Process| (process.pid, process.start_ticks);
+    let first_state = cx.os.service(cx.host, unit)?;
+    let first = main_process(cx, &first_state).as_ref().map(name);
     cx.host.sleep(SETTLING);
     let state = cx.os.service(cx.host, unit)?;
     let seconds = SETTLING.as_secs();
     if !state.is_active() {
         return Err(error(format!("{unit} did not stay up for {seconds} s: it is {}", state.words)));
     }
-    if state.main_pid != first.main_pid || state.restarts != first.restarts {
-        return Err(error(format!("{unit} died within {seconds} s and was started again by systemd")));
+    if main_process(cx, &state).as_ref().map(name) != first || state.restarts != first_state.restarts {
+        return Err(error(format!("{unit} died within {seconds} s and was started again")));
     }
     match look(action, cx, &state)? {
+        Look::New(process) if before.map(name) == Some(name(&process)) => {
+            Err(error(format!("{unit} was restarted, and process {} is still the one it was", process.pid)))
+        }
         Look::New(process) => Ok(process),
         Look::Old(why) => Err(error(format!("{unit} was restarted and is still not current: {why}"))),
     }
 }
 
-fn refuse_masked(unit: &str, state: &ServiceState) -> Result<(), StepError> {
+fn refuse_kept_down(unit: &str, state: &ServiceState, cx: &Context<'_>) -> Result<(), StepError> {
     if !state.is_kept_down() {
         return Ok(());
     }
     Err(StepError {
-        what: format!("{unit} is masked: somebody decided that it must not run on this node"),
+        what: format!("{unit} is {}: somebody decided that it must not run on this node", masked_word(cx)),
         output: Vec::new(),
-        next: format!("if it is to run here, {} and retry", by_hand_unmask(unit)),
+        next: format!("if it is to run here, {} and retry", unmask_by_hand(cx, unit)),
     })
 }
 

@@ -5,9 +5,8 @@ use crate::host::Host;
 use crate::os::Os;
 use anyhow::Result;
 use std::collections::BTreeSet;
-use std::path::Path;
 use wavegate_common::facts::DhcpAgent;
-use wavegate_common::platform::{OsFamily, Role, ServiceManager};
+use wavegate_common::platform::{OsFamily, Role};
 
 /// The roles of the node.
 pub(super) fn roles(host: &dyn Host, os: &Os) -> Result<BTreeSet<Role>> {
@@ -42,26 +41,11 @@ pub(super) fn dhcp_agent(host: &dyn Host, os: &Os) -> Result<DhcpAgent> {
 }
 
 fn runs(host: &dyn Host, os: &Os, unit: &str) -> Result<bool> {
-    match os.platform.service_manager {
-        ServiceManager::Systemd => {
-            Ok(os.service(host, unit).map_err(|error| unobserved(&error))?.is_active())
-        }
-        // The agents are Python programs, of which the command line names the script.
-        ServiceManager::Upstart => Ok(host.processes().iter().any(|process| {
-            process.cmdline.iter().take(3).any(|argument| argument.rsplit('/').next() == Some(unit))
-        })),
-    }
+    Ok(os.service(host, unit).map_err(|error| unobserved(&error))?.is_active())
 }
 
-/// Whether a service that is there is to run: whether nobody masked it. `None` if it is not there.
+/// Whether a service that is there is to run: whether nobody keeps it down. `None` if it is not there.
 pub(super) fn wanted(host: &dyn Host, os: &Os, unit: &str) -> Result<Option<bool>> {
-    match os.platform.service_manager {
-        ServiceManager::Systemd => {
-            let state = os.service(host, unit).map_err(|error| unobserved(&error))?;
-            Ok(state.installed.then(|| !state.is_kept_down()))
-        }
-        ServiceManager::Upstart => {
-            Ok(host.exists(Path::new(&format!("/etc/init/{unit}.conf"))).then_some(true))
-        }
-    }
+    let state = os.service(host, unit).map_err(|error| unobserved(&error))?;
+    Ok(state.installed.then(|| !state.is_kept_down()))
 }

@@ -134,12 +134,40 @@ fn both_dhcp_agents_at_once_are_seen() {
 
 #[test]
 fn upstart_is_observed_too() {
-    let mut machine = FakeMachine::debian_compute();
-    machine.files.retain(|path, _| !path.starts_with(BOOTED));
-    machine.put_file("/etc/os-release", "ID=ubuntu\nID_LIKE=debian\nVERSION_ID=\"14.04\"\n");
-    let facts = observed(machine, &[]);
-    assert_eq!(facts.platform.service_manager, ServiceManager::Upstart);
-    assert_eq!((facts.dhcp_agent, facts.roles.len()), (DhcpAgent::Neutron, 1));
+    insta::assert_snapshot!(summary(FakeMachine::trusty_compute()), @r"
+    ubuntu 14.04, apt/upstart
+    compute mitaka neutron
+    felix 1.3.1
+    networking-calico 1:1.1.2
+    neutron 2:8.0.0-0ubuntu1
+    dnsmasq 2.75-1
+    ");
+    insta::assert_snapshot!(summary(FakeMachine::trusty_control()), @r"
+    ubuntu 14.04, apt/upstart
+    control mitaka none
+    networking-calico 1:1.1.2
+    neutron 2:8.0.0-0ubuntu1
+    ");
+    insta::assert_snapshot!(summary(FakeMachine::trusty_etcd()), @r"
+    ubuntu 14.04, apt/upstart
+    etcd-member - none
+    etcd 3.2.17+dfsg-1
+    ");
+    let mut kept_down = FakeMachine::trusty_etcd();
+    kept_down.put_file("/etc/init/etcd.override", "manual\n");
+    kept_down.reboot();
+    assert_eq!(roles(kept_down), []);
+}
+
+#[test]
+fn neither_systemd_nor_a_fitting_upstart_is_told() {
+    let mut machine = FakeMachine::trusty();
+    machine.faults.fail("initctl version", 1, "initctl: Unable to connect to Upstart: Connection refused");
+    insta::assert_snapshot!(platform(&FakeHost::new(machine)).expect_err("neither"), @"neither systemd (/run/systemd/system) nor upstart ('initctl version') runs this node's services; wavegate runs on those two");
+    let mut old = FakeMachine::trusty();
+    let exit = crate::host::Exit { stdout: "init (upstart 0.6.5)\n".to_owned(), ..Default::default() };
+    old.faults.add("initctl version", crate::host::fake::When::Instead, crate::host::fake::Fault::Exit(exit));
+    insta::assert_snapshot!(platform(&FakeHost::new(old)).expect_err("too old"), @"upstart 0.6 reads no override files, so that no service could be kept down; wavegate runs on 1.3 and later (Ubuntu 14.04)");
 }
 
 #[test]
@@ -154,6 +182,7 @@ fn an_unknown_system_is_told_with_what_to_do() {
     assert!(platform(&FakeHost::new(machine.clone())).is_err());
     // The second place counts where the first is empty.
     machine.put_file("/usr/lib/os-release", "ID=rocky\nVERSION_ID=\"9.3\"\n");
+    machine.put_file("/run/systemd/system/here", "");
     machine.put_program("/usr/bin/dnf", "4\n");
     let platform = platform(&FakeHost::new(machine)).expect("a platform");
     assert_eq!((platform.family, platform.package_manager), (OsFamily::RedHat, PackageManager::Dnf));

@@ -1,5 +1,5 @@
 //! What the actions need to know of the operating system: packages and services, asked in one way whatever the
-//! family. The command lines are made in `debian`, `redhat` and `systemd`; nothing here runs without a `Host`.
+//! family. The command lines are made in `debian`, `redhat`, `systemd` and `upstart`; nothing here runs without a `Host`.
 
 pub mod debian;
 pub mod os_release;
@@ -7,6 +7,7 @@ pub mod packages;
 pub mod redhat;
 pub mod service;
 pub mod systemd;
+pub mod upstart;
 
 use wavegate_common::platform::Platform;
 

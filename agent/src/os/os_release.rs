@@ -1,5 +1,6 @@
 //! Reads os-release(5) and tells the platform from it. Nothing here touches the machine.
 
+use super::packages::Unreadable;
 use std::collections::BTreeMap;
 use wavegate_common::platform::{OsFamily, PackageManager};
 
@@ -23,11 +24,17 @@ const DEBIAN: [&str; 2] = ["debian", "ubuntu"];
 const REDHAT: [&str; 7] = ["rhel", "centos", "fedora", "rocky", "almalinux", "ol", "scientific"];
 
 impl OsRelease {
-    /// Reads the file's text: shell-like assignments, a line each; what is none is passed over. Of a field that is
-    /// repeated the last counts.
-    #[must_use]
-    pub fn parse(text: &str) -> Self {
-        let fields: BTreeMap<&str, String> = text.lines().filter_map(field).collect();
+    /// Reads the file's text: shell-like assignments and comments, a line each. Of a field that is repeated the last
+    /// counts.
+    ///
+    /// # Errors
+    /// [`Unreadable`] with the first line that is neither.
+    pub fn parse(text: &str) -> Result<Self, Unreadable> {
+        let says = |line: &&str| !line.trim().is_empty() && !line.trim().starts_with('#');
+        let fields = text.lines().filter(says).map(|line| {
+            field(line).ok_or_else(|| Unreadable { what: "line of os-release", text: line.to_owned() })
+        });
+        let fields: BTreeMap<&str, String> = fields.collect::<Result<_, _>>()?;
         let field = |name: &str| fields.get(name).cloned().unwrap_or_default();
         let (id, version_id) = (field("ID").to_lowercase(), field("VERSION_ID"));
         let pretty_name = match field("PRETTY_NAME") {
@@ -35,7 +42,7 @@ impl OsRelease {
             name => name,
         };
         let id_like = field("ID_LIKE").to_lowercase().split_whitespace().map(str::to_owned).collect();
-        Self { id, id_like, version_id, pretty_name }
+        Ok(Self { id, id_like, version_id, pretty_name })
     }
 
     /// The family, by `ID` and then by `ID_LIKE`; `None` for one that we don't know.
@@ -103,19 +110,31 @@ mod tests {
         PRETTY_NAME=\"CentOS Linux 7 (Core)\"\n";
     const ROCKY_9: &str = "ID=\"rocky\"\nID_LIKE=\"rhel centos fedora\"\nVERSION_ID=\"9.3\"\n";
 
+    fn parse(text: &str) -> OsRelease {
+        OsRelease::parse(text).expect("a release")
+    }
+
+    #[test]
+    fn a_line_of_another_form_is_quoted() {
+        for line in ["Ubuntu 14.04", "1 ID=a", "=b", "ID -like=debian"] {
+            let error = OsRelease::parse(&format!("ID=ubuntu\n{line}\n")).expect_err(line);
+            assert_eq!(error.to_string(), format!("unexpected line of os-release: '{line}'"));
+        }
+    }
+
     #[test]
     fn known_systems_are_told() {
-        let trusty = OsRelease::parse(TRUSTY);
+        let trusty = parse(TRUSTY);
         assert_eq!((trusty.id.as_str(), trusty.version_id.as_str()), ("ubuntu", "14.04"));
         assert_eq!(trusty.pretty_name, "Ubuntu 14.04.6 LTS");
         assert_eq!(trusty.family(), Some(OsFamily::Debian));
         assert_eq!(trusty.package_manager(OsFamily::Debian, false), PackageManager::Apt);
 
-        let centos = OsRelease::parse(CENTOS_7);
+        let centos = parse(CENTOS_7);
         assert_eq!((centos.family(), centos.major()), (Some(OsFamily::RedHat), Some(7)));
         assert_eq!(centos.package_manager(OsFamily::RedHat, true), PackageManager::Yum);
 
-        let rocky = OsRelease::parse(ROCKY_9);
+        let rocky = parse(ROCKY_9);
         assert_eq!((rocky.family(), rocky.major()), (Some(OsFamily::RedHat), Some(9)));
         assert_eq!(rocky.package_manager(OsFamily::RedHat, true), PackageManager::Dnf);
         assert_eq!(rocky.package_manager(OsFamily::RedHat, false), PackageManager::Yum);
@@ -123,26 +142,27 @@ mod tests {
 
     #[test]
     fn a_derivative_is_told_by_what_it_is_like() {
-        assert_eq!(OsRelease::parse("ID=mint\nID_LIKE='ubuntu debian'").family(), Some(OsFamily::Debian));
-        assert_eq!(OsRelease::parse("ID=arch\nID_LIKE=other").family(), None);
-        assert_eq!(OsRelease::parse("").family(), None);
+        assert_eq!(parse("ID=mint\nID_LIKE='ubuntu debian'").family(), Some(OsFamily::Debian));
+        assert_eq!(parse("ID=arch\nID_LIKE=other").family(), None);
+        assert_eq!(parse("").family(), None);
     }
 
     #[test]
     fn quoting_is_the_shells() {
-        let names = |text: &str| OsRelease::parse(&format!("PRETTY_NAME={text}")).pretty_name;
+        let names = |text: &str| parse(&format!("PRETTY_NAME={text}")).pretty_name;
         assert_eq!(names("'a \\ b'"), "a \\ b");
         assert_eq!(names("\"a \\\"b\\\" \\$c\""), "a \"b\" $c");
         assert_eq!(names("plain # no comment"), "plain");
-        assert_eq!(OsRelease::parse("# c\nID=a\nnonsense\n ID=b \nNAME=N\nVERSION=1").pretty_name, "N 1");
+        assert_eq!(parse("# c\nID=a\n\n ID=b \nNAME=N\nVERSION=1").pretty_name, "N 1");
     }
 
     proptest! {
         #[test]
         fn arbitrary_text_never_panics(text in any::<String>(), soup in "(ID|VERSION_ID|X)=[\"'\\\\ a1.\n]{0,20}") {
             for text in [text, soup] {
-                let release = OsRelease::parse(&text);
-                let _ = (release.family(), release.major());
+                if let Ok(release) = OsRelease::parse(&text) {
+                    let _ = (release.family(), release.major());
+                }
             }
         }
     }

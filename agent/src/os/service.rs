@@ -1,8 +1,9 @@
-//! Services, asked in one way whatever the service manager. Command lines and answers are in `systemd`; upstart has no
-//! backend in this version, and says so.
+//! Services, asked in one way whatever the service manager. Command lines and answers are in `systemd` and
+//! `upstart`.
 
 use super::packages::Unreadable;
-use super::{Os, systemd};
+use super::upstart::{JobState, StartCondition};
+use super::{Os, systemd, upstart};
 use crate::action::{exit_failed, failed};
 use crate::host::{Command, Exit, Host};
 use std::collections::BTreeSet;
@@ -81,7 +82,8 @@ impl Os {
     /// The state of a service; of one that is not there, too.
     ///
     /// # Errors
-    /// [`StepError`] if the service manager can't be asked, its answer can't be read, or it is upstart.
+    /// [`StepError`] if the service manager can't be asked or its answer can't be read, and for a service that is there
+    /// but that the service manager does not run.
     pub fn service(&self, host: &dyn Host, unit: &str) -> Result<ServiceState, StepError> {
         match self.platform.service_manager {
             ServiceManager::Systemd => {
@@ -89,12 +91,12 @@ impl Os {
                 let exit = answer(host, &systemd::show(unit), next)?;
                 systemd::read_state(&exit.stdout).map_err(|error| failed(&error, next))
             }
-            ServiceManager::Upstart => Err(no_upstart()),
+            ServiceManager::Upstart => upstart_service(host, unit),
         }
     }
 
     /// Services that run now and come up at boot by themselves, without `.service`: what a node is there for. What was
-    /// started on demand, for a user's session or by hand is not among them.
+    /// started on demand, for a user's session or by hand is not among them, nor on upstart what init scripts started.
     ///
     /// # Errors
     /// [`StepError`] if the service manager can't be asked or its answer can't be read.
@@ -108,9 +110,95 @@ impl Os {
                 let scripts = host.list(Path::new(systemd::INIT_SCRIPTS));
                 Ok(systemd::running_at_boot(&running.map_err(read)?, &files.map_err(read)?, &scripts))
             }
-            ServiceManager::Upstart => Err(no_upstart()),
+            ServiceManager::Upstart => {
+                let next = "see that 'initctl list' works on the node, then retry";
+                let read = |error: Unreadable| failed(&error, next);
+                let jobs = upstart::read_jobs(&answer(host, &upstart::list(), next)?.stdout).map_err(read)?;
+                let config = answer(host, &upstart::config(None), next)?;
+                let starts = upstart::read_config(&config.stdout).map_err(read)?;
+                let runs = |job: &JobState| {
+                    let service = job.instance.is_none() && !job.name.starts_with("tty");
+                    service && job.main_pid.is_some() && starts.get(&job.name) == Some(&true)
+                };
+                Ok(jobs.into_iter().filter(runs).map(|job| job.name).collect())
+            }
         }
     }
+}
+
+/// A service of upstart: its state as upstart tells it, and why it does or does not start at boot by its files.
+fn upstart_service(host: &dyn Host, unit: &str) -> Result<ServiceState, StepError> {
+    let next = format!("see what 'initctl status {unit}' says on the node, then retry");
+    let command = upstart::status(unit);
+    let exit = host.run(&command).map_err(|error| failed(&error, next.as_str()))?;
+    if exit.code != 0 {
+        if upstart::unknown_job(&exit.stderr) {
+            return no_job(host, unit);
+        }
+        let what = format!("'{}' failed with exit code {}", command.argv.join(" "), exit.code);
+        return Err(exit_failed(what, &exit, next));
+    }
+    let read = |error: Unreadable| failed(&error, next.as_str());
+    let job = upstart::read_status(&exit.stdout, unit).map_err(read)?;
+    let config = answer(host, &upstart::config(Some(unit)), &next)?;
+    let starts = upstart::read_config(&config.stdout).map_err(read)?.get(unit).copied().unwrap_or_default();
+    let condition = upstart::start_condition(
+        &text(host, &upstart::job_file(unit))?,
+        &text(host, &upstart::override_file(unit))?,
+    );
+    let (kept_down, boot_words) = match (starts, condition) {
+        (true, _) => (KeptDown::No, "starts at boot"),
+        (false, StartCondition::Manual) => (KeptDown::ForGood, "manual"),
+        (false, StartCondition::None) => (KeptDown::No, "without a start condition"),
+        (false, StartCondition::Event) => (KeptDown::No, "manual until upstart reads its files again"),
+    };
+    Ok(ServiceState {
+        installed: true,
+        activity: match (job.goal.as_str(), job.state.as_str()) {
+            ("start", "running") => Activity::Active,
+            ("stop", "waiting") => Activity::Down,
+            _ => Activity::OnItsWay,
+        },
+        kept_down,
+        starts_at_boot: starts,
+        enabled: starts,
+        main_pid: job.main_pid,
+        restarts: None,
+        words: job.words(),
+        boot_words: boot_words.to_owned(),
+    })
+}
+
+/// The state of what upstart does not know: it is not there, unless it is but upstart can't run it.
+fn no_job(host: &dyn Host, unit: &str) -> Result<ServiceState, StepError> {
+    let error = |what, next| Err(StepError { what, output: Vec::new(), next });
+    let (job, script) = (upstart::job_file(unit), upstart::init_script(unit));
+    if host.exists(&job) {
+        let what = format!("upstart does not know {unit}, although {} is there", job.display());
+        let next = format!(
+            "'initctl reload-configuration' on the node, and see in /var/log/syslog what upstart does not \
+             understand in {}; then retry",
+            job.display()
+        );
+        return error(what, next);
+    }
+    if host.exists(&script) {
+        let what = format!("{unit} is run by {}, and not by upstart", script.display());
+        let next = format!(
+            "the agent runs upstart's jobs only: give the service a job in {}, or leave the node out and do this \
+             step by hand",
+            job.display()
+        );
+        return error(what, next);
+    }
+    Ok(ServiceState { words: "not there".to_owned(), ..ServiceState::default() })
+}
+
+/// A job's file as text; empty if there is none.
+fn text(host: &dyn Host, path: &Path) -> Result<String, StepError> {
+    let next = "see that root can read the file on the node, then retry";
+    let content = host.read(path).map_err(|error| failed(&error, next))?;
+    Ok(content.map_or_else(String::new, |content| String::from_utf8_lossy(&content).into_owned()))
 }
 
 /// What a command that must not fail prints.
@@ -120,17 +208,6 @@ fn answer(host: &dyn Host, command: &Command, next: &str) -> Result<Exit, StepEr
         return Ok(exit);
     }
     Err(exit_failed(format!("'{}' failed with exit code {}", command.argv.join(" "), exit.code), &exit, next))
-}
-
-fn no_upstart() -> StepError {
-    StepError {
-        what: "services of this node are run by upstart, which this version of the agent does not support"
-            .to_owned(),
-        output: Vec::new(),
-        next:
-            "leave this node out of the rollout and upgrade it by hand, or move it to a release with systemd"
-                .to_owned(),
-    }
 }
 
 #[cfg(test)]
@@ -151,5 +228,38 @@ mod tests {
         bench.host.run(&systemd::stop("openstack-nova-compute")).expect("it stops");
         bench.host.run(&systemd::disable("calico-felix")).expect("it is disabled");
         assert_eq!(services(), ["neutron-dhcp-agent", "openstack-nova-metadata-api"]);
+    }
+
+    #[test]
+    fn on_upstart_too() {
+        let bench = Bench::new(FakeMachine::trusty_compute());
+        let services =
+            || bench.os.running_services(&bench.host).expect("services").into_iter().collect::<Vec<_>>();
+        assert_eq!(services(), ["calico-felix", "neutron-dhcp-agent"]);
+        bench.machine().put_file("/etc/init/calico-felix.override", "manual\n");
+        bench.host.run(&crate::os::upstart::reload_configuration()).expect("it is read");
+        assert_eq!(services(), ["neutron-dhcp-agent"]);
+        bench.host.run(&crate::os::upstart::stop("neutron-dhcp-agent")).expect("it stops");
+        assert_eq!(services(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn an_answer_that_can_not_be_read_is_quoted() {
+        for (machine, command) in
+            [(FakeMachine::debian(), "systemctl show"), (FakeMachine::trusty_compute(), "initctl status")]
+        {
+            let bench = Bench::new(machine);
+            let exit = crate::host::Exit { stdout: "soon\n".to_owned(), ..Default::default() };
+            bench.machine().faults.add(
+                command,
+                crate::host::fake::When::Instead,
+                crate::host::fake::Fault::Exit(exit),
+            );
+            let error = bench.os.service(&bench.host, "calico-felix").expect_err("not an answer");
+            assert!(error.what.starts_with("unexpected ") && error.what.ends_with(": 'soon'"), "{error}");
+            bench.machine().faults.fail(command, 1, "Failed to connect to bus");
+            let error = bench.os.service(&bench.host, "calico-felix").expect_err("not an answer");
+            assert!(error.what.contains("failed with exit code 1"), "{error}");
+        }
     }
 }

@@ -64,7 +64,8 @@ pub fn read_state(text: &str) -> Result<ServiceState, Unreadable> {
         main_pid: number("MainPID")?.filter(|pid| *pid != 0),
         restarts: number("NRestarts")?,
         words,
-        boot_words: file.to_owned(),
+        // systemd 219 knows no state of a mask that has no unit file behind it.
+        boot_words: if file.is_empty() && *load == "masked" { "masked" } else { file }.to_owned(),
     })
 }
 

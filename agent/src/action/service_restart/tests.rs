@@ -3,8 +3,8 @@
 use super::*;
 use crate::action::bench::{Bench, step};
 use crate::host::Host;
-use crate::host::fake::FakeMachine;
-use crate::os::systemd;
+use crate::host::fake::{FakeMachine, Fault, When};
+use crate::os::{systemd, upstart};
 use wavegate_common::action::Action;
 
 fn restart(unit: &str, packages: &[&str], steps: &[&str]) -> Action {
@@ -149,7 +149,7 @@ fn a_service_that_dies_again_and_again_does_not_count_as_up() {
     bench.machine().put_program("/usr/bin/calico-felix", "1.4.6\n");
     bench.machine().services.get_mut("calico-felix").expect("felix").flaps = true;
     let error = bench.refused(&restart("calico-felix", &[], &[]));
-    assert!(error.starts_with("calico-felix died within 3 s and was started again by systemd\n|"), "{error}");
+    assert!(error.starts_with("calico-felix died within 3 s and was started again\n|"), "{error}");
 }
 
 #[test]
@@ -179,11 +179,128 @@ fn a_clock_that_was_set_back_is_told_and_not_waited_for() {
 }
 
 #[test]
-fn upstart_is_told_apart() {
-    let mut bench = Bench::new(FakeMachine::debian_compute());
-    bench.os.platform.service_manager = wavegate_common::platform::ServiceManager::Upstart;
-    insta::assert_snapshot!(bench.refused(&restart("calico-felix", &[], &[])), @r"
-    services of this node are run by upstart, which this version of the agent does not support
-    next: leave this node out of the rollout and upgrade it by hand, or move it to a release with systemd
+fn on_upstart_a_job_is_stopped_and_started() {
+    let bench = Bench::new(FakeMachine::trusty_control());
+    let action = restart("neutron-server", &["networking-calico"], &[]);
+    bench.already_so(&action);
+    bench.update("networking-calico");
+    assert!(bench.would(&action).ends_with("is older than the installed networking-calico"));
+    let done = bench.done(&action);
+    assert!(
+        done.contains("neutron-server: restarted, process 1") && done.contains("has run for 3 s"),
+        "{done}"
+    );
+    insta::assert_snapshot!(bench.history(), @r"
+    initctl reload-configuration
+    initctl stop neutron-server
+    initctl start neutron-server
     ");
+}
+
+#[test]
+fn on_upstart_a_job_that_is_down_is_started_and_one_that_was_started_meanwhile_is_no_error() {
+    let bench = Bench::new(FakeMachine::trusty_compute());
+    bench.host.run(&upstart::stop("calico-felix")).expect("it stops");
+    let action = restart("calico-felix", &[], &[]);
+    assert_eq!(bench.would(&action), "calico-felix: restarted: it is stop/waiting");
+    assert!(bench.done(&action).starts_with("calico-felix: started, process "));
+
+    bench.machine().put_program("/usr/bin/calico-felix", "1.4.6\n");
+    bench.machine().faults.fail("initctl start", 1, "initctl: Job is already running: calico-felix\n");
+    let error = bench.refused(&action);
+    assert!(error.starts_with("calico-felix did not stay up for 3 s: it is stop/waiting"), "{error}");
+    bench.done(&action);
+}
+
+#[test]
+fn on_upstart_a_failure_shows_the_jobs_own_log() {
+    let bench = Bench::new(FakeMachine::trusty_compute());
+    bench.machine().put_program("/usr/bin/calico-felix", "1.4.6\n");
+    bench.machine().services.get_mut("calico-felix").expect("felix").broken = true;
+    insta::assert_snapshot!(bench.refused(&restart("calico-felix", &[], &[])), @r"
+    'initctl start calico-felix' failed with exit code 1
+    | initctl: Job failed to start
+    | calico-felix: exited, status=1/FAILURE
+    next: read 'initctl status calico-felix' and /var/log/upstart/calico-felix.log on the node, mend the service, then retry
+    ");
+    let dies = Bench::new(FakeMachine::trusty_compute());
+    dies.machine().put_program("/usr/bin/calico-felix", "1.4.6\n");
+    dies.machine().services.get_mut("calico-felix").expect("felix").flaps = true;
+    let error = dies.refused(&restart("calico-felix", &[], &[]));
+    assert!(error.starts_with("calico-felix died within 3 s and was started again"), "{error}");
+}
+
+#[test]
+fn on_upstart_a_job_set_to_manual_is_left_alone_and_told() {
+    let bench = Bench::new(FakeMachine::trusty_compute());
+    let before = bench.main_pid("calico-felix");
+    bench.machine().put_file("/etc/init/calico-felix.override", "manual\n");
+    bench.host.run(&upstart::reload_configuration()).expect("it is read");
+    insta::assert_snapshot!(bench.refused(&restart("calico-felix", &[], &[])), @r"
+    calico-felix is set to manual: somebody decided that it must not run on this node
+    next: if it is to run here, take the line 'manual' out of /etc/init/calico-felix.override (or /etc/init/calico-felix.conf), 'initctl reload-configuration' on the node and retry
+    ");
+    assert_eq!(bench.main_pid("calico-felix"), before);
+
+    // One that no event starts can't be made to come up at boot.
+    let bench = Bench::new(FakeMachine::trusty_compute());
+    bench.machine().put_file("/etc/init/calico-felix.conf", "exec /usr/bin/calico-felix\n");
+    bench.host.run(&upstart::reload_configuration()).expect("it is read");
+    insta::assert_snapshot!(bench.refused(&restart("calico-felix", &[], &[])), @r"
+    no event starts calico-felix, so that it would not come up at boot
+    next: write a 'start on' for it into /etc/init/calico-felix.override on the node, 'initctl reload-configuration', then retry
+    ");
+    insta::assert_snapshot!(bench.refused(&restart("calico-dhcp-agent", &[], &[])), @r"
+    there is no service calico-dhcp-agent on this node
+    next: install the package that brings calico-dhcp-agent, or take the node out of the stage, then plan again
+    ");
+    bench.machine().put_file("/etc/init.d/calico-dhcp-agent", "#!/bin/sh\n");
+    insta::assert_snapshot!(bench.refused(&restart("calico-dhcp-agent", &[], &[])), @r"
+    calico-dhcp-agent is run by /etc/init.d/calico-dhcp-agent, and not by upstart
+    next: the agent runs upstart's jobs only: give the service a job in /etc/init/calico-dhcp-agent.conf, or leave the node out and do this step by hand
+    ");
+    bench.machine().put_file("/etc/init/calico-dhcp-agent.conf", "start no\n");
+    insta::assert_snapshot!(bench.refused(&restart("calico-dhcp-agent", &[], &[])), @r"
+    upstart does not know calico-dhcp-agent, although /etc/init/calico-dhcp-agent.conf is there
+    next: 'initctl reload-configuration' on the node, and see in /var/log/syslog what upstart does not understand in /etc/init/calico-dhcp-agent.conf; then retry
+    ");
+}
+
+#[test]
+fn on_upstart_an_agent_killed_anywhere_ends_at_the_same() {
+    for point in ["initctl reload", "initctl stop", "initctl start"] {
+        for after in [false, true] {
+            let bench = Bench::new(FakeMachine::trusty_control());
+            bench.update("networking-calico");
+            let action = restart("neutron-server", &["networking-calico"], &[]);
+            if after {
+                bench.machine().faults.kill_after(point);
+            } else {
+                bench.machine().faults.kill_before(point);
+            }
+            bench.apply_killed(&action);
+            bench.apply(&action).expect("it goes on");
+            bench.already_so(&action);
+            let history = bench.history();
+            assert_eq!(history.matches("initctl start").count(), 1, "{point} {after}: {history}");
+        }
+    }
+}
+
+#[test]
+fn a_restart_that_only_says_so_is_not_believed() {
+    for (machine, command) in [
+        (FakeMachine::debian_compute(), "systemctl restart"),
+        (FakeMachine::trusty_compute(), "initctl stop"),
+    ] {
+        let bench = Bench::new(machine);
+        bench.machine().put_program("/usr/bin/calico-felix", "1.4.6\n");
+        let nothing = Fault::Exit(crate::host::Exit::default());
+        bench.machine().faults.add(command, When::Instead, nothing);
+        let error = bench.refused(&restart("calico-felix", &[], &[]));
+        assert!(
+            error.starts_with("calico-felix was restarted and is still not current: process "),
+            "{error}"
+        );
+    }
 }

@@ -7,6 +7,7 @@ mod package_programs;
 mod packages;
 mod programs;
 mod services;
+mod upstart;
 
 pub use faults::{AgentKilled, Fault, Faults, When};
 pub use nodes::{ETCD_ARCHIVE_URL, PYTHON_ETCD_ARCHIVE_URL};
@@ -19,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use wavegate_common::id::Timestamp;
-use wavegate_common::platform::Platform;
+use wavegate_common::platform::{Platform, ServiceManager};
 
 /// A file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -39,7 +40,7 @@ pub struct FakeFile {
 pub struct FakeService {
     /// Whether it runs.
     pub active: bool,
-    /// Whether it comes up at boot.
+    /// Whether it comes up at boot; on upstart, by what it has read of the job's files.
     pub enabled: bool,
     /// Whether it is masked: neither boot nor a package nor a person can start it.
     pub masked: bool,
@@ -215,6 +216,9 @@ impl FakeMachine {
         self.processes.clear();
         self.now.0 += 30_000;
         self.put_file("/proc/sys/kernel/random/boot_id", format!("boot-{}\n", self.now.0));
+        if self.platform.service_manager == ServiceManager::Upstart {
+            upstart::read_files(self);
+        }
         let enabled: Vec<String> = self.services.keys().cloned().collect();
         for unit in enabled {
             let Some(service) = self.services.get_mut(&unit) else { continue };

@@ -12,6 +12,11 @@ pub const PYTHON_ETCD_ARCHIVE_URL: &str = "https://archives.example/python-etcd-
 
 const PYTHON: &str = "/usr/bin/python3";
 
+/// os-release of Ubuntu 14.04.6.
+const TRUSTY: &str = "NAME=\"Ubuntu\"\nVERSION=\"14.04.6 LTS, Trusty Tahr\"\nID=ubuntu\nID_LIKE=debian\n\
+    PRETTY_NAME=\"Ubuntu 14.04.6 LTS\"\nVERSION_ID=\"14.04\"\nHOME_URL=\"http://www.ubuntu.com/\"\n\
+    SUPPORT_URL=\"http://help.ubuntu.com/\"\nBUG_REPORT_URL=\"http://bugs.launchpad.net/ubuntu/\"\n";
+
 /// Files and programs of every machine.
 pub(super) fn lay_out(machine: &mut FakeMachine) {
     let platform = machine.platform.clone();
@@ -19,13 +24,21 @@ pub(super) fn lay_out(machine: &mut FakeMachine) {
         "ID={}\nVERSION_ID=\"{}\"\nPRETTY_NAME=\"{}\"\n",
         platform.id, platform.version_id, platform.pretty_name
     );
-    machine.put_file("/etc/os-release", os_release);
+    let trusty = platform.id == "ubuntu" && platform.version_id == "14.04";
+    machine.put_file("/etc/os-release", if trusty { TRUSTY.to_owned() } else { os_release });
     machine.put_file("/proc/sys/kernel/random/boot_id", "boot-1\n");
     if platform.service_manager == ServiceManager::Systemd {
         machine.put_file("/run/systemd/system/here", "");
     }
-    for program in ["mkdir", "tar", "python3", "systemctl", "journalctl"] {
+    for program in ["mkdir", "tar", "python3", "readlink"] {
         machine.put_program(format!("/usr/bin/{program}"), &format!("{program} 1.0\n"));
+    }
+    let service_programs: &[&str] = match platform.service_manager {
+        ServiceManager::Systemd => &["systemctl", "journalctl"],
+        ServiceManager::Upstart => &["initctl", "start", "stop", "restart", "status", "service"],
+    };
+    for program in service_programs {
+        machine.put_program(format!("/sbin/{program}"), &format!("{program} 1.0\n"));
     }
     let package_programs: &[&str] = match platform.package_manager {
         PackageManager::Apt => &["apt-get", "dpkg", "dpkg-query"],
@@ -51,6 +64,19 @@ impl FakeMachine {
         })
     }
 
+    /// Ubuntu 14.04, where upstart runs the services, with nothing of Calico or OpenStack on it.
+    #[must_use]
+    pub fn trusty() -> Self {
+        Self::new(Platform {
+            family: OsFamily::Debian,
+            id: "ubuntu".to_owned(),
+            version_id: "14.04".to_owned(),
+            pretty_name: "Ubuntu 14.04.6 LTS".to_owned(),
+            package_manager: PackageManager::Apt,
+            service_manager: ServiceManager::Upstart,
+        })
+    }
+
     /// CentOS 7 with nothing of Calico or OpenStack on it.
     #[must_use]
     pub fn redhat() -> Self {
@@ -67,7 +93,17 @@ impl FakeMachine {
     /// An etcd member whose etcd is a package.
     #[must_use]
     pub fn debian_etcd() -> Self {
-        let mut machine = Self::debian();
+        Self::debian().with_packaged_etcd()
+    }
+
+    /// The same on Ubuntu 14.04.
+    #[must_use]
+    pub fn trusty_etcd() -> Self {
+        Self::trusty().with_packaged_etcd()
+    }
+
+    fn with_packaged_etcd(self) -> Self {
+        let mut machine = self;
         let etcd = |version: &str| {
             let mut package = package(&format!("{version}+dfsg-1"), &[]);
             package.programs = vec![
@@ -97,7 +133,7 @@ impl FakeMachine {
         machine.put_file("/etc/sysconfig/etcd", "ETCD_DATA_DIR=/var/lib/etcd\n");
         let argv = words("/usr/local/bin/etcd");
         let service = FakeService { enabled: true, argv, ..FakeService::default() };
-        machine.services.insert("etcd".to_owned(), service);
+        super::services::bring(&mut machine, "etcd", service);
         super::services::start(&mut machine, "etcd");
         machine.serve_etcd();
         machine.offer_archives();
@@ -107,7 +143,17 @@ impl FakeMachine {
     /// A compute node: Felix, Neutron's DHCP agent with two dnsmasqs, and libvirt's dnsmasq, which is nobody's business.
     #[must_use]
     pub fn debian_compute() -> Self {
-        let mut machine = Self::debian();
+        Self::debian().with_compute_packages()
+    }
+
+    /// The same on Ubuntu 14.04.
+    #[must_use]
+    pub fn trusty_compute() -> Self {
+        Self::trusty().with_compute_packages()
+    }
+
+    fn with_compute_packages(self) -> Self {
+        let mut machine = self;
         machine.put_file("/etc/neutron/neutron.conf", NEUTRON_CONF);
         machine.provision(&debian_packages(OLD, true, false), &debian_packages(NEW, true, true));
         machine.run_libvirt();
@@ -128,7 +174,17 @@ impl FakeMachine {
     /// A control node: neutron-server.
     #[must_use]
     pub fn debian_control() -> Self {
-        let mut machine = Self::debian();
+        Self::debian().with_control_packages()
+    }
+
+    /// The same on Ubuntu 14.04.
+    #[must_use]
+    pub fn trusty_control() -> Self {
+        Self::trusty().with_control_packages()
+    }
+
+    fn with_control_packages(self) -> Self {
+        let mut machine = self;
         machine.put_file("/etc/neutron/neutron.conf", NEUTRON_CONF);
         machine.provision(&debian_packages(OLD, false, false), &debian_packages(NEW, false, false));
         machine.serve_neutron();

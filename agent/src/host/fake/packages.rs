@@ -115,15 +115,7 @@ impl FakeMachine {
             ));
         }
         for unit in &package.units {
-            let known = self.services.contains_key(&unit.name);
-            let service = self.services.entry(unit.name.clone()).or_insert_with(|| unit.service.clone());
-            if unit.starts && !(known && update) && !service.masked {
-                service.enabled = true;
-                services::start(self, &unit.name);
-            } else if unit.restarts && service.active {
-                services::stop(self, &unit.name);
-                services::start(self, &unit.name);
-            }
+            services::configured(self, unit, update);
         }
         if let Some(installed) = self.installed.get_mut(name) {
             installed.state = PackageState::Configured;

@@ -1,12 +1,16 @@
-//! What `systemctl` and `journalctl` do to a fake machine, and how its services live: systemd with
-//! `KillMode=process`, so that what a service started outlives it and is adopted by its next process.
+//! What `systemctl` and `journalctl` do to a fake machine (upstart's programs are in `upstart`), and how its services
+//! live: systemd with `KillMode=process`, and upstart whose daemons leave its process group, so that what a service started outlives it and is adopted by its next process.
 
-use super::{FakeMachine, FakeService};
+use super::{FakeMachine, FakeService, FakeUnit, upstart};
 use crate::host::{Command, Exit};
 use std::path::Path;
+use wavegate_common::platform::{OsFamily, ServiceManager};
 
-/// Runs `systemctl` or `journalctl`; `None` for any other program.
+/// Runs a program of the machine's service manager; `None` for any other.
 pub(super) fn run(machine: &mut FakeMachine, command: &Command) -> Option<Exit> {
+    if machine.platform.service_manager == ServiceManager::Upstart {
+        return upstart::run(machine, command);
+    }
     let words: Vec<&str> = command.argv.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["systemctl", "daemon-reload"] => Some(Exit::default()),
@@ -21,6 +25,56 @@ pub(super) fn run(machine: &mut FakeMachine, command: &Command) -> Option<Exit> 
         }
         _ => None,
     }
+}
+
+/// A service that is new on the machine.
+pub(super) fn bring(machine: &mut FakeMachine, unit: &str, service: FakeService) {
+    machine.services.insert(unit.to_owned(), service);
+    if machine.platform.service_manager == ServiceManager::Upstart {
+        upstart::bring(machine, unit);
+    }
+}
+
+/// What a package's scripts do with the service that it brings, after it was unpacked.
+pub(super) fn configured(machine: &mut FakeMachine, unit: &FakeUnit, update: bool) {
+    let known = machine.services.contains_key(&unit.name);
+    if !known {
+        bring(machine, &unit.name, unit.service.clone());
+    }
+    let Some(service) = machine.services.get_mut(&unit.name) else { return };
+    let (active, masked) = (service.active, service.masked);
+    let new = unit.starts && !(known && update) && !masked;
+    match machine.platform.service_manager {
+        ServiceManager::Systemd => service.enabled |= new,
+        ServiceManager::Upstart => {}
+    }
+    if denied(machine, &unit.name) {
+        return;
+    }
+    let Some(service) = machine.services.get(&unit.name) else { return };
+    let starts = match machine.platform.service_manager {
+        ServiceManager::Systemd => new,
+        // `invoke-rc.d NAME start` in every postinst, which passes over a job that no event starts.
+        ServiceManager::Upstart => unit.starts && service.enabled,
+    };
+    if unit.restarts && active && update {
+        stop(machine, &unit.name);
+        // By systemd's helper whether or not it is enabled; on upstart what was set to manual stays down.
+        if starts || machine.platform.service_manager == ServiceManager::Systemd {
+            start(machine, &unit.name);
+        }
+    } else if starts {
+        start(machine, &unit.name);
+    }
+}
+
+/// Whether the machine's policy (`invoke-rc.d`, on Debian's side) forbids scripts of packages to start or stop a service.
+fn denied(machine: &FakeMachine, unit: &str) -> bool {
+    let policy = machine.files.get(Path::new("/usr/sbin/policy-rc.d"));
+    let text = policy.map(|file| String::from_utf8_lossy(&file.content).into_owned()).unwrap_or_default();
+    let names =
+        text.split(|c: char| !c.is_ascii_alphanumeric() && !"-_.@".contains(c)).any(|word| word == unit);
+    machine.platform.family == OsFamily::Debian && names && text.contains("101")
 }
 
 /// Starts a service that is down; `false` if that fails.

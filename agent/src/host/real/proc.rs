@@ -1,6 +1,7 @@
 //! Processes as `/proc` shows them (proc(5)), and signals that reach only the process that was seen.
 
 use crate::host::{HostError, Process};
+use crate::os::packages::Unreadable;
 use rustix::process::{Pid, PidfdFlags, Signal};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -17,13 +18,14 @@ pub(super) fn process(pid: u32, now: Timestamp) -> Option<Process> {
     let directory = PathBuf::from(format!("/proc/{pid}"));
     let start_ticks = start_ticks(pid)?;
     let uptime = std::fs::read_to_string("/proc/uptime").ok()?;
+    let started_at = told(started_at(start_ticks, &uptime, now))?;
     let cmdline = std::fs::read(directory.join("cmdline")).ok()?;
     // A kernel thread has none.
     let exe = std::fs::read_link(directory.join("exe")).unwrap_or_default();
     Some(Process {
         pid,
         start_ticks,
-        started_at: started_at(start_ticks, &uptime, now)?,
+        started_at,
         cmdline: arguments(&cmdline),
         exe_is_file_on_disk: is_file_on_disk(&directory, &exe),
         exe,
@@ -31,22 +33,35 @@ pub(super) fn process(pid: u32, now: Timestamp) -> Option<Process> {
 }
 
 fn start_ticks(pid: u32) -> Option<u64> {
-    parse_start_ticks(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+    told(parse_start_ticks(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?))
+}
+
+/// What can't be read at all is a process that is gone; what is there and has another form must not pass for that
+/// without a word.
+fn told<T>(read: Result<T, Unreadable>) -> Option<T> {
+    read.inspect_err(|error| tracing::error!(%error, "a process is passed over")).ok()
 }
 
 /// Field 22 of `/proc/PID/stat`, counted after the program's name, which may hold anything, brackets and blanks too.
-fn parse_start_ticks(stat: &str) -> Option<u64> {
-    let (_, after_name) = stat.rsplit_once(')')?;
-    after_name.split_ascii_whitespace().nth(19)?.parse().ok()
+fn parse_start_ticks(stat: &str) -> Result<u64, Unreadable> {
+    let ticks = || {
+        let (_, after_name) = stat.rsplit_once(')')?;
+        after_name.split_ascii_whitespace().nth(19)?.parse().ok()
+    };
+    ticks().ok_or_else(|| Unreadable { what: "content of /proc/PID/stat", text: stat.trim_end().to_owned() })
 }
 
 /// Counted back from now, so that a clock that was set since boot does no harm.
-fn started_at(start_ticks: u64, uptime: &str, now: Timestamp) -> Option<Timestamp> {
-    let (seconds, hundredths) = uptime.split_ascii_whitespace().next()?.split_once('.')?;
-    let up: u64 =
-        seconds.parse::<u64>().ok()?.checked_mul(1000)? + hundredths.parse::<u64>().ok()?.min(99) * 10;
+fn started_at(start_ticks: u64, uptime: &str, now: Timestamp) -> Result<Timestamp, Unreadable> {
+    let milliseconds = || {
+        let (seconds, hundredths) = uptime.split_ascii_whitespace().next()?.split_once('.')?;
+        let hundredths = hundredths.parse::<u64>().ok()?.min(99);
+        seconds.parse::<u64>().ok()?.checked_mul(1000)?.checked_add(hundredths * 10)
+    };
+    let up: u64 = milliseconds()
+        .ok_or_else(|| Unreadable { what: "content of /proc/uptime", text: uptime.trim_end().to_owned() })?;
     let age = up.saturating_sub(start_ticks.saturating_mul(1000 / TICKS_A_SECOND));
-    Some(Timestamp(now.0.saturating_sub(age)))
+    Ok(Timestamp(now.0.saturating_sub(age)))
 }
 
 fn arguments(cmdline: &[u8]) -> Vec<String> {
@@ -166,8 +181,11 @@ mod tests {
             assert_eq!(path_of_exe(exe), path, "{exe}");
         }
         let stat = "42 (a) b (c) S 1 42 42 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 8675309 0 0";
-        assert_eq!(parse_start_ticks(stat), Some(8_675_309));
-        assert_eq!(started_at(500, "10.25 3.0", Timestamp(100_000)), Some(Timestamp(94_750)));
+        assert_eq!(parse_start_ticks(stat), Ok(8_675_309));
+        let error = parse_start_ticks("42 (a) S 1").expect_err("too short");
+        assert_eq!(error.to_string(), "unexpected content of /proc/PID/stat: '42 (a) S 1'");
+        assert!(started_at(500, "up 3 days", Timestamp(0)).is_err());
+        assert_eq!(started_at(500, "10.25 3.0", Timestamp(100_000)), Ok(Timestamp(94_750)));
         assert_eq!(arguments(b"a\0b c\0\0"), ["a", "b c", ""]);
         assert_eq!(arguments(b""), Vec::<String>::new());
     }
