@@ -49,6 +49,8 @@ pub struct Setup {
     pub policy: PolicyFile,
     /// The journal.
     pub journal: SharedJournal,
+    /// Output of steps.
+    pub output: Output,
 }
 
 /// Why an agent ended without being asked to.
@@ -130,7 +132,7 @@ impl Agent {
         let Enrolled { fleet, node, credentials } = setup.enrolled;
         let tls = tls::client(&credentials)?;
         let (send_event, events) = mpsc::channel(64);
-        let output = Arc::new(Output::default());
+        let output = Arc::new(setup.output);
         let tools = Tools {
             host: setup.host.clone(),
             os: setup.os,

@@ -85,6 +85,7 @@ pub fn directory_in(state_directory: &Path) -> PathBuf {
 /// # Errors
 /// [`CredentialsError`] if there are none, or none of a node.
 pub fn load(state_directory: &Path) -> Result<Enrolled, CredentialsError> {
+    settle(state_directory)?;
     let directory = directory_in(state_directory);
     let read = |name: &str| {
         let path = directory.join(name);
@@ -161,12 +162,25 @@ pub fn forget_enrolling_key(state_directory: &Path) -> Result<(), CredentialsErr
     }
 }
 
+/// Ends a [`keep`] that was cut off between its two renames: the new ones were complete before the old ones moved away.
+fn settle(state_directory: &Path) -> Result<(), CredentialsError> {
+    let directory = directory_in(state_directory);
+    let (new, old) = (directory.with_extension("new"), directory.with_extension("old"));
+    if directory.exists() || !old.exists() || !new.exists() {
+        return Ok(());
+    }
+    std::fs::rename(&new, &directory)
+        .and_then(|()| sync(state_directory))
+        .map_err(|source| CredentialsError::File { verb: "put in place", path: directory, source })
+}
+
 /// Keeps the node's credentials in the place of those that may be there: all three files are written and synced
-/// beside them, then take their place together.
+/// beside them, then take their place together. Cut off anywhere, either the old or the new ones are found.
 ///
 /// # Errors
 /// [`CredentialsError::File`].
 pub fn keep(state_directory: &Path, credentials: &Credentials) -> Result<(), CredentialsError> {
+    settle(state_directory)?;
     let directory = directory_in(state_directory);
     let (new, old) = (directory.with_extension("new"), directory.with_extension("old"));
     let failed = |verb: &'static str, path: &Path| {
@@ -228,6 +242,28 @@ mod tests {
         assert_eq!(std::fs::read_to_string(directory.join(KEY)).expect("a key"), "second");
         let mode = |path: &Path| std::fs::metadata(path).expect("metadata").permissions().mode() & 0o777;
         assert_eq!((mode(&directory.join(KEY)), mode(&directory)), (0o600, 0o700));
+        let left: Vec<_> = std::fs::read_dir(state.path()).expect("a directory").collect();
+        assert_eq!(left.len(), 1);
+    }
+
+    #[test]
+    fn a_replacement_that_was_cut_off_between_its_renames_is_ended() {
+        let (state, other) =
+            (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("another"));
+        let directory = directory_in(state.path());
+        let cut_off = || {
+            keep(state.path(), &made_up("first")).expect("kept");
+            keep(other.path(), &made_up("second")).expect("kept");
+            std::fs::rename(&directory, directory.with_extension("old")).expect("moved");
+            std::fs::rename(directory_in(other.path()), directory.with_extension("new")).expect("moved");
+        };
+        let key = || std::fs::read_to_string(directory.join(KEY)).expect("a key");
+        cut_off();
+        assert!(matches!(load(state.path()), Err(CredentialsError::Certificate { .. })), "they are found");
+        assert_eq!(key(), "second");
+        cut_off();
+        keep(state.path(), &made_up("third")).expect("kept");
+        assert_eq!(key(), "third");
         let left: Vec<_> = std::fs::read_dir(state.path()).expect("a directory").collect();
         assert_eq!(left.len(), 1);
     }

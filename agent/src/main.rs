@@ -17,6 +17,7 @@ use wavegate_agent::host::Host;
 use wavegate_agent::host::real::{RealHost, run_transaction};
 use wavegate_agent::journal::{self, JournalFile, OpenError, SharedJournal, lines};
 use wavegate_agent::os::Os;
+use wavegate_agent::output::Output;
 use wavegate_agent::policy::{InForce, PolicyError, PolicyFile};
 use wavegate_agent::{facts, show};
 use wavegate_common::id::NodeId;
@@ -172,6 +173,7 @@ fn run(config: Config) -> anyhow::Result<()> {
         platform = %os.platform, coordinator = %coordinator, "started"
     );
     let setup = Setup {
+        output: Output::kept_in(&config.state_directory),
         coordinator,
         enrolled,
         extra_roles: config.roles,

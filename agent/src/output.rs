@@ -1,6 +1,11 @@
 //! Output of the steps of the last task, kept in memory and bounded, so that a slow or broken link never holds the
-//! runner up. It is for people: nothing depends on it, and after a restart of the agent it begins anew.
+//! runner up. It is for people: nothing depends on it. Offsets only grow, also over a restart of the agent: the
+//! coordinator drops what lies before what it has.
 
+mod file;
+
+use file::{Heading, OutputFile};
+use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 use wavegate_common::id::StepId;
@@ -10,6 +15,9 @@ use wavegate_common::order::TaskKey;
 const KEPT: usize = 1 << 20;
 /// Bytes of one piece.
 const PIECE: usize = 32 << 10;
+/// What is told of a step that is looked at anew, be it by another agent.
+const AGAIN: &str =
+    "[wavegate looks at this step again: the agent was started anew, or a record could not be written]";
 
 /// A piece of a step's output.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +52,8 @@ struct Kept {
     key: Option<TaskKey>,
     steps: Vec<StepOutput>,
     bytes: usize,
+    /// Where the last step's output outlives the agent; `None` keeps it in memory alone.
+    file: Option<OutputFile>,
 }
 
 #[derive(Debug)]
@@ -61,27 +71,57 @@ impl StepOutput {
 }
 
 impl Output {
-    /// A step begins, maybe anew. The output of an earlier task is forgotten.
+    /// Output that goes on where an earlier agent of this state directory was.
+    #[must_use]
+    pub fn kept_in(state_directory: &Path) -> Self {
+        let mut file = OutputFile::in_directory(state_directory);
+        let mut kept = Kept::default();
+        if let Some((Heading { key, step, dropped }, text)) = file.load() {
+            kept.bytes = text.len();
+            kept.key = Some(key);
+            kept.steps.push(StepOutput { step, dropped, text });
+        }
+        kept.file = Some(file);
+        kept.drop_the_earliest();
+        Self { kept: Mutex::new(kept), grown: Notify::new() }
+    }
+
+    /// A step begins, maybe anew: then what it prints follows what it printed. The output of an earlier task is forgotten.
     pub fn begin(&self, key: &TaskKey, step: &StepId) {
         let mut kept = self.kept();
         if kept.key.as_ref() != Some(key) {
-            *kept = Kept { key: Some(key.clone()), ..Kept::default() };
+            let file = kept.file.take();
+            *kept = Kept { key: Some(key.clone()), file, ..Kept::default() };
         }
-        if kept.steps.last().is_some_and(|last| last.step == *step) {
-            let again = kept.steps.pop();
-            kept.bytes -= again.map_or(0, |step| step.text.len());
+        match kept.steps.last() {
+            Some(last) if last.step == *step => {
+                let printed = last.end() > 0;
+                drop(kept);
+                if printed {
+                    self.line(AGAIN);
+                }
+            }
+            _ => {
+                kept.steps.push(StepOutput { step: step.clone(), dropped: 0, text: Vec::new() });
+                kept.write_file();
+            }
         }
-        kept.steps.push(StepOutput { step: step.clone(), dropped: 0, text: Vec::new() });
     }
 
     /// A line of the step that began last.
     pub fn line(&self, line: &str) {
         let mut kept = self.kept();
         if let Some(step) = kept.steps.last_mut() {
-            step.text.extend_from_slice(line.as_bytes());
-            step.text.push(b'\n');
-            kept.bytes += line.len() + 1;
+            let line = [line.as_bytes(), b"\n"].concat();
+            step.text.extend_from_slice(&line);
+            kept.bytes += line.len();
             kept.drop_the_earliest();
+            if let Some(file) = &mut kept.file {
+                file.append(&line);
+                if file.bytes > 2 * KEPT {
+                    kept.write_file();
+                }
+            }
         }
         drop(kept);
         self.grown.notify_one();
@@ -136,6 +176,14 @@ impl Output {
 }
 
 impl Kept {
+    /// Writes what is kept of the last step into the file.
+    fn write_file(&mut self) {
+        if let (Some(file), Some(key), Some(last)) = (&mut self.file, &self.key, self.steps.last()) {
+            let heading = Heading { key: key.clone(), step: last.step.clone(), dropped: last.dropped };
+            file.write(&heading, &last.text);
+        }
+    }
+
     fn drop_the_earliest(&mut self) {
         for step in &mut self.steps {
             // A quarter more than need be goes, so that the rest is not moved at every line.
@@ -190,8 +238,14 @@ mod tests {
         assert_eq!(early, output.end());
     }
 
+    fn text(output: &Output) -> String {
+        let mut position = Position::default();
+        let pieces = std::iter::from_fn(|| output.next_piece(&mut position));
+        pieces.map(|piece| String::from_utf8(piece.data).expect("text")).collect()
+    }
+
     #[test]
-    fn a_step_that_runs_again_begins_at_offset_0() {
+    fn a_step_that_runs_again_goes_on_behind_what_it_printed() {
         let output = Output::default();
         let mut position = Position::default();
         output.begin(&key(1), &step("a"));
@@ -199,10 +253,54 @@ mod tests {
         read(&output, &mut position);
         output.begin(&key(1), &step("a"));
         output.line("Reading package lists");
-        assert_eq!(read(&output, &mut position), []);
-        output.line("Done");
-        assert_eq!(read(&output, &mut position), [("a".to_owned(), 22, 5)]);
-        assert_eq!(read(&output, &mut Position::default()), [("a".to_owned(), 0, 27)]);
+        assert_eq!(read(&output, &mut position)[0].1, 22);
+        assert_eq!(text(&output), format!("Reading package lists\n{AGAIN}\nReading package lists\n"));
+    }
+
+    #[test]
+    fn another_agent_goes_on_where_the_one_before_was() {
+        let state = tempfile::tempdir().expect("a directory");
+        let first = Output::kept_in(state.path());
+        first.begin(&key(1), &step("a"));
+        first.line("of an earlier step");
+        first.begin(&key(1), &step("b"));
+        first.line("one");
+        let told = first.end();
+        drop(first);
+        let second = Output::kept_in(state.path());
+        assert_eq!(text(&second), "one\n", "what may not have been told yet");
+        second.begin(&key(1), &step("b"));
+        second.line("two");
+        assert_eq!(text(&second), format!("one\n{AGAIN}\ntwo\n"));
+        let all = read(&second, &mut Position::default());
+        assert_eq!((all[0].0.as_str(), all[0].1), ("b", 0));
+        assert!(second.end().offset > told.offset);
+        drop(second);
+        let third = Output::kept_in(state.path());
+        third.begin(&key(1), &step("c"));
+        assert_eq!(text(&third), format!("one\n{AGAIN}\ntwo\n"), "the steps before it");
+        third.begin(&key(2), &step("c"));
+        third.line("anew");
+        assert_eq!(text(&third), "anew\n");
+        drop(third);
+        std::fs::write(state.path().join("output"), "not a heading").expect("written");
+        assert_eq!(text(&Output::kept_in(state.path())), "");
+    }
+
+    #[test]
+    fn the_file_is_bounded_and_offsets_stay_true_over_a_restart() {
+        let state = tempfile::tempdir().expect("a directory");
+        let first = Output::kept_in(state.path());
+        first.begin(&key(1), &step("a"));
+        let line = "y".repeat(999);
+        (0..2500).for_each(|_| first.line(&line));
+        let end = first.end();
+        drop(first);
+        let size = std::fs::metadata(state.path().join("output")).expect("a file").len();
+        assert!(size < 2 * KEPT as u64 + 4096, "{size}");
+        let second = Output::kept_in(state.path());
+        assert_eq!(second.end(), Position { step: 0, ..end });
+        assert!(second.kept().bytes <= KEPT);
     }
 
     #[test]

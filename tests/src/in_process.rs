@@ -19,6 +19,7 @@ use wavegate_agent::enrol::enrol;
 use wavegate_agent::host::fake::{FakeHost, FakeMachine, PYTHON_ETCD_ARCHIVE_URL, sha256};
 use wavegate_agent::journal::{self, JournalFile, SharedJournal};
 use wavegate_agent::os::Os;
+use wavegate_agent::output::Output as AgentOutput;
 use wavegate_agent::policy::PolicyFile;
 use wavegate_common::id::NodeId;
 use wavegate_common::policy::SHIPPED;
@@ -174,6 +175,7 @@ impl InProcess {
             os,
             policy: PolicyFile::new(node.policy_file()),
             journal: SharedJournal::new(journal),
+            output: AgentOutput::kept_in(&node.state),
         };
         let (stop, stopped) = oneshot::channel();
         let ended = tokio::spawn(agent::run(setup, async { drop(stopped.await) }));

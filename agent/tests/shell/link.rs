@@ -13,6 +13,7 @@ use wavegate_agent::credentials::Enrolled;
 use wavegate_agent::host::fake::{FakeHost, FakeMachine};
 use wavegate_agent::journal::{JournalFile, Store};
 use wavegate_agent::link::dial::{self, DialError};
+use wavegate_agent::output::Output;
 use wavegate_common::action::{Action, ServiceCheck};
 use wavegate_common::facts::Facts;
 use wavegate_common::id::{FleetId, Generation, NodeId, StepId};
@@ -67,6 +68,7 @@ impl Fleet {
             os,
             policy: policy(self.state.path()),
             journal: journal(self.state.path()),
+            output: Output::kept_in(self.state.path()),
         };
         let ended = tokio::spawn(run(setup, async { drop(stopped.await) }));
         Running { stop, ended }
