@@ -8,10 +8,10 @@ use clap::{Parser, Subcommand};
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
 use wavegate_tests::demo;
-use wavegate_tests::lab::{Fleet, FleetSpec, Lab, requirements};
+use wavegate_tests::lab::{Fleet, FleetSpec, Lab, Role, System, requirements};
 
 #[derive(Parser)]
-#[command(name = "lab", about = "A fleet of real systemd hosts on this machine")]
+#[command(name = "lab", about = "A fleet of real hosts on this machine")]
 struct Arguments {
     #[command(subcommand)]
     verb: Verb,
@@ -23,11 +23,14 @@ enum Verb {
     Check,
     /// Build base roots, packages and layers, unless they are there
     Prepare,
-    /// Boot the default fleet and leave it up
+    /// Boot a fleet and leave it up
     Up {
         /// The fleet's name
         #[arg(long, default_value = "demo")]
         name: String,
+        /// A node beside deploy-1, in place of the default fleet: compute:trusty; may be repeated
+        #[arg(long = "node", value_name = "ROLE:SYSTEM", value_parser = node)]
+        nodes: Vec<(Role, System)>,
     },
     /// End a fleet and remove all it made
     Down {
@@ -81,8 +84,14 @@ fn run(verb: Verb) -> Result<ExitCode> {
     match verb {
         Verb::Check => Ok(check()),
         Verb::Prepare => Lab::prepare().map(|_| ExitCode::SUCCESS),
-        Verb::Up { name } => {
-            Fleet::boot(&Lab::prepare()?, FleetSpec::standard(&name))?.keep()?;
+        Verb::Up { name, nodes } => {
+            let spec = match nodes.as_slice() {
+                [] => FleetSpec::standard(&name),
+                nodes => {
+                    nodes.iter().fold(FleetSpec::new(&name), |spec, (role, system)| spec.with(*role, *system))
+                }
+            };
+            Fleet::boot(&Lab::prepare()?, spec)?.keep()?;
             list()
         }
         Verb::Down { all: true, .. } => {
@@ -103,6 +112,22 @@ fn run(verb: Verb) -> Result<ExitCode> {
         Verb::Shell { name, node } => exec(&name, &node, &["bash", "-l"]),
         Verb::List => list(),
     }
+}
+
+fn node(text: &str) -> Result<(Role, System), String> {
+    let roles = [Role::Etcd, Role::Compute, Role::Control, Role::Bare];
+    let systems = [System::Debian, System::Rocky9, System::Centos7, System::Trusty];
+    let parsed = text.split_once(':').and_then(|(role, system)| {
+        let role = roles.into_iter().find(|known| known.word() == role)?;
+        Some((role, systems.into_iter().find(|known| known.word() == system)?))
+    });
+    parsed.ok_or_else(|| {
+        format!(
+            "not ROLE:SYSTEM with a role of {} and a system of {}",
+            roles.map(Role::word).join(", "),
+            systems.map(System::word).join(", ")
+        )
+    })
 }
 
 fn check() -> ExitCode {
@@ -130,7 +155,7 @@ fn exec(fleet: &str, node: &str, command: &[&str]) -> Result<ExitCode> {
 
 fn list() -> Result<ExitCode> {
     let mut table = Table::new();
-    table.load_style(NOTHING).set_header(["FLEET", "NODE", "ROLE", "FAMILY", "ADDRESS", "UP", "PID 1"]);
+    table.load_style(NOTHING).set_header(["FLEET", "NODE", "ROLE", "SYSTEM", "ADDRESS", "UP", "PID 1"]);
     for state in Fleet::list()? {
         let fleet = Fleet::attach(&state.spec.name)?;
         for node in fleet.nodes() {
@@ -139,7 +164,7 @@ fn list() -> Result<ExitCode> {
                 state.spec.name.as_str(),
                 node.name(),
                 node.role().word(),
-                node.family().word(),
+                node.system().word(),
                 node.address(),
                 if leader.is_some() { "yes" } else { "no" },
                 &leader.map(|pid| pid.to_string()).unwrap_or_default(),

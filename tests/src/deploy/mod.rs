@@ -78,15 +78,21 @@ impl<'a> Wavegate<'a> {
 
     fn install_agent(&self, node: &Node) -> Result<()> {
         node.put_file(&binary("wavegate-agent")?, "/usr/bin/wavegate-agent", 0o755)?;
-        install_unit(node, "wavegate-agent.service")?;
+        if node.system().has_upstart() {
+            install_job(node, "wavegate-agent.conf")?;
+        } else {
+            install_unit(node, "wavegate-agent.service")?;
+        }
         let dial = format!("{}:{PORT}", self.coordinator().address());
         let configuration = format!("coordinator = \"{dial}\"\n");
         node.write_file("/etc/wavegate/agent.toml", configuration.as_bytes(), 0o644)?;
         node.write_file(POLICY_FILE, site::policy().as_bytes(), 0o644)?;
         let token = self.token(node.name())?;
         node.run(&["wavegate-agent", "enrol", "--token", &token])?;
-        node.run(&["systemctl", "enable", "--now", "--quiet", "wavegate-agent"])?;
-        Ok(())
+        if !node.system().has_upstart() {
+            node.run(&["systemctl", "enable", "--quiet", "wavegate-agent"])?;
+        }
+        node.start_service("wavegate-agent")
     }
 
     /// A join token for one node.
@@ -203,6 +209,11 @@ impl<'a> Wavegate<'a> {
             .map(|line| serde_json::from_str(line).with_context(|| format!("understanding {line}")))
             .collect()
     }
+}
+
+fn install_job(node: &Node, name: &str) -> Result<()> {
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/upstart").join(name);
+    node.put_file(&from, &format!("/etc/init/{name}"), 0o644)
 }
 
 fn install_unit(node: &Node, name: &str) -> Result<()> {

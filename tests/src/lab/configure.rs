@@ -13,19 +13,32 @@ const NETWORKS: [(&str, &str, &str); 2] = [
     ("b81d40a7-02c6-4f3d-8e55-1f0a9b7c6d02", "ns-b81d40a7-02", "10.65.1.1/24"),
 ];
 
+/// A member of the cluster as a job of upstart's.
+const ETCD_JOB: &str = "description \"etcd\"\n\nstart on runlevel [2345]\nstop on runlevel [!2345]\n\nrespawn\n\
+    setuid etcd\n\nscript\n    set -a\n    . /etc/default/etcd\n    exec /usr/bin/etcd\nend script\n";
+
 /// Writes a node's files into its root.
 pub fn node(root: &Path, fleet: &FleetSpec, node: &NodeSpec) -> Result<()> {
     let put = |path: &str, text: &str| write(root, path, text);
     put("etc/hostname", &format!("{}\n", node.name))?;
     put("etc/hosts", &hosts(fleet))?;
-    put("etc/systemd/network/10-host0.network", &network(fleet, node))?;
+    if node.system.has_upstart() {
+        put("etc/wavegate-lab/network", &network_script(fleet, node))?;
+    } else {
+        put("etc/systemd/network/10-host0.network", &network(fleet, node))?;
+    }
     match node.role {
         Role::Etcd => {
-            let path = match node.family {
+            let path = match node.system.family() {
                 Family::Apt => "etc/default/etcd",
                 Family::Rpm => "etc/sysconfig/etcd",
             };
-            put(path, &etcd(fleet, node))
+            put(path, &etcd(fleet, node))?;
+            if node.system.has_upstart() {
+                // The package's own has no member's settings: on these hosts the job file is the operator's.
+                put("etc/init/etcd.conf", ETCD_JOB)?;
+            }
+            Ok(())
         }
         Role::Compute => {
             put("etc/calico/felix.cfg", &felix(fleet))?;
@@ -59,11 +72,28 @@ fn network(fleet: &FleetSpec, node: &NodeSpec) -> String {
          EmitLLDP=no\nIgnoreCarrierLoss=yes\n",
         node.address
     );
-    for compute in fleet.of_role(Role::Compute).filter(|compute| *compute != node) {
-        let (vm, host) = (vm_address(fleet, compute), &compute.address);
+    for (vm, host) in vms_elsewhere(fleet, node) {
         let _ = write!(text, "\n[Route]\nDestination={vm}/32\nGateway={host}\n");
     }
     text
+}
+
+/// The same for a host without networkd.
+fn network_script(fleet: &FleetSpec, node: &NodeSpec) -> String {
+    let mut text = format!(
+        "ip link set lo up\nip address replace {}/24 dev host0\nip link set host0 up\n",
+        node.address
+    );
+    for (vm, host) in vms_elsewhere(fleet, node) {
+        let _ = writeln!(text, "ip route replace {vm}/32 via {host}");
+    }
+    text
+}
+
+/// The VMs of other computes, each with the address of its host.
+fn vms_elsewhere<'a>(fleet: &'a FleetSpec, node: &'a NodeSpec) -> impl Iterator<Item = (String, &'a str)> {
+    let others = fleet.of_role(Role::Compute).filter(move |compute| *compute != node);
+    others.map(|compute| (vm_address(fleet, compute), compute.address.as_str()))
 }
 
 fn etcd(fleet: &FleetSpec, node: &NodeSpec) -> String {

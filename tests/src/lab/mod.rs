@@ -1,4 +1,4 @@
-//! The lab: a fleet of real systemd hosts on one machine. `Lab` is what is prepared once, `Fleet` what is booted.
+//! The lab: a fleet of real hosts on one machine. `Lab` is what is prepared once, `Fleet` what is booted.
 
 mod artifact;
 mod command;
@@ -25,6 +25,6 @@ pub use node::{Dnsmasq, Node, Process, UnitState};
 pub use prepare::Lab;
 pub use process::ProcessId;
 pub use requirements::{require, requirements};
-pub use spec::{Family, FleetSpec, NodeSpec, Role};
+pub use spec::{Family, FleetSpec, NodeSpec, Role, System};
 pub use state::FleetState;
 pub use wait::wait_until;

@@ -4,6 +4,7 @@ mod exec;
 mod files;
 mod link;
 mod look;
+mod service;
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -13,11 +14,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 
-pub use look::{Dnsmasq, Process, UnitState};
+pub use look::{Dnsmasq, Process};
+pub use service::UnitState;
 
 use super::fleet::node_dir;
 use super::process::ProcessId;
-use super::spec::{Family, NodeSpec, Role};
+use super::spec::{Family, NodeSpec, Role, System};
 use super::state::FleetState;
 use super::teardown::empty_cgroup;
 use super::wait::wait_until;
@@ -48,9 +50,14 @@ impl Node {
         &self.spec.address
     }
 
+    /// What it says it is.
+    pub fn system(&self) -> System {
+        self.spec.system
+    }
+
     /// Its package family.
     pub fn family(&self) -> Family {
-        self.spec.family
+        self.spec.system.family()
     }
 
     /// What it was provisioned as.
@@ -149,7 +156,8 @@ impl Node {
         if self.role() == Role::Deploy {
             command.arg(format!("--bind-ro={}:/srv/lab", self.fleet.join("repo").display()));
         }
-        command.arg("-b");
+        // The stand-in for upstart is no init that systemd-nspawn would know how to shut down.
+        command.arg(if self.system().has_upstart() { "/sbin/init" } else { "-b" });
         // The clean environment of a host, and out of reach of the Ctrl-C meant for us.
         command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
@@ -165,13 +173,17 @@ impl Node {
         std::fs::read_to_string(self.dir().join("console.log")).unwrap_or_default()
     }
 
-    /// Waits until its systemd says that everything was started and nothing failed.
+    /// Waits until its systemd says that everything was started and nothing failed, or its upstart that it is in
+    /// runlevel 2 and no job is on its way to another state.
     ///
     /// # Errors
     ///
     /// On `degraded`, with the failed units, or when the bound is over.
     pub fn wait_running(&self, bound: Duration) -> Result<()> {
         let what = format!("{} to be running", self.name());
+        if self.system().has_upstart() {
+            return wait_until(&what, bound, || self.upstart_is_settled()).with_context(|| self.console());
+        }
         let state = wait_until(&what, bound, || {
             let output = self.output(&["systemctl", "is-system-running"])?;
             match String::from_utf8_lossy(&output.stdout).trim() {
@@ -220,8 +232,8 @@ impl Node {
     /// When it does not end or does not come back.
     pub fn reboot(&self) -> Result<()> {
         let nspawn = self.nspawn()?.with_context(|| format!("{} is off", self.name()))?;
-        // The connection to systemd may end before it answers.
-        let _ = self.output(&["systemctl", "reboot"]);
+        // The connection to process 1 may end before it answers.
+        let _ = self.output(&["reboot"]);
         wait_until(&format!("{} to shut down", self.name()), POWER * 2, || {
             Ok((!nspawn.is_alive()).then_some(()))
         })?;

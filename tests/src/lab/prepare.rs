@@ -14,8 +14,11 @@ use super::command::run;
 use super::manifest::Manifest;
 use super::progress::say;
 use super::requirements::require;
-use super::spec::{Family, NodeSpec, Role};
+use super::spec::{Family, NodeSpec, Role, System};
 use super::teardown;
+
+/// Systems that are a family's own in another dress.
+const DRESSED: [System; 2] = [System::Centos7, System::Trusty];
 
 const LAYERS: [(Family, Role); 9] = [
     (Family::Apt, Role::Deploy),
@@ -40,6 +43,8 @@ pub struct Lab {
     roots: BTreeMap<Family, Artifact>,
     layers: BTreeMap<(Family, Role), Artifact>,
     pip: BTreeMap<Family, Artifact>,
+    /// What makes a node of the family another system.
+    dresses: BTreeMap<System, Artifact>,
 }
 
 /// The lab's directory: `WAVEGATE_LAB_DIR`, or `lab` in the workspace's target directory.
@@ -123,13 +128,16 @@ impl Lab {
         })?
         .into_iter()
         .collect();
+        let dresses =
+            DRESSED.into_iter().map(|system| Ok((system, dress(cache, system)?))).collect::<Result<_>>()?;
         let manifest = Manifest::read(&packages.path)?;
-        Ok(Self { dir, manifest, packages, roots, layers, pip })
+        Ok(Self { dir, manifest, packages, roots, layers, pip, dresses })
     }
 
     fn prune(&self, cache: &Path) -> Result<()> {
         let mut wanted: Vec<&Artifact> = vec![&self.packages];
-        wanted.extend(self.roots.values().chain(self.layers.values()).chain(self.pip.values()));
+        wanted.extend(self.roots.values().chain(self.layers.values()));
+        wanted.extend(self.pip.values().chain(self.dresses.values()));
         let debian = std::fs::read_to_string(self.packages.path.join("debian")).unwrap_or_default();
         let debian = Artifact { path: cache.join(debian) };
         wanted.push(&debian);
@@ -138,12 +146,14 @@ impl Lab {
 
     /// The layers a node's overlay has below its own, topmost first.
     pub(super) fn lower(&self, node: &NodeSpec) -> Result<Vec<PathBuf>> {
-        let layer = self.layers.get(&(node.family, node.role)).with_context(|| {
-            format!("{}: there is no {} node of family {}", node.name, node.role.word(), node.family.word())
+        let family = node.system.family();
+        let layer = self.layers.get(&(family, node.role)).with_context(|| {
+            format!("{}: there is no {} node of family {}", node.name, node.role.word(), family.word())
         })?;
-        let root = self.roots.get(&node.family).context("no base root")?;
-        let pip = if node.pip { self.pip.get(&node.family) } else { None };
-        Ok(pip.into_iter().chain([layer, root]).map(|artifact| artifact.path.clone()).collect())
+        let root = self.roots.get(&family).context("no base root")?;
+        let pip = if node.pip { self.pip.get(&family) } else { None };
+        let dress = self.dresses.get(&node.system);
+        Ok(dress.into_iter().chain(pip).chain([layer, root]).map(|artifact| artifact.path.clone()).collect())
     }
 }
 
@@ -189,6 +199,14 @@ fn layer(cache: &Path, name: &str, packages: &Artifact, lower: &[&Artifact]) -> 
         let mut command = Command::new("sh");
         command.arg(script("layer.sh")).args([family, role]).arg(&packages.path).arg(out);
         run(command.args(lower.iter().map(|below| &below.path))).map(|_| ())
+    })
+}
+
+fn dress(cache: &Path, system: System) -> Result<Artifact> {
+    let files = sources().join("dress").join(system.word());
+    let inputs = Inputs::default().path(&script("dress.sh"))?.path(&files)?;
+    Artifact::get(cache, &format!("dress-{}", system.word()), inputs, |out| {
+        run(Command::new("sh").arg(script("dress.sh")).arg(system.word()).arg(out)).map(|_| ())
     })
 }
 

@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Family {
-    /// Debian, with apt and dpkg.
+    /// apt and dpkg.
     Apt,
-    /// Real rpm and dnf on a Debian base that says it is Rocky Linux 9.
+    /// rpm, with dnf or yum.
     Rpm,
 }
 
@@ -18,6 +18,57 @@ impl Family {
         match self {
             Self::Apt => "apt",
             Self::Rpm => "rpm",
+        }
+    }
+}
+
+/// What a node says it is, and what of it is a stand-in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum System {
+    /// Debian, with its systemd.
+    // The aliases are what records of an earlier lab have, which is ended by its record.
+    #[serde(alias = "apt")]
+    Debian,
+    /// Real rpm and dnf on a Debian base that says it is Rocky Linux 9, with systemd.
+    #[serde(alias = "rpm")]
+    Rocky9,
+    /// The same, saying that it is CentOS 7: a stand-in for yum over the real rpm, and no dnf.
+    Centos7,
+    /// Real apt and dpkg on a Debian base that says it is Ubuntu 14.04: a stand-in for upstart, and no systemd.
+    Trusty,
+}
+
+impl System {
+    /// The name the scripts under `tests/lab` use.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Debian => "debian",
+            Self::Rocky9 => "rocky9",
+            Self::Centos7 => "centos7",
+            Self::Trusty => "trusty",
+        }
+    }
+
+    /// Which packages it takes.
+    pub fn family(self) -> Family {
+        match self {
+            Self::Debian | Self::Trusty => Family::Apt,
+            Self::Rocky9 | Self::Centos7 => Family::Rpm,
+        }
+    }
+
+    /// Whether its process 1 is the stand-in for upstart.
+    pub fn has_upstart(self) -> bool {
+        self == Self::Trusty
+    }
+}
+
+impl From<Family> for System {
+    fn from(family: Family) -> Self {
+        match family {
+            Family::Apt => Self::Debian,
+            Family::Rpm => Self::Rocky9,
         }
     }
 }
@@ -69,8 +120,9 @@ pub struct NodeSpec {
     pub name: String,
     /// What it is provisioned as.
     pub role: Role,
-    /// Which packages it takes.
-    pub family: Family,
+    /// What it says it is.
+    #[serde(alias = "family")]
+    pub system: System,
     /// Its address in 10.71.0.0/24.
     pub address: String,
     /// Has networking-calico installed by pip too (computes).
@@ -105,24 +157,25 @@ impl FleetSpec {
             .with(Role::Control, Family::Rpm)
     }
 
-    /// Adds a node named after its role and counted from 1: `etcd-1`, `etcd-2`, ...
+    /// Adds a node named after its role and counted from 1: `etcd-1`, `etcd-2`, ... A family alone stands for Debian
+    /// or Rocky Linux 9.
     #[must_use]
-    pub fn with(self, role: Role, family: Family) -> Self {
-        self.add(role, family, false)
+    pub fn with(self, role: Role, system: impl Into<System>) -> Self {
+        self.add(role, system.into(), false)
     }
 
     /// Adds a compute that has networking-calico 1.0.0 from pip besides the packaged one.
     #[must_use]
-    pub fn with_pip_compute(self, family: Family) -> Self {
-        self.add(Role::Compute, family, true)
+    pub fn with_pip_compute(self, system: impl Into<System>) -> Self {
+        self.add(Role::Compute, system.into(), true)
     }
 
-    fn add(mut self, role: Role, family: Family, pip: bool) -> Self {
+    fn add(mut self, role: Role, system: System, pip: bool) -> Self {
         let earlier = self.nodes.iter().filter(|node| node.role == role).count();
         self.nodes.push(NodeSpec {
             name: format!("{}-{}", role.word(), earlier + 1),
             role,
-            family,
+            system,
             address: format!("10.71.0.{}", role.first_host() + earlier),
             pip,
         });

@@ -22,9 +22,18 @@ daemon() { # daemon SOURCE NAME VERSION
     chmod 755 "$tree/usr/bin/$2"
 }
 
-service() { # service UNIT ON_UPGRADE: what debhelper's systemd snippets do
-    mkdir -p "$tree/lib/systemd/system"
+conffile() { # conffile FILE INTO: the new version of a package has a newer file too
+    mkdir -p "$tree$2"
+    cp "$packages/conf/$1" "$tree$2/"
+    [ "$age" = old ] || cat "$packages/conf/$1.added" >> "$tree$2/$1"
+    echo "$2/$1" >> "$tree/DEBIAN/conffiles"
+}
+
+service() { # service UNIT ON_UPGRADE: a unit and a job, and what debhelper's snippets do for either
+    mkdir -p "$tree/lib/systemd/system" "$tree/etc/init"
     cp "$packages/units/$1.service" "$tree/lib/systemd/system/"
+    cp "$packages/upstart/$1.conf" "$tree/etc/init/"
+    echo "/etc/init/$1.conf" >> "$tree/DEBIAN/conffiles"
     cat >> "$tree/DEBIAN/postinst" <<SCRIPT
 if [ "\$1" = configure ]; then
     deb-systemd-helper unmask $1.service >/dev/null || true
@@ -33,10 +42,12 @@ if [ "\$1" = configure ]; then
     else
         deb-systemd-helper update-state $1.service >/dev/null || true
     fi
+    if [ -n "\$2" ]; then _action=$2; else _action=start; fi
     if [ -d /run/systemd/system ]; then
         systemctl --system daemon-reload >/dev/null || true
-        if [ -n "\$2" ]; then _action=$2; else _action=start; fi
         deb-systemd-invoke \$_action $1.service >/dev/null || true
+    elif [ -x /sbin/initctl ]; then
+        invoke-rc.d $1 \$_action || exit \$?
     fi
 fi
 SCRIPT
@@ -44,8 +55,12 @@ SCRIPT
     stop_when='[ "$1" = remove ]'
     [ "$2" = restart ] || stop_when=true
     cat >> "$tree/DEBIAN/prerm" <<SCRIPT
-if [ -d /run/systemd/system ] && $stop_when; then
-    deb-systemd-invoke stop $1.service >/dev/null || true
+if $stop_when; then
+    if [ -d /run/systemd/system ]; then
+        deb-systemd-invoke stop $1.service >/dev/null || true
+    elif [ -x /sbin/initctl ]; then
+        invoke-rc.d $1 stop || exit \$?
+    fi
 fi
 SCRIPT
     cat >> "$tree/DEBIAN/postrm" <<SCRIPT
@@ -77,8 +92,8 @@ case $package in
         # debhelper compat 8: down for the whole unpack
         version=$calico depends="calico-common (= $version), iproute2"
         daemon calico-felix calico-felix "$version"
-        mkdir -p "$tree/etc/calico" "$tree/var/log/calico"
-        cp "$packages/conf/felix.cfg.example" "$tree/etc/calico/"
+        mkdir -p "$tree/var/log/calico"
+        conffile felix.cfg.example /etc/calico
         service calico-felix start
         ;;
     networking-calico)
@@ -94,7 +109,7 @@ case $package in
         cat >> "$tree/DEBIAN/postinst" <<'SCRIPT'
 if [ "$1" = configure ]; then
     echo net.ipv4.ip_forward=1 >> /etc/sysctl.conf
-    [ ! -d /run/systemd/system ] || sysctl -q -p
+    [ ! -d /run/systemd/system ] && [ ! -x /sbin/initctl ] || sysctl -q -p
 fi
 SCRIPT
         ;;
@@ -110,9 +125,8 @@ SCRIPT
         ;;
     neutron-common)
         version=$neutron depends=python3
-        mkdir -p "$tree/etc/neutron" "$tree/var/lib/neutron" "$tree/var/log/neutron"
-        cp "$packages/conf/neutron.conf" "$tree/etc/neutron/"
-        printf '/etc/neutron/neutron.conf\n' > "$tree/DEBIAN/conffiles"
+        mkdir -p "$tree/var/lib/neutron" "$tree/var/log/neutron"
+        conffile neutron.conf /etc/neutron
         ;;
     neutron-dhcp-agent)
         version=$neutron depends="neutron-common (= $version), dnsmasq-base, iproute2"

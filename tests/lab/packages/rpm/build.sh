@@ -17,6 +17,7 @@ case $fault in
     post-sleeps-*) set -- --define "lab_post sleep ${fault#post-sleeps-}" ;;
     *) echo "no such fault: $fault" >&2; exit 2 ;;
 esac
+[ "$age" = old ] || set -- "$@" --define 'lab_new 1'
 [ -z "${LAB_SUFFIX:-}" ] || set -- "$@" --define "lab_suffix $LAB_SUFFIX"
 top=$(mktemp -d)
 trap 'rm -rf "$top"' EXIT

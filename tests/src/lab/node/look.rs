@@ -1,4 +1,4 @@
-//! Looking at a node: its units, processes, dnsmasqs and packages. Nothing here changes it.
+//! Looking at a node: its processes, dnsmasqs and packages. Nothing here changes it. Its services are in `service`.
 
 use std::collections::BTreeMap;
 
@@ -11,23 +11,6 @@ use crate::lab::spec::Family;
 const LOOK: &str = include_str!("../../../lab/look.py");
 /// Where Neutron's DHCP driver keeps a directory for each network.
 const NEUTRON_DHCP: &str = "/var/lib/neutron/dhcp/";
-
-/// A unit, as systemd sees it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct UnitState {
-    /// ActiveState: `active`, `inactive`, `failed`, ...
-    pub active: String,
-    /// SubState: `running`, `dead`, ...
-    pub sub: String,
-    /// LoadState: `loaded`, `not-found`, `masked`.
-    pub load: String,
-    /// UnitFileState: `enabled`, `disabled`, `masked`, ...; empty for a unit without a file.
-    pub enabled: String,
-    /// Its main process, if it has one.
-    pub main_pid: Option<i32>,
-    /// When the main process started, in clock ticks since boot.
-    pub started: Option<u64>,
-}
 
 /// A process of a node; pids are the node's own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,31 +58,6 @@ impl From<Process> for Dnsmasq {
 }
 
 impl Node {
-    /// A unit's state; a unit that does not exist has `load` "not-found".
-    ///
-    /// # Errors
-    ///
-    /// When the node is off or systemd does not answer.
-    pub fn unit(&self, name: &str) -> Result<UnitState> {
-        let wanted = "--property=ActiveState,SubState,LoadState,UnitFileState,MainPID";
-        let text = self.run(&["systemctl", "show", wanted, name])?;
-        let properties: BTreeMap<&str, &str> = text.lines().filter_map(|line| line.split_once('=')).collect();
-        let property = |key: &str| properties.get(key).map(|value| (*value).to_owned()).unwrap_or_default();
-        let main_pid = property("MainPID").parse().ok().filter(|pid| *pid != 0);
-        let started = match main_pid {
-            Some(pid) => self.process(pid)?.map(|process| process.starttime),
-            None => None,
-        };
-        Ok(UnitState {
-            active: property("ActiveState"),
-            sub: property("SubState"),
-            load: property("LoadState"),
-            enabled: property("UnitFileState"),
-            main_pid,
-            started,
-        })
-    }
-
     /// A process of the node by its pid there; none when there is none.
     ///
     /// # Errors
@@ -147,19 +105,5 @@ impl Node {
             .filter_map(|line| line.split_once(' '))
             .map(|(name, version)| (name.to_owned(), version.to_owned()))
             .collect())
-    }
-
-    /// The last lines of the journal, of one unit or of all.
-    ///
-    /// # Errors
-    ///
-    /// When the node is off.
-    pub fn journal(&self, unit: Option<&str>, lines: usize) -> Result<String> {
-        let count = format!("-n{lines}");
-        let mut arguments = vec!["journalctl", "--no-pager", "-o", "short-precise", &count];
-        if let Some(unit) = unit {
-            arguments.extend(["-u", unit]);
-        }
-        self.run(&arguments)
     }
 }
