@@ -107,7 +107,8 @@ impl Bench {
     /// Programs that were run, signals and replaced files, without the questions.
     pub(crate) fn history(&self) -> String {
         let asked = |line: &&String| {
-            let question = ["systemctl show", "initctl s", "dpkg-query", "rpm -q", "journalctl", "tail"];
+            let question =
+                ["systemctl show", "initctl s", "dpkg-query", "rpm -q", "journalctl", "tail", "readlink"];
             let started = ["initctl start", "initctl stop"];
             let starts = |starts: &[&str]| starts.iter().any(|start| line.starts_with(start));
             !starts(&question) || starts(&started)

@@ -1,14 +1,16 @@
 //! Which processes of a program are ours: those whose own command line puts their pid file below a directory. libvirt's,
 //! LXD's or NetworkManager's dnsmasq never does. Observes only.
 
-use crate::host::{Host, Process};
+use crate::host::{Host, Process, exe};
 use std::path::{Component, Path};
 
 /// Processes of a program whose `--pid-file` lies below a directory.
 #[must_use]
 pub fn ours(host: &dyn Host, program: &str, directory: &str) -> Vec<Process> {
     let is_ours = |process: &Process| {
-        runs(process, program)
+        // One that ended while it was looked at runs no file any more.
+        !process.exe.as_os_str().is_empty()
+            && runs(process, program)
             && pid_file(process).is_some_and(|file| is_below(Path::new(file), Path::new(directory)))
     };
     host.processes().into_iter().filter(is_ours).collect()
@@ -18,25 +20,25 @@ pub fn ours(host: &dyn Host, program: &str, directory: &str) -> Vec<Process> {
 #[must_use]
 pub fn runs(process: &Process, program: &str) -> bool {
     let base = |path: &str| path.rsplit('/').next().unwrap_or("").to_owned();
-    let exe = base(&process.exe.to_string_lossy());
-    // A replaced file is `dnsmasq (deleted)`, or `dnsmasq;557576d7` after rpm.
-    let exe = exe.strip_suffix(" (deleted)").unwrap_or(&exe);
-    let exe = exe.split(';').next().unwrap_or("");
-    exe == program || process.cmdline.first().is_some_and(|first| base(first) == program)
+    base(exe::path_of(&process.exe.to_string_lossy())) == program
+        || process.cmdline.first().is_some_and(|first| base(first) == program)
 }
 
-/// The value of `--pid-file=PATH` or `--pid-file PATH`.
+/// The value of `--pid-file=PATH`, `--pid-file PATH`, `-x PATH` or `-xPATH`; of several the last, as dnsmasq takes it.
 #[must_use]
 pub fn pid_file(process: &Process) -> Option<&str> {
-    let mut arguments = process.cmdline.iter();
+    let mut arguments = process.cmdline.iter().skip(1);
+    let mut found = None;
     while let Some(argument) = arguments.next() {
-        match argument.strip_prefix("--pid-file") {
-            Some("") => return arguments.next().map(String::as_str),
-            Some(rest) if rest.starts_with('=') => return Some(&rest[1..]),
-            Some(_) | None => {}
-        }
+        let value = match argument.strip_prefix("--pid-file") {
+            Some("") => arguments.next().map(String::as_str),
+            Some(rest) => rest.strip_prefix('='),
+            None if argument == "-x" => arguments.next().map(String::as_str),
+            None => argument.strip_prefix("-x"),
+        };
+        found = value.or(found);
     }
-    None
+    found
 }
 
 fn is_below(file: &Path, directory: &Path) -> bool {
@@ -84,6 +86,10 @@ mod tests {
         assert!(!below(&["dnsmasq", "--pid-file=/var/lib/neutron/dhcp2/n1/pid"]));
         assert!(!below(&["dnsmasq", "--pid-file=/var/lib/neutron/dhcp/../libvirt/pid"]));
         assert!(!below(&["dnsmasq", "--conf-file=/var/lib/libvirt/dnsmasq/default.conf"]));
+        assert!(below(&["dnsmasq", "-x", "/var/lib/neutron/dhcp/n1/pid"]));
+        assert!(below(&["dnsmasq", "-x/var/lib/neutron/dhcp/n1/pid"]));
+        let last = ["dnsmasq", "--pid-file=/var/lib/neutron/dhcp/n1/pid", "--pid-file=/run/libvirt/pid"];
+        assert!(!below(&last));
         assert!(!below(&["dnsmasq", "--pid-file"]));
         assert!(!below(&["dnsmasq", "--pid-files=/var/lib/neutron/dhcp/n1/pid"]));
     }

@@ -72,6 +72,9 @@ fn process_of(action: &ProcessCheck, host: &dyn Host, file: &PathBuf) -> Result<
     let text = String::from_utf8_lossy(&content);
     let pid = text.trim().parse().map_err(|_| format!("{shown} holds no process id"))?;
     let process = host.process(pid).ok_or_else(|| format!("{shown} names process {pid}, which is gone"))?;
+    if process.cmdline.is_empty() {
+        return Err(format!("{shown} names process {pid}, which has ended and was not waited for yet"));
+    }
     if !runs(&process, &action.program) || pid_file(&process).map(PathBuf::from).as_ref() != Some(file) {
         return Err(format!("{shown} names process {pid}, which is another program's"));
     }
@@ -186,6 +189,21 @@ mod tests {
         bench.machine().put_file(FIRST, "soon");
         let error = bench.check(&action()).expect_err("no pid");
         assert!(error.output[0].ends_with("holds no process id"), "{:?}", error.output);
+    }
+
+    #[test]
+    fn one_that_has_ended_and_still_has_its_id_does_not_count() {
+        let bench = Bench::new(FakeMachine::trusty_compute());
+        bench.already_so(&action());
+        bench.host.run(&crate::os::upstart::stop("neutron-dhcp-agent")).expect("it stops");
+        let pid = pid(&bench);
+        bench.machine().processes.get_mut(&pid).expect("a process").cmdline.clear();
+        let error = bench.check(&action()).expect_err("a zombie");
+        assert!(
+            error.output[0].ends_with("which has ended and was not waited for yet"),
+            "{:?}",
+            error.output
+        );
     }
 
     #[test]

@@ -203,7 +203,11 @@ fn settled(
     }
 }
 
-fn refuse_kept_down(unit: &str, state: &ServiceState, cx: &Context<'_>) -> Result<(), StepError> {
+/// Refuses a service that somebody keeps down.
+///
+/// # Errors
+/// [`StepError`] that says so.
+pub(super) fn refuse_kept_down(unit: &str, state: &ServiceState, cx: &Context<'_>) -> Result<(), StepError> {
     if !state.is_kept_down() {
         return Ok(());
     }
@@ -214,7 +218,8 @@ fn refuse_kept_down(unit: &str, state: &ServiceState, cx: &Context<'_>) -> Resul
     })
 }
 
-fn absent(unit: &str) -> StepError {
+/// That there is no such service.
+pub(super) fn absent(unit: &str) -> StepError {
     StepError {
         what: format!("there is no service {unit} on this node"),
         output: Vec::new(),

@@ -2,6 +2,7 @@
 //!
 //! Nothing else in the agent runs a program, signals a process or writes a file outside the agent's own state.
 
+pub mod exe;
 pub mod fake;
 pub mod real;
 

@@ -95,6 +95,25 @@ impl Os {
         }
     }
 
+    /// What a service is configured to run, in the service manager's words, for people and for finding a program in it;
+    /// empty if it does not say.
+    ///
+    /// # Errors
+    /// [`StepError`] if the service manager can't be asked or its answer or the job's files can't be read.
+    pub fn command_line(&self, host: &dyn Host, unit: &str) -> Result<String, StepError> {
+        match self.platform.service_manager {
+            ServiceManager::Systemd => {
+                let next = "see that 'systemctl show' works on the node, then retry";
+                let exit = answer(host, &systemd::exec_start(unit), next)?;
+                systemd::read_exec_start(&exit.stdout).map_err(|error| failed(&error, next))
+            }
+            ServiceManager::Upstart => {
+                let (job, changes) = (upstart::job_file(unit), upstart::override_file(unit));
+                Ok(upstart::command_line(&text(host, &job)?, &text(host, &changes)?).unwrap_or_default())
+            }
+        }
+    }
+
     /// Services that run now and come up at boot by themselves, without `.service`: what a node is there for. What was
     /// started on demand, for a user's session or by hand is not among them, nor on upstart what init scripts started.
     ///

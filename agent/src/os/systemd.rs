@@ -69,6 +69,33 @@ pub fn read_state(text: &str) -> Result<ServiceState, Unreadable> {
     })
 }
 
+/// Reads the answer to [`exec_start`]: the command lines, each with the program's path first, which the arguments may
+/// name otherwise; a line each. Empty for a service that has none.
+///
+/// # Errors
+/// [`Unreadable`] for a line of another form than
+/// `ExecStart={ path=/usr/bin/etcd ; argv[]=/usr/bin/etcd --name a ; ignore_errors=no ; ... }`.
+pub fn read_exec_start(text: &str) -> Result<String, Unreadable> {
+    let read = |line: &str| {
+        let value = line.strip_prefix("ExecStart=")?;
+        if value.is_empty() {
+            return Some(String::new());
+        }
+        let value = value.strip_prefix("{ path=")?;
+        let (path, rest) = value.split_once(" ; argv[]=")?;
+        let (arguments, _) = rest.rsplit_once(" ; ignore_errors=")?;
+        Some(
+            format!("{path} {}", arguments.strip_prefix(path).unwrap_or(arguments).trim_start())
+                .trim_end()
+                .to_owned(),
+        )
+    };
+    let lines = text.lines().map(str::trim_end).filter(|line| !line.is_empty()).map(|line| {
+        read(line).ok_or_else(|| Unreadable { what: "answer of systemctl show", text: line.to_owned() })
+    });
+    Ok(lines.collect::<Result<Vec<_>, _>>()?.join("\n"))
+}
+
 /// Reads the answer to [`running`]: the names of the units, with their type.
 ///
 /// # Errors
@@ -158,6 +185,12 @@ pub fn unit_name(unit: &str) -> String {
 #[must_use]
 pub fn show(unit: &str) -> Command {
     Command::new(["systemctl", "show", "-p", PROPERTIES, "--", &unit_name(unit)])
+}
+
+/// Asks what a service is configured to run.
+#[must_use]
+pub fn exec_start(unit: &str) -> Command {
+    Command::new(["systemctl", "show", "-p", "ExecStart", "--", &unit_name(unit)])
 }
 
 /// Asks which services run. Names are not shortened when the output is no terminal.
@@ -331,6 +364,22 @@ mod tests {
     }
 
     #[test]
+    fn what_a_service_is_to_run_is_read() {
+        let rest =
+            "ignore_errors=no ; start_time=[n/a] ; stop_time=[n/a] ; pid=0 ; code=(null) ; status=0/0 }\n";
+        let read =
+            |text: &str| read_exec_start(&format!("ExecStart={{ {text} ; {rest}")).expect("a command line");
+        assert_eq!(read("path=/usr/bin/etcd ; argv[]=/usr/bin/etcd --name a"), "/usr/bin/etcd --name a");
+        // As CentOS 7's package has it.
+        let shell =
+            "path=/bin/bash ; argv[]=/bin/bash -c GOMAXPROCS=$(nproc) /usr/bin/etcd --name=\"${ETCD_NAME}\"";
+        assert_eq!(read(shell), "/bin/bash -c GOMAXPROCS=$(nproc) /usr/bin/etcd --name=\"${ETCD_NAME}\"");
+        assert_eq!(read_exec_start("ExecStart=\n").as_deref(), Ok(""));
+        assert_eq!(read_exec_start("").as_deref(), Ok(""));
+        assert!(read_exec_start("ExecStart=/usr/bin/etcd\n").is_err());
+    }
+
+    #[test]
     fn command_lines() {
         let lines = [
             show("etcd"),
@@ -359,7 +408,8 @@ mod tests {
         #[test]
         fn arbitrary_text_never_panics(text in any::<String>(), soup in "((MainPID|NRestarts|LoadState|ActiveState|a@b|S20|●)[a-z0-9=@. \n-]{0,9}(\\.service)?){0,5}") {
             for text in [text, soup] {
-                let _ = (read_state(&text), read_running(&text), read_unit_files(&text), is_link_of(&text, "b"));
+                let _ = read_exec_start(&format!("ExecStart={{ path={text} ; argv[]={text} ; ignore_errors="));
+                let _ = (read_state(&text), read_exec_start(&text), read_running(&text), read_unit_files(&text), is_link_of(&text, "b"));
             }
         }
     }

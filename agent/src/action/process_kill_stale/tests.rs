@@ -124,6 +124,44 @@ fn a_switch_over_ends_all_of_the_old_agents_between_the_two_agents() {
 }
 
 #[test]
+fn on_upstart_the_order_is_the_same() {
+    let bench = Bench::new(FakeMachine::trusty_compute());
+    let agent = bench.machine().available["calico-dhcp-agent"].clone();
+    bench.update("networking-calico");
+    // The node's policy keeps the package from starting its service.
+    bench.machine().put_file("/usr/sbin/policy-rc.d", "case $1 in calico-dhcp-agent) exit 101;; esac\n");
+    bench.machine().install("calico-dhcp-agent", &agent).expect("it installs");
+    bench.machine().files.remove(std::path::Path::new("/usr/sbin/policy-rc.d"));
+    bench.machine().now.0 += 1000;
+    assert_eq!(bench.main_pid("calico-dhcp-agent"), None);
+    bench.machine().history.clear();
+
+    let (libvirts, old) = dnsmasqs(&bench);
+    bench.done(&disable("neutron-dhcp-agent"));
+    bench.done(&kill(Some("calico-dhcp-agent")));
+    bench.done(&restart("calico-dhcp-agent"));
+    bench.already_so(&kill(Some("calico-dhcp-agent")));
+    let (libvirts_now, new) = dnsmasqs(&bench);
+    assert_eq!(libvirts_now, libvirts);
+    assert!(new.len() == 2 && new.iter().all(|pid| !old.contains(pid)), "{old:?} {new:?}");
+    let order = bench.history().replace(&old[0].to_string(), "FIRST").replace(&old[1].to_string(), "SECOND");
+    insta::assert_snapshot!(order, @r"
+    initctl stop neutron-dhcp-agent
+    replace /etc/init/neutron-dhcp-agent.override
+    initctl reload-configuration
+    kill -TERM FIRST
+    kill -TERM SECOND
+    initctl reload-configuration
+    initctl stop calico-dhcp-agent
+    initctl start calico-dhcp-agent
+    ");
+    // An update of every package brings the old one back neither at once nor at boot.
+    bench.update("neutron-dhcp-agent");
+    bench.machine().reboot();
+    bench.already_so(&disable("neutron-dhcp-agent"));
+}
+
+#[test]
 fn one_that_ignores_sigterm_is_killed_after_a_while() {
     let bench = Bench::new(FakeMachine::debian_compute());
     bench.update("dnsmasq-base");

@@ -230,13 +230,14 @@ impl FakeMachine {
     }
 
     fn which(&self, program: &str) -> Option<PathBuf> {
+        let runs = |path: &Path| self.files.get(path).is_some_and(|file| file.prints.is_some());
         if program.contains('/') {
-            return self.files.contains_key(Path::new(program)).then(|| program.into());
+            return Some(PathBuf::from(program)).filter(|path| runs(path));
         }
         ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"]
             .iter()
             .map(|directory| Path::new(directory).join(program))
-            .find(|path| self.files.contains_key(path))
+            .find(|path| runs(path))
     }
 
     fn seen(&self, process: &FakeProcess) -> Process {

@@ -18,6 +18,9 @@ pub(super) fn run(machine: &mut FakeMachine, command: &Command) -> Option<Exit> 
         ["systemctl", "list-unit-files", ..] => Some(printed(&list(machine, true))),
         ["systemctl", "mask", "--runtime", "--", unit] => Some(mask_for_now(machine, name(unit), true)),
         ["systemctl", "unmask", "--runtime", "--", unit] => Some(mask_for_now(machine, name(unit), false)),
+        ["systemctl", "show", "-p", "ExecStart", "--", unit] => {
+            Some(printed(&exec_start(machine, name(unit))))
+        }
         ["systemctl", "show", .., unit] => Some(printed(&show(machine, name(unit)))),
         ["systemctl", verb, .., unit] => Some(systemctl(machine, verb, name(unit))),
         ["journalctl", "-u", unit, ..] => {
@@ -174,6 +177,14 @@ fn show(machine: &FakeMachine, unit: &str) -> String {
          Result=success\n",
         service.main_pid.unwrap_or(0),
     )
+}
+
+fn exec_start(machine: &FakeMachine, unit: &str) -> String {
+    let Some(service) = machine.services.get(unit).filter(|service| !service.masked) else {
+        return String::new();
+    };
+    let path = service.argv.first().map_or("", String::as_str);
+    format!("ExecStart={{ path={path} ; argv[]={} ; ignore_errors=no ; pid=0 }}\n", service.argv.join(" "))
 }
 
 fn unit_file_state(service: &FakeService) -> &'static str {

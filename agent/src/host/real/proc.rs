@@ -1,6 +1,6 @@
 //! Processes as `/proc` shows them (proc(5)), and signals that reach only the process that was seen.
 
-use crate::host::{HostError, Process};
+use crate::host::{HostError, Process, exe};
 use crate::os::packages::Unreadable;
 use rustix::process::{Pid, PidfdFlags, Signal};
 use std::os::unix::fs::MetadataExt;
@@ -9,9 +9,6 @@ use wavegate_common::id::Timestamp;
 
 /// Clock ticks a second in `/proc`: `USER_HZ`, 100 on every architecture that the agent is built for.
 const TICKS_A_SECOND: u64 = 100;
-
-/// What rpm puts after the name of a file that it is about to replace: `;` and eight hexadecimal digits.
-const RPM_SUFFIX: usize = 9;
 
 /// One process.
 pub(super) fn process(pid: u32, now: Timestamp) -> Option<Process> {
@@ -70,8 +67,8 @@ fn arguments(cmdline: &[u8]) -> Vec<String> {
 }
 
 /// Whether the file that runs is the one at its path, as seen from the process's own root directory.
-fn is_file_on_disk(directory: &Path, exe: &Path) -> bool {
-    let Some(path) = exe.to_str().map(path_of_exe) else { return false };
+fn is_file_on_disk(directory: &Path, link: &Path) -> bool {
+    let Some(path) = link.to_str().map(exe::path_of) else { return false };
     let Ok(relative) = Path::new(path).strip_prefix("/") else { return false };
     let running = std::fs::metadata(directory.join("exe"));
     let on_disk = std::fs::metadata(directory.join("root").join(relative));
@@ -79,17 +76,6 @@ fn is_file_on_disk(directory: &Path, exe: &Path) -> bool {
         (Ok(running), Ok(on_disk)) => (running.dev(), running.ino()) == (on_disk.dev(), on_disk.ino()),
         _ => false,
     }
-}
-
-/// The path that a program was started from, out of what `/proc/PID/exe` says after its file was replaced.
-fn path_of_exe(exe: &str) -> &str {
-    let path = exe.strip_suffix(" (deleted)").unwrap_or(exe);
-    let Some(at) = path.len().checked_sub(RPM_SUFFIX).filter(|at| path.is_char_boundary(*at)) else {
-        return path;
-    };
-    let (before, suffix) = path.split_at(at);
-    let renamed = suffix.strip_prefix(';').is_some_and(|hex| hex.chars().all(|c| c.is_ascii_hexdigit()));
-    if renamed { before } else { path }
 }
 
 /// Signals a process, if it is still the one that was seen.
@@ -169,17 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_of_replaced_programs() {
-        for (exe, path) in [
-            ("/usr/sbin/dnsmasq", "/usr/sbin/dnsmasq"),
-            ("/usr/sbin/dnsmasq (deleted)", "/usr/sbin/dnsmasq"),
-            ("/usr/sbin/dnsmasq;557576d7", "/usr/sbin/dnsmasq"),
-            ("/usr/sbin/dnsmasq;557576d7 (deleted)", "/usr/sbin/dnsmasq"),
-            ("/usr/sbin/dnsmasq;nothex77", "/usr/sbin/dnsmasq;nothex77"),
-            ("", ""),
-        ] {
-            assert_eq!(path_of_exe(exe), path, "{exe}");
-        }
+    fn what_proc_says_is_read() {
         let stat = "42 (a) b (c) S 1 42 42 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 8675309 0 0";
         assert_eq!(parse_start_ticks(stat), Ok(8_675_309));
         let error = parse_start_ticks("42 (a) S 1").expect_err("too short");
@@ -193,7 +169,6 @@ mod tests {
     proptest! {
         #[test]
         fn arbitrary_text_never_panics(text in any::<String>(), ticks in any::<u64>(), now in any::<u64>()) {
-            let _ = path_of_exe(&text);
             let _ = parse_start_ticks(&text);
             let _ = started_at(ticks, &text, Timestamp(now));
             let _ = started_at(ticks, &format!("{now}.{ticks}"), Timestamp(now));

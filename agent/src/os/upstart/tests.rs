@@ -200,3 +200,18 @@ proptest! {
         }
     }
 }
+
+/// The agent's own job, as it is installed.
+const AGENT: &str = include_str!("../../../../packaging/upstart/wavegate-agent.conf");
+
+#[test]
+fn the_agents_own_job_comes_up_at_boot_and_stays_up() {
+    assert_eq!(start_condition(AGENT, ""), StartCondition::Event);
+    assert_eq!(command_line(AGENT, "").as_deref(), Some("/usr/bin/wavegate-agent run"));
+    let unit = include_str!("../../../../packaging/systemd/wavegate-agent.service");
+    let after =
+        |text: &str, start: &str| text.lines().find_map(|line| line.strip_prefix(start).map(str::to_owned));
+    assert_eq!(after(AGENT, "normal exit "), after(unit, "RestartPreventExitStatus="));
+    assert_eq!(after(AGENT, "kill timeout "), after(unit, "TimeoutStopSec="));
+    assert!(stanzas(AGENT).iter().any(|stanza| stanza.words.join(" ") == "respawn limit unlimited"));
+}
