@@ -21,10 +21,10 @@ async fn fleet(machines: &[(&str, Machine)]) -> Result<InProcess> {
 const MIXED: &[(&str, Machine)] = &[
     ("etcd-1", FakeMachine::debian_etcd),
     ("etcd-2", FakeMachine::debian_etcd),
-    ("etcd-3", FakeMachine::debian_etcd),
+    ("etcd-3", FakeMachine::trusty_etcd),
     ("compute-1", FakeMachine::debian_compute),
     ("compute-2", FakeMachine::redhat_compute),
-    ("compute-3", FakeMachine::debian_compute),
+    ("compute-3", FakeMachine::trusty_compute),
     ("control-1", FakeMachine::debian_control),
     ("control-2", FakeMachine::redhat_control),
 ];

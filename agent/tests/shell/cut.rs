@@ -176,6 +176,11 @@ fn a_compute_task_on_debian_ends_the_same_wherever_the_agent_is_killed() {
 }
 
 #[test]
+fn a_compute_task_under_upstart_ends_the_same_wherever_the_agent_is_killed() {
+    every_cut_ends_the_same(&FakeMachine::trusty_compute());
+}
+
+#[test]
 fn a_compute_task_on_red_hat_ends_the_same_wherever_the_agent_is_killed() {
     every_cut_ends_the_same(&FakeMachine::redhat_compute());
 }
