@@ -203,6 +203,9 @@ mod tests {
             packages: vec![spec("calico-dhcp-agent"), spec("dnsmasq-base")],
             if_installed: Vec::new(),
             scope: Scope::Named,
+            also: ["calico-compute", "networking-calico", "python-etcd"]
+                .map(|name| name.to_owned().try_into().expect("a pattern"))
+                .to_vec(),
             allow_removals: true,
             ..PackageInstall::default()
         };

@@ -5,6 +5,7 @@ use crate::host::fake::{AgentKilled, FakeHost, FakeMachine};
 use crate::os::Os;
 use crate::policy::InForce;
 use crate::policy::tests::any_package;
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::MutexGuard;
@@ -21,6 +22,8 @@ pub(crate) struct Bench {
     pub(crate) forecast: Forecast,
     pub(crate) changed_at: BTreeMap<StepId, Timestamp>,
     pub(crate) patience: Duration,
+    /// What the actions told people.
+    pub(crate) said: RefCell<Vec<String>>,
 }
 
 impl Bench {
@@ -28,7 +31,15 @@ impl Bench {
         let os = Os { platform: machine.platform.clone() };
         let host = FakeHost::new(machine);
         let (forecast, changed_at) = (Forecast::default(), BTreeMap::new());
-        Self { host, os, policy: any_package(), forecast, changed_at, patience: Duration::ZERO }
+        Self {
+            host,
+            os,
+            policy: any_package(),
+            forecast,
+            changed_at,
+            patience: Duration::ZERO,
+            said: RefCell::default(),
+        }
     }
 
     pub(crate) fn machine(&self) -> MutexGuard<'_, FakeMachine> {
@@ -43,7 +54,7 @@ impl Bench {
             transaction: "r1/compute/1/step".to_owned(),
             timeout: Duration::from_secs(600),
             patience: self.patience,
-            output: &mut |_| {},
+            output: &mut |line| self.said.borrow_mut().push(line.to_owned()),
             changed_at: &|step| self.changed_at.get(step).copied(),
             forecast: &self.forecast,
         })
@@ -107,8 +118,16 @@ impl Bench {
     /// Programs that were run, signals and replaced files, without the questions.
     pub(crate) fn history(&self) -> String {
         let asked = |line: &&String| {
-            let question =
-                ["systemctl show", "initctl s", "dpkg-query", "rpm -q", "journalctl", "tail", "readlink"];
+            let question = [
+                "systemctl show",
+                "systemctl list-",
+                "initctl s",
+                "dpkg-query",
+                "rpm -q",
+                "journalctl",
+                "tail",
+                "readlink",
+            ];
             let started = ["initctl start", "initctl stop"];
             let starts = |starts: &[&str]| starts.iter().any(|start| line.starts_with(start));
             !starts(&question) || starts(&started)

@@ -1,16 +1,32 @@
 //! `package.install`: what a transaction would change, and one that outlives the agent. What apt, yum and dnf are asked
-//! for stands in `os`, how a transaction is followed to its end in `package_install/transaction`.
+//! for stands in `os`. How a transaction is followed to its end, what it may do, and everything around it that must be as it
+//! was before, stand in the files of `package_install`.
 //!
 //! Package lists are read again before both looks, also for a preview, which changes nothing else on the node: with old
 //! lists a preview would promise versions that the repositories no longer have.
 
+mod allowed;
+mod bystanders;
+mod held_down;
+mod lists;
+mod locks;
+mod policy_rc_d;
+mod repair;
+mod timers;
 mod transaction;
+mod undertaking;
 mod unreachable;
 
-use super::{Applied, Check, Context, exit_failed};
-use crate::os::packages::{Simulated, Wanted};
+use super::{Applied, Check, Context, exit_failed, failed};
+use crate::host::Command;
+use crate::os::locks::Need;
+use crate::os::packages::{Foreseen, Simulated, Wanted};
+use allowed::refuse_what_is_not_allowed;
+use locks::Wait;
+use repair::{Left, repair};
 use std::collections::{BTreeMap, BTreeSet};
-use transaction::{Snapshot, begun, bring_about, forget, note_of, refresh, repair, wait_for_earlier};
+use transaction::{all_names, begun, bring_about, forget, wait_for_earlier};
+use undertaking::{Snapshot, Undertaking};
 use unreachable::waited_for;
 use wavegate_common::action::{PackageInstall, PackageSpec, Scope};
 use wavegate_common::outcome::{Change, StepError};
@@ -18,31 +34,40 @@ use wavegate_common::outcome::{Change, StepError};
 /// Looks at what the transaction would change.
 ///
 /// # Errors
-/// [`StepError`] if a package does not exist, or the transaction would remove or downgrade packages, or the package
+/// [`StepError`] if a package does not exist, the transaction would do what the step does not allow, or the package
 /// manager can't say.
 pub fn check(action: &PackageInstall, cx: &mut Context<'_>) -> Result<Check, StepError> {
-    if begun(cx) {
+    let noted = Undertaking::noted(cx)?;
+    let ours = noted.as_ref().is_some_and(|noted| noted.transaction == cx.transaction);
+    // Of another step, given up in the middle: no preview ends it, a step does.
+    let anothers = noted.is_some() && !cx.patience.is_zero();
+    if ours || anothers || begun(cx) {
         // It may still run: package managers would wait for its lock, and what is there now is no ground for anything.
-        // `apply` waits for its end and tells by its note what it changed.
+        // `apply` waits for its end, sets right what it left, and tells by its note what it changed.
         return Ok(Check::WouldChange { changes: Vec::new() });
     }
-    waited_for(cx, |cx| look(action, cx))
+    let mut wait = Wait::new(cx);
+    waited_for(cx, |cx| look(action, &mut wait, cx))
 }
 
-fn look(action: &PackageInstall, cx: &mut Context<'_>) -> Result<Check, StepError> {
-    refresh(cx)?;
+fn look(action: &PackageInstall, wait: &mut Wait, cx: &mut Context<'_>) -> Result<Check, StepError> {
+    lists::refresh(wait, cx)?;
     let wanted = wanted(action, cx)?;
-    let unfinished = cx.os.unfinished(cx.host)?;
-    let simulated = foresee(&with_forecast(&wanted, cx)?, cx)?;
-    let before = snapshot(cx, &simulated, &wanted, &unfinished)?;
+    let left = Left::observe(None, cx)?;
+    let Foreseen { simulated, .. } = foresee(action, &with_forecast(&wanted, cx)?, wait, cx)?;
+    let before = snapshot(cx, &simulated, &wanted, &left.packages)?;
     let mut changes = foreseen_changes(cx, &simulated, &before);
     // By then, an earlier step of the same preview has changed these.
     let by_then = |change: &Change| matches!(change, Change::Package { name, .. } if cx.forecast.packages.contains(name));
     changes.retain(|change| !by_then(change));
-    for name in unfinished.iter().filter(|name| !simulated.installs.contains_key(*name)) {
+    for name in left.packages.iter().filter(|name| !simulated.installs.contains_key(*name)) {
         let version = before.get(name).cloned().flatten();
         let from = version.as_ref().map(|version| format!("{version} (unfinished)"));
         changes.push(Change::Package { name: name.clone(), from, to: version });
+    }
+    for path in left.interrupted {
+        let what = "what the package manager was interrupted at would be finished".to_owned();
+        changes.push(Change::File { path, what });
     }
     if !changes.is_empty() {
         return Ok(Check::WouldChange { changes });
@@ -54,44 +79,181 @@ fn look(action: &PackageInstall, cx: &mut Context<'_>) -> Result<Check, StepErro
     Ok(Check::AlreadySo { evidence })
 }
 
-/// Installs, and looks at the package database afterwards: an exit code alone proves nothing.
+/// Installs, and looks at the package database afterwards: an exit code alone proves nothing. Whatever comes of it, what was
+/// put in place for the time of the transaction is taken away, and what ran before runs.
 ///
 /// # Errors
-/// [`StepError`] with the program's last lines.
+/// [`StepError`] with the program's last lines; if a service that ran before does not come up again; if something that was
+/// put in place can't be taken away.
 pub fn apply(action: &PackageInstall, cx: &mut Context<'_>) -> Result<Applied, StepError> {
-    let mut before = note_of(cx);
-    let mut output = wait_for_earlier(cx);
-    let unmended = repair(cx)?;
-    let (wanted, simulated) = waited_for(cx, |cx| {
-        refresh(cx)?;
-        let wanted = wanted(action, cx)?;
-        let simulated = foresee(&wanted, cx)?;
-        Ok((wanted, simulated))
-    })?;
-    for (name, version) in snapshot(cx, &simulated, &wanted, &BTreeSet::new())? {
-        before.entry(name).or_insert(version);
+    let mut wait = Wait::new(cx);
+    let mut undertaking = resumed(cx)?;
+    let earlier = wait_for_earlier(&cx.transaction.clone(), cx);
+    let keep = all_names(&cx.transaction);
+    let next = "see that the agent's state directory can be written, then retry";
+    cx.host.forget_other_transactions(&keep).map_err(|error| failed(&error, next))?;
+    let done = work(action, &mut undertaking, &mut wait, cx);
+    let settled = settle(&undertaking, cx);
+    let told = match (done, settled.changes) {
+        (Ok(done), Ok(services)) => tell(&undertaking, done, earlier, services, cx),
+        (Err(error), too) => {
+            say_too(too.err(), cx);
+            Err(error)
+        }
+        (Ok(_), Err(error)) => Err(error),
+    };
+    forget(cx)?;
+    if settled.nothing_in_place {
+        Undertaking::forget(cx)?;
     }
-    if !simulated.is_empty() {
-        output += &waited_for(cx, |cx| bring_about(&wanted, &before, cx))?;
-    } else if let Some(unmended) = unmended {
-        return Err(unmended);
+    told
+}
+
+/// What failed besides: the error that is returned is another.
+fn say_too(error: Option<StepError>, cx: &mut Context<'_>) {
+    if let Some(error) = error {
+        (cx.output)(&format!("{error}; {}", error.next));
+        error.output.iter().for_each(|line| (cx.output)(line));
     }
-    let evidence = verify(&wanted, &simulated, cx)?;
+}
+
+/// What changed, read from the machine before and after, and the evidence.
+fn tell(
+    undertaking: &Undertaking,
+    done: Done,
+    earlier: String,
+    services: Vec<Change>,
+    cx: &mut Context<'_>,
+) -> Result<Applied, StepError> {
+    let evidence = verify(&done.wanted, &done.simulated, cx)?;
+    let before = &undertaking.before;
     let names: Vec<&str> = before.keys().map(String::as_str).collect();
     let after = cx.os.versions(cx.host, &names)?;
-    let mut changes: Vec<Change> = before
-        .iter()
-        .filter(|(name, from)| after.get(*name) != from.as_ref())
-        .map(|(name, from)| Change::Package {
-            name: name.clone(),
-            from: from.clone(),
-            to: after.get(name).cloned(),
-        })
-        .collect();
-    let kept = cx.os.kept_files(&output).into_iter();
-    changes.extend(kept.map(|(path, what)| Change::File { path, what }));
-    forget(cx)?;
+    let changed: Vec<(&String, &Option<String>)> =
+        before.iter().filter(|(name, from)| after.get(*name) != from.as_ref()).collect();
+    let there: Vec<&str> =
+        changed.iter().map(|(name, _)| name.as_str()).filter(|name| after.contains_key(*name)).collect();
+    // By what the programs said, and by what stands beside the files: what they said may be lost.
+    let mut kept: BTreeMap<String, String> =
+        cx.os.kept_beside(cx.host, &there, undertaking.began)?.into_iter().collect();
+    kept.extend(cx.os.kept_files(&(earlier + &done.output)));
+    let package = |(name, from): (&String, &Option<String>)| Change::Package {
+        name: name.clone(),
+        from: from.clone(),
+        to: after.get(name).cloned(),
+    };
+    let mut changes: Vec<Change> = changed.into_iter().map(package).collect();
+    changes.extend(services);
+    changes.extend(kept.into_iter().map(|(path, what)| Change::File { path, what }));
     Ok(Applied { changes, evidence })
+}
+
+/// What an agent before this one noted of this step. What one that was given up left is set right here.
+fn resumed(cx: &mut Context<'_>) -> Result<Undertaking, StepError> {
+    match Undertaking::noted(cx)? {
+        Some(noted) if noted.transaction == cx.transaction => Ok(noted),
+        Some(noted) => {
+            (cx.output)(
+                "an earlier step was given up in the middle of its transaction: setting right what it left",
+            );
+            wait_for_earlier(&noted.transaction, cx);
+            let settled = settle(&noted, cx);
+            if !settled.nothing_in_place {
+                settled.changes?;
+            } else {
+                say_too(settled.changes.err(), cx);
+            }
+            Undertaking::forget(cx)?;
+            Ok(Undertaking::default())
+        }
+        None => Ok(Undertaking::default()),
+    }
+}
+
+/// What was brought about.
+struct Done {
+    wanted: Wanted,
+    simulated: Simulated,
+    output: String,
+}
+
+fn work(
+    action: &PackageInstall,
+    undertaking: &mut Undertaking,
+    wait: &mut Wait,
+    cx: &mut Context<'_>,
+) -> Result<Done, StepError> {
+    let known = (!undertaking.transaction.is_empty()).then_some(undertaking.began);
+    let left = Left::observe(known, cx)?;
+    if known.is_some() || !left.is_empty() {
+        // Repairs run the same scripts as a transaction.
+        begin(action, undertaking, BTreeMap::new(), cx)?;
+    }
+    let repaired = repair(undertaking, &left, wait, cx)?;
+    let (wanted, foreseen) = waited_for(cx, |cx| {
+        lists::refresh(wait, cx)?;
+        let wanted = wanted(action, cx)?;
+        let foreseen = foresee(action, &wanted, wait, cx)?;
+        Ok((wanted, foreseen))
+    })?;
+    let before = snapshot(cx, &foreseen.simulated, &wanted, &BTreeSet::new())?;
+    let mut output = repaired.output;
+    if !foreseen.transactions.is_empty() {
+        begin(action, undertaking, before, cx)?;
+        output += &waited_for(cx, |cx| bring_about(&foreseen.transactions, undertaking, wait, cx))?;
+    } else if let Some(unmended) = repaired.unmended {
+        return Err(unmended);
+    } else {
+        for (name, version) in before {
+            undertaking.before.entry(name).or_insert(version);
+        }
+    }
+    Ok(Done { wanted, simulated: foreseen.simulated, output })
+}
+
+/// Notes what is before anything is changed, and puts in place what must be there for the time of the transaction. What was
+/// noted before a crash stays: what is now is not what was then.
+fn begin(
+    action: &PackageInstall,
+    undertaking: &mut Undertaking,
+    before: Snapshot,
+    cx: &mut Context<'_>,
+) -> Result<(), StepError> {
+    if undertaking.transaction.is_empty() {
+        undertaking.transaction.clone_from(&cx.transaction);
+        undertaking.began = cx.host.now();
+        undertaking.running = cx.os.running_services(cx.host)?;
+        undertaking.timers = timers::running(cx)?;
+        held_down::observe(&action.keep_down, undertaking, cx)?;
+    }
+    for (name, version) in before {
+        undertaking.before.entry(name).or_insert(version);
+    }
+    undertaking.note(cx)?;
+    timers::stop(undertaking, cx)?;
+    held_down::put(undertaking, cx)
+}
+
+/// What came of setting things right.
+struct Settled {
+    /// Whether nothing is left of what was put in place for the time of the transaction.
+    nothing_in_place: bool,
+    /// What it took, or why something could not be set right.
+    changes: Result<Vec<Change>, StepError>,
+}
+
+/// Sets everything around the transaction as it was before. All of it is tried, also when something fails. While something
+/// that was put in place is still there, the note must stay: whoever comes next tries again.
+fn settle(undertaking: &Undertaking, cx: &mut Context<'_>) -> Settled {
+    if undertaking.transaction.is_empty() {
+        return Settled { nothing_in_place: true, changes: Ok(Vec::new()) };
+    }
+    let held = held_down::take_away(undertaking, cx);
+    let timers = timers::start_again(undertaking, cx);
+    let nothing_in_place = held.is_ok() && timers.is_ok();
+    let brought_back = bystanders::bring_back(undertaking, cx);
+    let changes = held.and_then(|held| timers.and(brought_back).map(|back| [held, back].concat()));
+    Settled { nothing_in_place, changes }
 }
 
 /// What is asked for on this node: packages that are wanted only where they are installed may not be.
@@ -105,9 +267,10 @@ fn wanted(action: &PackageInstall, cx: &Context<'_>) -> Result<Wanted, StepError
     packages.extend(action.if_installed.iter().filter(too).cloned());
     Ok(Wanted {
         packages,
-        present: installed.into_keys().collect(),
+        installed,
         distribution: action.scope == Scope::Distribution,
         allow_removals: action.allow_removals,
+        allow_downgrades: action.allow_downgrades,
     })
 }
 
@@ -116,43 +279,38 @@ fn wanted(action: &PackageInstall, cx: &Context<'_>) -> Result<Wanted, StepError
 fn with_forecast(wanted: &Wanted, cx: &Context<'_>) -> Result<Wanted, StepError> {
     let names: Vec<&str> = cx.forecast.packages.iter().map(String::as_str).collect();
     let mut together = wanted.clone();
-    for name in cx.os.versions(cx.host, &names)?.into_keys() {
+    for (name, version) in cx.os.versions(cx.host, &names)? {
         if !wanted.packages.iter().any(|spec| spec.name == name) {
             together.packages.push(PackageSpec { name: name.clone(), version: None });
-            together.present.insert(name);
+            together.installed.insert(name, version);
         }
     }
     Ok(together)
 }
 
-/// Simulates, and refuses what a step must not do.
-fn foresee(wanted: &Wanted, cx: &mut Context<'_>) -> Result<Simulated, StepError> {
-    let simulated = cx.os.simulate(cx.host, wanted)?;
+/// Finds out what would be done, and refuses what the step does not allow.
+fn foresee(
+    action: &PackageInstall,
+    wanted: &Wanted,
+    wait: &mut Wait,
+    cx: &mut Context<'_>,
+) -> Result<Foreseen, StepError> {
+    let os = cx.os;
+    let mut ask = |command: &Command| loop {
+        wait.until_free(Need::Lists, cx)?;
+        let next = "look whether the package database of the node is in order, then retry";
+        let exit = cx.host.run(command).map_err(|error| failed(&error, next))?;
+        if !wait.found_locked(&exit, Need::Lists, cx)? {
+            return Ok(exit);
+        }
+    };
+    let foreseen = os.foresee(&mut ask, wanted)?;
     if !wanted.distribution {
+        let simulated = &foreseen.simulated;
         cx.policy.judge_transaction(simulated.installs.keys().chain(&simulated.removes))?;
     }
-    let list = |names: &BTreeSet<String>| names.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
-    if !wanted.allow_removals && !simulated.removes.is_empty() {
-        return Err(StepError {
-            what: format!("the transaction would remove {}", list(&simulated.removes)),
-            output: Vec::new(),
-            next: "name these packages in the same step, in versions that fit together, or set allow_removals if they \
-                   may go"
-                .to_owned(),
-        });
-    }
-    if !simulated.downgrades.is_empty() {
-        return Err(StepError {
-            what: format!(
-                "the transaction would take {} back to an older version",
-                list(&simulated.downgrades)
-            ),
-            output: Vec::new(),
-            next: "ask for a version that is not older than the installed one, or none; then plan again"
-                .to_owned(),
-        });
-    }
-    Ok(simulated)
+    refuse_what_is_not_allowed(action, wanted, &foreseen.simulated, cx)?;
+    Ok(foreseen)
 }
 
 /// Versions as they are, of every package that is wanted or would change.

@@ -250,6 +250,10 @@ pub trait Host: Send + Sync {
     /// When the file was last modified; `None` if there is none.
     fn modified_at(&self, path: &Path) -> Option<Timestamp>;
 
+    /// When anything about the file last changed, its name and owner too (its ctime): a file that a package brings has the
+    /// time of the package's making as that of its last modification. `None` if there is none.
+    fn changed_at(&self, path: &Path) -> Option<Timestamp>;
+
     /// Names in a directory, sorted; empty if there is none.
     fn list(&self, directory: &Path) -> Vec<String>;
 

@@ -1,7 +1,9 @@
 //! apt and dpkg as command lines and as output to read. Nothing is run here.
 //!
 //! Options and output forms: apt-get(8), apt.conf(5), dpkg(1), dpkg-query(1), and apt's private-install.cc for the
-//! lists that it prints before a transaction.
+//! lists that it prints before a transaction. The oldest to work with are apt 1.0.1 and dpkg 1.17.5 of Ubuntu 14.04:
+//! dpkg-query knows `${Status}` there, but `${db:Status-Status}` only from 1.17.11 (its changelog); options of `-o` that an
+//! apt does not know are ignored.
 
 use super::packages::{Simulated, Unreadable, Wanted};
 use crate::host::{Command, Exit};
@@ -56,17 +58,44 @@ pub fn failed_sources(exit: &Exit) -> Vec<String> {
     exit.stdout.lines().chain(exit.stderr.lines()).filter(failed).map(str::to_owned).collect()
 }
 
-/// The transactions that bring what is wanted, in order.
+/// Asks apt which one it is.
 #[must_use]
-pub fn transactions(wanted: &Wanted) -> Vec<Command> {
+pub fn apt_version() -> Command {
+    Command::new(["apt-get", "--version"])
+}
+
+/// The option that lets `-y` take packages back to an older version: `--allow-downgrades` came with apt 1.1. Before that
+/// there is only `--force-yes`, which also takes packages that are held or whose origin can't be verified; it is used where
+/// there is nothing else, and only for a step that allows downgrades.
+///
+/// # Errors
+/// [`Unreadable`] if the first line is not `apt VERSION ...`.
+pub fn downgrade_option(exit: &Exit) -> Result<&'static str, Unreadable> {
+    let line = exit.stdout.lines().next().unwrap_or_default();
+    let version = line.strip_prefix("apt ").and_then(|rest| {
+        let mut numbers = rest.split(|c: char| !c.is_ascii_digit());
+        Some((numbers.next()?.parse::<u32>().ok()?, numbers.next()?.parse::<u32>().ok()?))
+    });
+    match version {
+        Some(version) if version < (1, 1) => Ok("--force-yes"),
+        Some(_) => Ok("--allow-downgrades"),
+        None => Err(Unreadable { what: "line of apt-get --version", text: line.to_owned() }),
+    }
+}
+
+/// The transactions that bring what is wanted, in order. `downgrade` is the option that allows downgrades, if they are.
+#[must_use]
+pub fn transactions(wanted: &Wanted, downgrade: Option<&str>) -> Vec<Command> {
     let keep: &[&str] = if wanted.allow_removals { &[] } else { &["--no-remove"] };
-    operations(wanted, &[&["-q", "-y"], &PLAIN, &CONFFILES, &LOCK, &UNPHASED, keep])
+    let options: &[&[&str]] =
+        &[&["-q", "-y"], &PLAIN, &CONFFILES, &LOCK, &UNPHASED, keep, downgrade.as_slice()];
+    operations(wanted, options)
 }
 
 /// The same, simulated. Removals are not forbidden here, so that they can be named.
 #[must_use]
-pub fn simulations(wanted: &Wanted) -> Vec<Command> {
-    operations(wanted, &[&["-s", "-q", "-y"], &UNPHASED])
+pub fn simulations(wanted: &Wanted, downgrade: Option<&str>) -> Vec<Command> {
+    operations(wanted, &[&["-s", "-q", "-y"], &UNPHASED, downgrade.as_slice()])
 }
 
 /// `dist-upgrade` takes no packages in older apt, so that the whole distribution is a second transaction.
@@ -142,16 +171,58 @@ pub fn locked(output: &str) -> bool {
 /// Asks for packages that are not completely installed: an interrupted dpkg leaves them.
 #[must_use]
 pub fn audit() -> Command {
-    Command::new(["dpkg-query", "-W", "-f=${Package}\\t${db:Status-Status}\\n"])
+    Command::new(["dpkg-query", "-W", "-f=${Package}\\t${Status}\\n"])
 }
 
-/// Packages that dpkg began and did not finish (`dpkg --audit` lists them in prose; the states are those of dpkg(1)).
+/// Packages that dpkg began and did not finish (`dpkg --audit` lists them in prose).
+///
+/// # Errors
+/// [`Unreadable`] for a row that was not asked for.
+pub fn read_audit(exit: &Exit) -> Result<BTreeSet<String>, Unreadable> {
+    let mut begun = BTreeSet::new();
+    for line in exit.stdout.lines() {
+        let unreadable = || Unreadable { what: "line of dpkg-query -W", text: line.to_owned() };
+        let (name, status) = line.split_once('\t').ok_or_else(unreadable)?;
+        match state(status).ok_or_else(unreadable)? {
+            State::Begun => drop(begun.insert(name.to_owned())),
+            State::Installed | State::Gone => {}
+        }
+    }
+    Ok(begun)
+}
+
+/// How far a package is.
+enum State {
+    Installed,
+    Begun,
+    Gone,
+}
+
+/// Reads `${Status}`: what is wanted, whether it must be installed again, and the state, as dpkg(1) has them.
+fn state(status: &str) -> Option<State> {
+    let mut words = status.split(' ');
+    let (_wanted, flag, state) = (words.next()?, words.next()?, words.next()?);
+    Some(match (flag, state) {
+        (_, "not-installed" | "config-files") => State::Gone,
+        ("ok", "installed") => State::Installed,
+        (
+            _,
+            "installed" | "half-installed" | "unpacked" | "half-configured" | "triggers-awaited"
+            | "triggers-pending",
+        ) => State::Begun,
+        _ => return None,
+    })
+}
+
+/// Where dpkg keeps what it has done to its database and not yet written into it; empty unless it was interrupted.
+pub const UPDATES: &str = "/var/lib/dpkg/updates";
+
+/// Those of the names in [`UPDATES`] that say that dpkg was interrupted: apt's test too (apt-pkg/deb/debsystem.cc,
+/// `CheckUpdates`).
 #[must_use]
-pub fn read_audit(exit: &Exit) -> BTreeSet<String> {
-    const BEGUN: [&str; 5] =
-        ["half-installed", "unpacked", "half-configured", "triggers-awaited", "triggers-pending"];
-    let rows = exit.stdout.lines().filter_map(|line| line.split_once('\t'));
-    rows.filter(|(_, state)| BEGUN.contains(state)).map(|(name, _)| name.to_owned()).collect()
+pub fn interrupted(names: &[String]) -> Vec<String> {
+    let number = |name: &&String| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_digit());
+    names.iter().filter(number).map(|name| format!("{UPDATES}/{name}")).collect()
 }
 
 /// Finishes what an interrupted dpkg began, with the same answers about configuration files, then mends dependencies.
@@ -166,7 +237,7 @@ pub fn repairs() -> Vec<Command> {
 /// Asks for the versions of packages.
 #[must_use]
 pub fn versions(names: &[&str]) -> Command {
-    let query = ["dpkg-query", "-W", "-f=${Package}\\t${Version}\\t${db:Status-Status}\\n", "--"];
+    let query = ["dpkg-query", "-W", "-f=${Package}\\t${Version}\\t${Status}\\n", "--"];
     Command::new(query.into_iter().chain(names.iter().copied()))
 }
 
@@ -177,13 +248,17 @@ pub fn versions(names: &[&str]) -> Command {
 pub fn read_versions(exit: &Exit) -> Result<BTreeMap<String, String>, Unreadable> {
     let mut versions = BTreeMap::new();
     for line in exit.stdout.lines() {
+        let unreadable = || Unreadable { what: "line of dpkg-query -W", text: line.to_owned() };
         let mut fields = line.split('\t');
-        let (Some(name), Some(version), Some(state)) = (fields.next(), fields.next(), fields.next()) else {
-            return Err(Unreadable { what: "line of dpkg-query -W", text: line.to_owned() });
+        let (Some(name), Some(version), Some(status)) = (fields.next(), fields.next(), fields.next()) else {
+            return Err(unreadable());
         };
         // A removed package with leftover configuration has a version, and is not installed.
-        if !version.is_empty() && !matches!(state, "not-installed" | "config-files") {
-            versions.insert(name.to_owned(), version.to_owned());
+        match state(status).ok_or_else(unreadable)? {
+            State::Installed | State::Begun if !version.is_empty() => {
+                versions.insert(name.to_owned(), version.to_owned());
+            }
+            State::Installed | State::Begun | State::Gone => {}
         }
     }
     Ok(versions)
@@ -215,6 +290,40 @@ pub fn read_owner(exit: &Exit) -> Option<String> {
     (!first.is_empty()).then(|| first.to_owned())
 }
 
+/// Asks for the configuration files of packages.
+#[must_use]
+pub fn configuration_files(names: &[&str]) -> Command {
+    Command::new(["dpkg-query", "-W", "-f=${Conffiles}\\n", "--"].into_iter().chain(names.iter().copied()))
+}
+
+/// Reads them: ` PATH DIGEST`, perhaps with `obsolete` or `remove-on-upgrade` behind, a line each.
+///
+/// # Errors
+/// [`Unreadable`] for a line of another form.
+pub fn read_configuration_files(exit: &Exit) -> Result<Vec<String>, Unreadable> {
+    let lines = exit.stdout.lines().map(str::trim).filter(|line| !line.is_empty());
+    let path = |line: &str| {
+        let (path, rest) = line.split_once(' ')?;
+        // The file of one that is to go is the node's alone.
+        Some((path.starts_with('/').then(|| path.to_owned())?, rest.ends_with(" obsolete")))
+    };
+    let mut paths = Vec::new();
+    for line in lines {
+        let unreadable = || Unreadable { what: "line of dpkg-query's Conffiles", text: line.to_owned() };
+        let (path, obsolete) = path(line).ok_or_else(unreadable)?;
+        if !obsolete {
+            paths.push(path);
+        }
+    }
+    Ok(paths)
+}
+
+/// Names that dpkg gives to the file that it did not install, and to one that it replaced, with what each means.
+pub const BESIDE: [(&str, &str); 2] = [
+    (".dpkg-dist", "kept; the package's own is "),
+    (".dpkg-old", "replaced by the package's own; the one before is "),
+];
+
 /// Configuration files that the transaction left as they were, though the package brings others.
 #[must_use]
 pub fn kept_files(output: &str) -> Vec<(String, String)> {
@@ -233,111 +342,4 @@ pub fn kept_files(output: &str) -> Vec<(String, String)> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-    use wavegate_common::action::PackageSpec;
-
-    fn wanted(packages: &[&str]) -> Wanted {
-        let spec = |text: &&str| PackageSpec::try_from((*text).to_owned()).expect("a package");
-        Wanted { packages: packages.iter().map(spec).collect(), ..Wanted::default() }
-    }
-
-    fn printed(stdout: &str) -> Exit {
-        Exit { code: 0, stdout: stdout.to_owned(), stderr: String::new() }
-    }
-
-    #[test]
-    fn command_lines() {
-        let whole = Wanted { distribution: true, allow_removals: true, ..wanted(&["etcd=2.3.8-1"]) };
-        let mut commands = vec![refresh(), audit(), versions(&["etcd"]), owner("/usr/bin/etcd")];
-        commands.extend(simulations(&wanted(&["calico-felix", "etcd=2.3.8-1"])));
-        commands.extend(transactions(&wanted(&["calico-felix"])));
-        commands.extend(transactions(&whole));
-        commands.extend(repairs());
-        let lines: Vec<String> = commands.iter().map(|command| command.argv.join(" ")).collect();
-        insta::assert_snapshot!(lines.join("\n"), @r"
-        apt-get -q -o Acquire::Retries=3 update
-        dpkg-query -W -f=${Package}\t${db:Status-Status}\n
-        dpkg-query -W -f=${Package}\t${Version}\t${db:Status-Status}\n -- etcd
-        dpkg-query -S -- /usr/bin/etcd
-        apt-get -s -q -y -o APT::Get::Always-Include-Phased-Updates=true install calico-felix etcd=2.3.8-1
-        apt-get -q -y -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold -o DPkg::Lock::Timeout=600 -o APT::Get::Always-Include-Phased-Updates=true --no-remove install calico-felix
-        apt-get -q -y -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold -o DPkg::Lock::Timeout=600 -o APT::Get::Always-Include-Phased-Updates=true install etcd=2.3.8-1
-        apt-get -q -y -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold -o DPkg::Lock::Timeout=600 -o APT::Get::Always-Include-Phased-Updates=true dist-upgrade
-        dpkg --force-confdef --force-confold --configure -a
-        apt-get -q -y -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold -o DPkg::Lock::Timeout=600 --no-remove -f install
-        ");
-        let env: Vec<String> =
-            commands[5].env.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        insta::assert_snapshot!(env.join(" "), @"APT_LISTCHANGES_FRONTEND=none DEBIAN_FRONTEND=noninteractive DEBIAN_PRIORITY=critical NEEDRESTART_SUSPEND=1 UCF_FORCE_CONFFOLD=1");
-    }
-
-    #[test]
-    fn simulations_are_read() {
-        let text = "Reading package lists...\nInst libfoo:i386 (1.0 Debian:12.1/stable [i386])\n\
-                    Inst calico-felix [1.3.1] (1.4.6 LP-PPA:16.04/xenial, other:1 [all]) [calico-common:amd64 ]\n\
-                    Remv calico-dhcp-agent [1:1.1.2] [networking-calico ]\nConf calico-felix (1.4.6 x:1 [all])\n\
-                    Conf broken broken\n";
-        let simulated = read_simulation(&printed(text)).expect("it reads");
-        assert_eq!(simulated.installs["calico-felix"], "1.4.6");
-        assert_eq!(simulated.installs["libfoo:i386"], "1.0");
-        assert_eq!(simulated.removes.into_iter().collect::<Vec<_>>(), ["calico-dhcp-agent"]);
-        let downgrade =
-            "The following packages will be DOWNGRADED:\n  a b\n  c\n0 upgraded, 3 downgraded\n  d\n";
-        let simulated = read_simulation(&printed(downgrade)).expect("it reads");
-        assert_eq!(simulated.downgrades.into_iter().collect::<Vec<_>>(), ["a", "b", "c"]);
-        let error = read_simulation(&printed("Inst odd\n")).expect_err("another form");
-        assert_eq!(error.to_string(), "unexpected line of apt-get -s: 'Inst odd'");
-    }
-
-    #[test]
-    fn states_versions_and_owners_are_read() {
-        let text = "a\t1.0\tinstalled\nb\t2:1-1\thalf-configured\nc\t1\tconfig-files\nd\t\tnot-installed\n";
-        let versions = read_versions(&printed(text)).expect("it reads");
-        assert_eq!(
-            versions.into_iter().collect::<Vec<_>>(),
-            [("a".to_owned(), "1.0".to_owned()), ("b".to_owned(), "2:1-1".to_owned())]
-        );
-        let audit = read_audit(&printed("a\tinstalled\nb\thalf-configured\nc\ttriggers-pending\n"));
-        assert_eq!(audit.into_iter().collect::<Vec<_>>(), ["b", "c"]);
-        let owner = |text: &str| read_owner(&printed(text));
-        assert_eq!(owner("diversion by dash from: /bin/sh\ndash: /bin/sh\n").as_deref(), Some("dash"));
-        assert_eq!(owner("libc6:amd64, libc6:i386: /lib/x\n").as_deref(), Some("libc6"));
-        assert_eq!(owner(""), None);
-        let names = ["a.list", "a:amd64.list", "ab.list", "a.md5sums"].map(str::to_owned);
-        assert_eq!(install_stamps("a", &names), ["a.list", "a:amd64.list"]);
-    }
-
-    #[test]
-    fn complaints_are_recognised() {
-        assert!(locked("E: Could not get lock /var/lib/dpkg/lock-frontend. It is held by process 1 (apt)"));
-        assert!(locked("dpkg: error: dpkg frontend lock is locked by another process"));
-        assert!(locked("dpkg: error: dpkg frontend lock was locked by another process with pid 296"));
-        assert!(!locked("E: Unable to locate package x"));
-        let down = "W: Failed to fetch http://y/InRelease  Could not connect to y:80 (10.0.0.1). - connect (113: No route to host)";
-        assert!(unreachable(down) && unreachable("E: Failed to fetch http://y/a.deb  Could not resolve 'y'"));
-        assert!(!unreachable("E: Failed to fetch http://y/a.deb  404  Not Found [IP: 10.0.0.1 80]"));
-        let update = "Err:2 file:/x ./ Packages\nGet:2 file:/x ./ Packages [2290 B]\nW: Failed to fetch http://y/Release\n";
-        assert_eq!(failed_sources(&printed(update)), ["W: Failed to fetch http://y/Release"]);
-        let dpkg = "Configuration file '/etc/default/etcd'\n ==> Modified (by you or by a script) since installation.\n \
-                    ==> Package distributor has shipped an updated version.\n ==> Keeping old config file as default.\n";
-        assert_eq!(
-            kept_files(dpkg),
-            [(
-                "/etc/default/etcd".to_owned(),
-                "kept; the package's own is /etc/default/etcd.dpkg-dist".to_owned()
-            )]
-        );
-    }
-
-    proptest! {
-        #[test]
-        fn arbitrary_text_never_panics(text in any::<String>(), lines in "((Inst|Remv|Conf)? ?[a-z:()\\[\\]\t., \n]{0,12}){0,6}") {
-            for exit in [printed(&text), printed(&lines)] {
-                let _ = (read_simulation(&exit), read_versions(&exit), read_audit(&exit), read_owner(&exit));
-                let _ = (failed_sources(&exit), kept_files(&exit.stdout), locked(&exit.stdout));
-            }
-        }
-    }
-}
+mod tests;

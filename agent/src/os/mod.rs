@@ -2,6 +2,7 @@
 //! family. The command lines are made in `debian`, `redhat`, `systemd` and `upstart`; nothing here runs without a `Host`.
 
 pub mod debian;
+pub mod locks;
 pub mod os_release;
 pub mod packages;
 pub mod redhat;

@@ -16,13 +16,27 @@ use wavegate_common::platform::OsFamily;
 pub struct Wanted {
     /// Packages that must be there afterwards.
     pub packages: Vec<PackageSpec>,
-    /// Those of them that are there now, in whatever version.
-    pub present: BTreeSet<String>,
+    /// Versions of those of them that are there now.
+    pub installed: BTreeMap<String, String>,
     /// Whether everything else is updated too.
     pub distribution: bool,
     /// Whether packages may be removed on the way.
     pub allow_removals: bool,
+    /// Whether packages may be taken back to an older version.
+    pub allow_downgrades: bool,
 }
+
+/// What would be done, and the transactions that do it, in order.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Foreseen {
+    /// What they would do together.
+    pub simulated: Simulated,
+    /// None if there is nothing to do.
+    pub transactions: Vec<Command>,
+}
+
+/// Runs a question to a package manager, waiting where another one is in the way.
+pub type Ask<'a> = &'a mut dyn FnMut(&Command) -> Result<Exit, StepError>;
 
 /// What a transaction would do, as the package manager foresees it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -133,22 +147,76 @@ impl Os {
     /// Packages that an interrupted transaction left unfinished.
     ///
     /// # Errors
-    /// [`StepError`] if the package database can't be asked.
+    /// [`StepError`] if the package database can't be asked or its answer can't be read.
     pub fn unfinished(&self, host: &dyn Host) -> Result<BTreeSet<String>, StepError> {
-        Ok(match self.platform.family {
+        let read = match self.platform.family {
             OsFamily::Debian => debian::read_audit(&self.ask(host, &debian::audit())?),
             OsFamily::RedHat => redhat::read_audit(&self.ask(host, &redhat::audit())?),
-        })
+        };
+        read.map_err(|error| failed(&error, LOOK_AT_DATABASE))
     }
 
-    /// What finishes them, in order, of the programs that the node has.
+    /// Files by which a package manager knows that it was interrupted, and without whose repair it does nothing else.
     #[must_use]
-    pub fn repairs(&self, host: &dyn Host) -> Vec<Command> {
+    pub fn interrupted(&self, host: &dyn Host) -> Vec<String> {
+        match self.platform.family {
+            OsFamily::Debian => debian::interrupted(&host.list(Path::new(debian::UPDATES))),
+            OsFamily::RedHat => Vec::new(),
+        }
+    }
+
+    /// Configuration files of packages that a transaction since `began` kept or moved away, with what happened to each: by
+    /// what stands beside them, so also where the transaction's output is lost.
+    ///
+    /// # Errors
+    /// [`StepError`] if the package database can't be asked or its answer can't be read.
+    pub fn kept_beside(
+        &self,
+        host: &dyn Host,
+        packages: &[&str],
+        began: Timestamp,
+    ) -> Result<Vec<(String, String)>, StepError> {
+        if packages.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (files, names) = match self.platform.family {
+            OsFamily::Debian => {
+                let exit = self.ask(host, &debian::configuration_files(packages))?;
+                (debian::read_configuration_files(&exit), debian::BESIDE.as_slice())
+            }
+            OsFamily::RedHat => {
+                let exit = self.ask(host, &redhat::configuration_files(packages))?;
+                (redhat::read_configuration_files(&exit), redhat::BESIDE.as_slice())
+            }
+        };
+        let files = files.map_err(|error| failed(&error, LOOK_AT_DATABASE))?;
+        let beside = |path: &String| {
+            let found = names.iter().find(|(suffix, _)| {
+                host.changed_at(Path::new(&format!("{path}{suffix}"))).is_some_and(|at| at >= began)
+            });
+            found.map(|(suffix, meaning)| (path.clone(), format!("{meaning}{path}{suffix}")))
+        };
+        Ok(files.iter().filter_map(beside).collect())
+    }
+
+    /// Files of yum that say what an interrupted transaction was to do. yum itself only mentions them, and goes on.
+    #[must_use]
+    pub fn left_by_yum(&self, host: &dyn Host) -> Vec<String> {
+        match self.platform.family {
+            OsFamily::Debian => Vec::new(),
+            OsFamily::RedHat => redhat::interrupted(&host.list(Path::new(redhat::YUM_STATE))),
+        }
+    }
+
+    /// What finishes what an interrupted transaction left, in order, of the programs that the node has. `unfinished` are
+    /// packages; without any, it is only yum's own notes that are to be worked off.
+    #[must_use]
+    pub fn repairs(&self, host: &dyn Host, unfinished: &BTreeSet<String>) -> Vec<Command> {
         match self.platform.family {
             OsFamily::Debian => debian::repairs(),
             OsFamily::RedHat => {
                 let has = |program: &str| host.which(program).is_some();
-                redhat::repairs(self.platform.package_manager, has)
+                redhat::repairs(self.platform.package_manager, has, !unfinished.is_empty())
             }
         }
     }
@@ -171,20 +239,64 @@ impl Os {
         }
     }
 
-    /// What the transactions would do together.
+    /// What would be done for what is wanted, and the transactions that do it. On Red Hat's family the last thing that is
+    /// simulated is what is then to be run.
     ///
     /// # Errors
     /// [`StepError`] with the program's last lines if it can't tell: a package that does not exist, broken
-    /// dependencies, a repository that does not answer.
-    pub fn simulate(&self, host: &dyn Host, wanted: &Wanted) -> Result<Simulated, StepError> {
-        let commands = match self.platform.family {
-            OsFamily::Debian => debian::simulations(wanted),
-            OsFamily::RedHat => redhat::simulations(self.platform.package_manager, wanted),
+    /// dependencies, a repository that does not answer. Those of `ask`.
+    pub fn foresee(&self, ask: Ask<'_>, wanted: &Wanted) -> Result<Foreseen, StepError> {
+        match self.platform.family {
+            OsFamily::Debian => self.foresee_apt(ask, wanted),
+            OsFamily::RedHat => self.foresee_yum(ask, wanted),
+        }
+    }
+
+    fn foresee_apt(&self, ask: Ask<'_>, wanted: &Wanted) -> Result<Foreseen, StepError> {
+        let downgrade = if wanted.allow_downgrades {
+            let next = "see that 'apt-get --version' works on the node, then retry";
+            let option = debian::downgrade_option(&ask(&debian::apt_version())?);
+            Some(option.map_err(|error| failed(&error, next))?)
+        } else {
+            None
         };
-        commands.iter().try_fold(Simulated::default(), |so_far, command| {
-            let exit = self.ask(host, command)?;
-            Ok(so_far.and(self.read_simulation(wanted, command, &exit)?))
-        })
+        let simulations = debian::simulations(wanted, downgrade);
+        let simulated = simulations.iter().try_fold(Simulated::default(), |so_far, command| {
+            let exit = ask(command)?;
+            Ok::<_, StepError>(so_far.and(self.read_simulation(wanted, command, &exit)?))
+        })?;
+        let transactions =
+            if simulated.is_empty() { Vec::new() } else { debian::transactions(wanted, downgrade) };
+        Ok(Foreseen { simulated, transactions })
+    }
+
+    fn foresee_yum(&self, ask: Ask<'_>, wanted: &Wanted) -> Result<Foreseen, StepError> {
+        let manager = self.platform.package_manager;
+        let mut simulate = |operation: &redhat::Operation| {
+            let command = operation.simulation(manager);
+            let exit = ask(&command)?;
+            self.read_simulation(wanted, &command, &exit)
+        };
+        let mut found = Foreseen::default();
+        let mut changing = Vec::new();
+        for operation in redhat::operations(wanted) {
+            let simulated = simulate(&operation)?;
+            if !simulated.is_empty() {
+                changing.push(operation);
+            }
+            found.simulated = found.simulated.and(simulated);
+        }
+        if changing.len() > 1 && !wanted.distribution {
+            let together = redhat::together(wanted, &found.simulated);
+            found.simulated = simulate(&together)?;
+            changing = vec![together];
+        }
+        if let Some(downgrade) = redhat::downgrade(manager, wanted, &found.simulated) {
+            found.simulated = found.simulated.and(simulate(&downgrade)?);
+            changing.push(downgrade);
+        }
+        found.transactions = changing.iter().map(|operation| operation.transaction(manager)).collect();
+        Ok(found)
     }
 
     fn read_simulation(
@@ -215,15 +327,6 @@ impl Os {
             return Ok(simulated);
         }
         Err(refused(&format!("what is installed does not let in the newer {}", kept_back.join(", "))))
-    }
-
-    /// The transactions that do it, in order.
-    #[must_use]
-    pub fn transactions(&self, wanted: &Wanted) -> Vec<Command> {
-        match self.platform.family {
-            OsFamily::Debian => debian::transactions(wanted),
-            OsFamily::RedHat => redhat::transactions(self.platform.package_manager, wanted),
-        }
     }
 
     /// Whether a program's output says that another one held the lock.
@@ -257,17 +360,31 @@ impl Os {
     /// Whether an installed version is the wanted one. On RPM systems the wanted one may leave out epoch and release.
     #[must_use]
     pub fn version_is(&self, installed: &str, wanted: &str) -> bool {
-        let without_epoch = installed.split_once(':').map_or(installed, |(_, rest)| rest);
-        let without_release = |version: &str| version.rsplit_once('-').map(|(version, _)| version.to_owned());
-        let wanted = wanted.strip_prefix("0:").unwrap_or(wanted);
-        installed == wanted
-            || (self.platform.family == OsFamily::RedHat
-                && (without_epoch == wanted
-                    || without_release(installed).as_deref() == Some(wanted)
-                    || without_release(without_epoch).as_deref() == Some(wanted)))
+        match self.platform.family {
+            OsFamily::Debian => installed == wanted.strip_prefix("0:").unwrap_or(wanted),
+            OsFamily::RedHat => redhat::version_is(installed, wanted),
+        }
+    }
+
+    /// The name of a package without its architecture, which apt adds where it is not the machine's own.
+    #[must_use]
+    pub fn plain_name<'a>(&self, name: &'a str) -> &'a str {
+        match self.platform.family {
+            OsFamily::Debian => name.split_once(':').map_or(name, |(name, _)| name),
+            OsFamily::RedHat => name,
+        }
     }
 
     fn ask(&self, host: &dyn Host, command: &Command) -> Result<Exit, StepError> {
-        host.run(command).map_err(|error| failed(&error, LOOK_AT_DATABASE))
+        let exit = host.run(command).map_err(|error| failed(&error, LOOK_AT_DATABASE))?;
+        match redhat::damaged(&exit) {
+            Some(line) if self.platform.family == OsFamily::RedHat => {
+                // Only a person can see that nothing else uses the database, and keep a copy of it first.
+                let next = "the rpm database of the node is damaged: see that no rpm, yum or dnf runs, keep a copy of \
+                            /var/lib/rpm, repair it with 'rpm --rebuilddb' (rpm.org/user_doc/db_recovery.html), then retry";
+                Err(exit_failed(format!("rpm cannot read its database: {}", line.trim()), &exit, next))
+            }
+            Some(_) | None => Ok(exit),
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! yum, dnf and rpm as command lines and as output to read. Nothing is run here.
 //!
-//! Options and output forms: yum(8) 3.4, dnf(8) 4, rpm(8); the transaction table is the same in both programs.
+//! Options and output forms: yum(8) 3.4 and its cli.py, output.py and yummain.py, dnf(8) 4 as seen with 4.14, rpm(8) 4.11 and
+//! later; the transaction table is the same in both programs.
 
 use super::packages::{Simulated, Unforeseen, Unreadable, Wanted};
 use crate::host::{Command, Exit};
@@ -20,45 +21,111 @@ fn program(manager: PackageManager) -> &'static str {
     }
 }
 
+/// By default both wait for a lock for ever. With this they end at once and say who holds it (yum.conf(5), dnf.conf(5)), so
+/// that the waiting has one place and an end.
+const NO_WAITING: &str = "--setopt=exit_on_lock=True";
+
 /// Makes the next call read the repositories again. `makecache` would do it at once, but yum's fetches the lists of all
-/// files with it. Both wait for the lock of whoever is at work, so there is time for that.
+/// files with it.
 #[must_use]
 pub fn refresh(manager: PackageManager) -> Command {
-    Command::new([program(manager), "-q", "clean", "expire-cache"]).timeout(Duration::from_secs(600))
+    let argv = [program(manager), "-q", NO_WAITING, "clean", "expire-cache"];
+    Command::new(argv).timeout(Duration::from_secs(600))
 }
 
-/// The transactions that bring what is wanted, in order.
+/// Something to be done, not yet said whether really.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Operation {
+    /// `install`, `update` or `downgrade`.
+    verb: &'static str,
+    /// Packages, with versions or without; empty for everything.
+    operands: Vec<String>,
+}
+
+impl Operation {
+    /// As a transaction.
+    #[must_use]
+    pub fn transaction(&self, manager: PackageManager) -> Command {
+        self.command(manager, "-y")
+    }
+
+    /// The same, answered with no after the table is printed.
+    #[must_use]
+    pub fn simulation(&self, manager: PackageManager) -> Command {
+        self.command(manager, "--assumeno").timeout(Duration::from_secs(600))
+    }
+
+    fn command(&self, manager: PackageManager, answer: &str) -> Command {
+        let start = [program(manager), answer, NO_WAITING, self.verb].map(str::to_owned);
+        Command::new(start.into_iter().chain(self.operands.iter().cloned()))
+    }
+}
+
+/// What finds out the versions that are wanted. What is there is updated, what is not is installed: `install` leaves alone
+/// what is there in any version (dnf), and `update` of what is not there says so and exits 0 (yum). A package with a
+/// version is installed in either case: `update NAME-VERSION` of what is there in this version brings a newer one (yum), and
+/// of what is there in a newer one does nothing (both).
 #[must_use]
-pub fn transactions(manager: PackageManager, wanted: &Wanted) -> Vec<Command> {
-    operations(manager, wanted, "-y")
-}
-
-/// The same, answered with no after the table is printed.
-#[must_use]
-pub fn simulations(manager: PackageManager, wanted: &Wanted) -> Vec<Command> {
-    let commands = operations(manager, wanted, "--assumeno").into_iter();
-    commands.map(|command| command.timeout(Duration::from_secs(600))).collect()
-}
-
-/// What is there is updated, what is not is installed, in two transactions: `install` leaves alone what is there in any
-/// version (dnf), and `update` of what is not there says so and exits 0 (yum).
-fn operations(manager: PackageManager, wanted: &Wanted, answer: &str) -> Vec<Command> {
-    let (present, absent): (Vec<_>, Vec<_>) =
-        wanted.packages.iter().partition(|spec| wanted.present.contains(&spec.name));
-    let command = |verb: &'static str, specs: Vec<String>| {
-        let start = [program(manager), answer, verb].map(str::to_owned);
-        Command::new(start.into_iter().chain(specs))
+pub fn operations(wanted: &Wanted) -> Vec<Operation> {
+    let there = |spec: &&PackageSpec| wanted.installed.contains_key(&spec.name);
+    let (update, install): (Vec<_>, Vec<_>) =
+        wanted.packages.iter().partition(|spec| there(spec) && spec.version.is_none());
+    let operation = |verb, specs: Vec<&PackageSpec>| Operation {
+        verb,
+        operands: specs.into_iter().map(operand).collect(),
     };
-    let mut commands = Vec::new();
-    if wanted.distribution {
-        commands.push(command("update", Vec::new()));
-    } else if !present.is_empty() {
-        commands.push(command("update", present.into_iter().map(operand).collect()));
+    let mut operations = Vec::new();
+    if wanted.distribution || !update.is_empty() {
+        operations.push(operation("update", if wanted.distribution { Vec::new() } else { update }));
     }
-    if !absent.is_empty() {
-        commands.push(command("install", absent.into_iter().map(operand).collect()));
+    let install: Vec<&PackageSpec> = install.into_iter().filter(|spec| !already(wanted, spec)).collect();
+    if !install.is_empty() {
+        operations.push(operation("install", install));
     }
-    commands
+    operations
+}
+
+/// What takes packages back that yum's `install` leaves alone because they are there in a newer version, those that are not
+/// among `resolved`. dnf's `install` takes them back itself.
+#[must_use]
+pub fn downgrade(manager: PackageManager, wanted: &Wanted, resolved: &Simulated) -> Option<Operation> {
+    let older = |spec: &&PackageSpec| {
+        spec.version.is_some()
+            && wanted.installed.contains_key(&spec.name)
+            && !already(wanted, spec)
+            && !resolved.installs.contains_key(&spec.name)
+    };
+    let operands: Vec<String> = wanted.packages.iter().filter(older).map(operand).collect();
+    (manager == PackageManager::Yum && !operands.is_empty())
+        .then_some(Operation { verb: "downgrade", operands })
+}
+
+/// One transaction for all that two would do: every wanted package that would change, in the version found out. Both
+/// programs update what is there when `install` is given a version (yum's cli.py, `installPkgs`; seen with dnf).
+#[must_use]
+pub fn together(wanted: &Wanted, resolved: &Simulated) -> Operation {
+    let changed = wanted.packages.iter().filter_map(|spec| {
+        let version = resolved.installs.get(&spec.name)?;
+        Some(format!("{}-{version}", spec.name))
+    });
+    Operation { verb: "install", operands: changed.collect() }
+}
+
+fn already(wanted: &Wanted, spec: &PackageSpec) -> bool {
+    let installed = wanted.installed.get(&spec.name);
+    installed.zip(spec.version.as_ref()).is_some_and(|(installed, version)| version_is(installed, version))
+}
+
+/// Whether an installed version is the wanted one, which may leave out epoch and release.
+#[must_use]
+pub fn version_is(installed: &str, wanted: &str) -> bool {
+    let without_epoch = installed.split_once(':').map_or(installed, |(_, rest)| rest);
+    let without_release = |version: &str| version.rsplit_once('-').map(|(version, _)| version.to_owned());
+    let wanted = wanted.strip_prefix("0:").unwrap_or(wanted);
+    installed == wanted
+        || without_epoch == wanted
+        || without_release(installed).as_deref() == Some(wanted)
+        || without_release(without_epoch).as_deref() == Some(wanted)
 }
 
 /// A package and its version as `NAME-[EPOCH:]VERSION[-RELEASE]`, which both programs take.
@@ -76,14 +143,19 @@ enum Section {
     Removes,
     Reinstalls,
     KeptBack,
+    NoPackages,
 }
 
-fn section(line: &str) -> Option<Section> {
-    let title = line.strip_suffix(':')?;
-    // Titles of yum's and dnf's output.py; groups of packages beyond these do not change any.
+/// The group of packages that a title is for, by the titles of yum's and dnf's output.py (`listTransaction`,
+/// `list_transaction`).
+fn section(title: &str) -> Option<Section> {
+    if title.contains("module") || title.ends_with("Groups") {
+        return Some(Section::NoPackages);
+    }
     match title {
         "Downgrading" => Some(Section::Downgrades),
         "Reinstalling" => Some(Section::Reinstalls),
+        "Not installed" | "Not available" => Some(Section::KeptBack),
         _ if title.starts_with("Skip") => Some(Section::KeptBack),
         _ if title.starts_with("Removing") => Some(Section::Removes),
         _ if ["Installing", "Updating", "Upgrading"].iter().any(|word| title.starts_with(word)) => {
@@ -129,6 +201,7 @@ fn not_found(line: &str) -> bool {
         .iter()
         .any(|start| line.starts_with(start))
         || (line.starts_with("No package ") && line.contains(" available"))
+        || (line.starts_with("Package(s) ") && line.ends_with(" available, but not installed."))
 }
 
 fn read_table(table: &str) -> Result<Simulated, Unreadable> {
@@ -138,11 +211,21 @@ fn read_table(table: &str) -> Result<Simulated, Unreadable> {
     // Advice in brackets stands between a title and its rows.
     for line in table.lines().filter(|line| !line.trim().is_empty() && !line.starts_with('(')) {
         if !line.starts_with(' ') {
-            current = section(line.trim_end());
+            whole(&row)?;
+            current = match line.trim_end().strip_suffix(':') {
+                Some(title) => Some(section(title).ok_or_else(|| Unreadable {
+                    what: "group of packages in the transaction",
+                    text: line.to_owned(),
+                })?),
+                None => None,
+            };
             row.clear();
             continue;
         }
         let Some(section) = current else { continue };
+        if matches!(section, Section::NoPackages) {
+            continue;
+        }
         if let Some(replaced) = line.trim_start().strip_prefix("replacing ") {
             let name = replaced.split_whitespace().next().and_then(|name| name.rsplit_once('.'));
             let unreadable = || Unreadable { what: "row of the transaction", text: line.trim().to_owned() };
@@ -164,11 +247,20 @@ fn read_table(table: &str) -> Result<Simulated, Unreadable> {
                 simulated.installs.insert(name, version);
             }
             Section::KeptBack => drop(simulated.kept_back.insert(name)),
-            Section::Reinstalls => {}
+            Section::Reinstalls | Section::NoPackages => {}
         }
         row.clear();
     }
+    whole(&row)?;
     Ok(simulated)
+}
+
+/// That no row began and did not end.
+fn whole(row: &[&str]) -> Result<(), Unreadable> {
+    if row.is_empty() {
+        return Ok(());
+    }
+    Err(Unreadable { what: "row of the transaction", text: row.join(" ") })
 }
 
 /// Epoch 0 is no epoch.
@@ -197,13 +289,29 @@ pub fn unreachable(output: &str) -> bool {
 /// Whether yum, dnf or rpm gave up because another one is at work.
 #[must_use]
 pub fn locked(output: &str) -> bool {
-    [
-        "Another app is currently holding the yum lock",
-        "can't create transaction lock",
-        "Failed to obtain the transaction lock",
-    ]
-    .iter()
-    .any(|text| output.contains(text))
+    // yum's yummain.py; dnf's lock.py: `metadata already locked by 12`; rpm's lib/rpmlock.c.
+    ["Another app is currently holding the yum lock", " already locked by ", "can't create transaction lock"]
+        .iter()
+        .any(|text| output.contains(text))
+}
+
+/// The line in which rpm says that its database can't be read; `None` if it does not. Texts of rpm's lib/backend/db3.c and
+/// sqlite.c, and of lib/rpmdb.c.
+#[must_use]
+pub fn damaged(exit: &Exit) -> Option<&str> {
+    let texts =
+        ["error: rpmdb", "rpmdb: ", "DB_RUNRECOVERY", "cannot open Packages", "error: sqlite failure"];
+    exit.stderr.lines().find(|line| texts.iter().any(|text| line.contains(text)))
+}
+
+/// Where yum keeps what a transaction is to do, until it is done (yum/misc.py, `find_unfinished_transactions`).
+pub const YUM_STATE: &str = "/var/lib/yum";
+
+/// Those of the names in [`YUM_STATE`] that say that a transaction of yum was interrupted.
+#[must_use]
+pub fn interrupted(names: &[String]) -> Vec<String> {
+    let unfinished = |name: &&String| name.starts_with("transaction-all.") && !name.ends_with("disabled");
+    names.iter().filter(unfinished).map(|name| format!("{YUM_STATE}/{name}")).collect()
 }
 
 /// Asks rpm for installed packages by name alone, to find those that an interrupted update left there twice.
@@ -214,11 +322,15 @@ pub fn audit() -> Command {
 
 /// Packages installed in two versions, as an update that was cut off between install and erase leaves them. What rpm
 /// means to keep in several versions (kernels, keys) does not count.
-#[must_use]
-pub fn read_audit(exit: &Exit) -> BTreeSet<String> {
+///
+/// # Errors
+/// [`Unreadable`] for a row that was not asked for.
+pub fn read_audit(exit: &Exit) -> Result<BTreeSet<String>, Unreadable> {
     let mut seen = BTreeSet::new();
     let mut twice = BTreeSet::new();
-    for (package, _) in exit.stdout.lines().filter_map(|line| line.split_once('\t')) {
+    for line in exit.stdout.lines() {
+        let unreadable = || Unreadable { what: "line of rpm -qa", text: line.to_owned() };
+        let (package, _) = line.split_once('\t').ok_or_else(unreadable)?;
         let name = package.rsplit_once('.').map_or(package, |(name, _)| name);
         // installonlypkgs of yum.conf(5) and dnf.conf(5); gpg-pubkey is a key that rpm keeps as a package.
         let several = name == "gpg-pubkey" || name.starts_with("kernel") || name.starts_with("kmod-");
@@ -226,21 +338,23 @@ pub fn read_audit(exit: &Exit) -> BTreeSet<String> {
             twice.insert(name.to_owned());
         }
     }
-    twice
+    Ok(twice)
 }
 
-/// Removes the older of packages that are there twice, with the programs that the node has.
+/// Finishes what an interrupted transaction left, with the programs that the node has: removes the older of packages that are
+/// there `twice`; without such, only works off what yum noted of it.
 #[must_use]
-pub fn repairs(manager: PackageManager, has: impl Fn(&str) -> bool) -> Vec<Command> {
+pub fn repairs(manager: PackageManager, has: impl Fn(&str) -> bool, twice: bool) -> Vec<Command> {
     // Both are of yum-utils, which a node may lack; the first finishes what is left of the transaction, the second what
     // the first can't. dnf does it itself, also where it is called yum.
     let of_yum = [["yum-complete-transaction", "-y"].as_slice(), &["package-cleanup", "-y", "--cleandupes"]];
     let mut commands: Vec<Command> = of_yum
         .into_iter()
+        .take(if twice { 2 } else { 1 })
         .filter(|argv| manager == PackageManager::Yum && has(argv[0]))
         .map(|argv| Command::new(argv.iter().copied()))
         .collect();
-    if commands.is_empty() {
+    if commands.is_empty() && twice {
         commands.push(Command::new([program(manager), "-y", "remove", "--duplicates"]));
     }
     commands
@@ -260,7 +374,8 @@ pub fn versions(names: &[&str]) -> Command {
 /// [`Unreadable`] for a row that was not asked for.
 pub fn read_versions(exit: &Exit) -> Result<BTreeMap<String, (String, Timestamp)>, Unreadable> {
     let mut versions: BTreeMap<String, (String, Timestamp)> = BTreeMap::new();
-    for line in exit.stdout.lines().filter(|line| !line.ends_with("is not installed")) {
+    let absent = |line: &&str| line.starts_with("package ") && line.ends_with(" is not installed");
+    for line in exit.stdout.lines().filter(|line| !absent(line)) {
         let unreadable = || Unreadable { what: "line of rpm -q", text: line.to_owned() };
         let mut fields = line.split('\t');
         let (Some(name), Some(version), Some(time)) = (fields.next(), fields.next(), fields.next()) else {
@@ -292,6 +407,32 @@ pub fn read_owner(exit: &Exit) -> Option<String> {
         .filter(|name| owned && !name.is_empty() && !name.contains(' '))
         .map(str::to_owned)
 }
+
+/// Asks for the configuration files of packages.
+#[must_use]
+pub fn configuration_files(names: &[&str]) -> Command {
+    Command::new(["rpm", "-qc", "--"].into_iter().chain(names.iter().copied()))
+}
+
+/// Reads them: a path a line; for a package without files, or one that is not there, rpm says so.
+///
+/// # Errors
+/// [`Unreadable`] for a line of another form.
+pub fn read_configuration_files(exit: &Exit) -> Result<Vec<String>, Unreadable> {
+    let none = |line: &&str| *line == "(contains no files)" || line.ends_with(" is not installed");
+    let lines = exit.stdout.lines().filter(|line| !line.is_empty() && !none(line));
+    let path = |line: &str| line.starts_with('/').then(|| line.to_owned());
+    lines
+        .map(|line| path(line).ok_or_else(|| Unreadable { what: "line of rpm -qc", text: line.to_owned() }))
+        .collect()
+}
+
+/// Names that rpm gives to the file that it did not install, and to ones that it moved away, with what each means.
+pub const BESIDE: [(&str, &str); 3] = [
+    (".rpmnew", "kept; the package's own is "),
+    (".rpmsave", "replaced by the package's own; the one before is "),
+    (".rpmorig", "replaced by the package's own; the one before is "),
+];
 
 /// Configuration files that were kept or moved away, as rpm warns of them.
 #[must_use]

@@ -75,6 +75,9 @@ impl Host for Trap {
     fn modified_at(&self, path: &Path) -> Option<Timestamp> {
         self.0.modified_at(path)
     }
+    fn changed_at(&self, path: &Path) -> Option<Timestamp> {
+        self.0.changed_at(path)
+    }
     fn list(&self, directory: &Path) -> Vec<String> {
         self.0.list(directory)
     }

@@ -105,7 +105,7 @@ fn version_of(debug: &str) -> String {
 /// Whether running it twice would be doing something twice. Queries, simulations and refreshes of package lists are not.
 fn has_effect(line: &str) -> bool {
     let words: Vec<&str> = line.split(' ').collect();
-    let asks = ["show", "is-active", "daemon-reload", "is-enabled"];
+    let asks = ["show", "list-units", "list-unit-files", "is-active", "daemon-reload", "is-enabled"];
     match words.as_slice() {
         ["apt-get", ..] => {
             words.contains(&"install") && !words.contains(&"-s") && !words.contains(&"--simulate")

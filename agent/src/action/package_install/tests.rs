@@ -1,24 +1,34 @@
 //! `package.install` on fake machines: new packages, updates, refusals, failures, locks, and crashes at every point.
 
+mod around;
+mod locks;
+
 use crate::action::Forecast;
 use crate::action::bench::{Bench, shown};
 use crate::host::fake::{FakeMachine, FakePackage, Fault, PackageState, When};
 use std::collections::BTreeMap;
 use std::time::Duration;
-use wavegate_common::action::{Action, PackageInstall, PackageSpec, Scope};
+use wavegate_common::action::{Action, PackageInstall, PackagePattern, PackageSpec, Scope};
 
 fn specs(names: &[&str]) -> Vec<PackageSpec> {
     names.iter().map(|name| PackageSpec::try_from((*name).to_owned()).expect("a package")).collect()
 }
 
 fn install(names: &[&str], if_installed: &[&str]) -> Action {
-    Action::PackageInstall(PackageInstall {
-        packages: specs(names),
-        if_installed: specs(if_installed),
-        scope: Scope::Named,
-        allow_removals: false,
-        ..PackageInstall::default()
-    })
+    let (packages, if_installed) = (specs(names), specs(if_installed));
+    Action::PackageInstall(PackageInstall { packages, if_installed, ..PackageInstall::default() })
+}
+
+/// The same step with something changed.
+fn but(step: Action, change: impl FnOnce(&mut PackageInstall)) -> Action {
+    let Action::PackageInstall(mut step) = step else { unreachable!("there is no other here") };
+    change(&mut step);
+    Action::PackageInstall(step)
+}
+
+fn also(step: Action, patterns: &[&str]) -> Action {
+    let pattern = |text: &&str| PackagePattern::try_from((*text).to_owned()).expect("a pattern");
+    but(step, |step| step.also = patterns.iter().map(pattern).collect())
 }
 
 fn debian_step() -> Action {
@@ -27,10 +37,8 @@ fn debian_step() -> Action {
 }
 
 fn redhat_step() -> Action {
-    install(
-        &["calico-common", "calico-compute", "calico-felix", "dnsmasq", "openstack-neutron"],
-        &["calico-dhcp-agent"],
-    )
+    let packages = ["calico-common", "calico-compute", "calico-felix", "dnsmasq", "openstack-neutron"];
+    also(install(&packages, &["calico-dhcp-agent"]), &["networking-*"])
 }
 
 /// Versions of everything that is installed, and how far each is.
@@ -90,9 +98,9 @@ fn a_compute_node_of_red_hat_is_updated() {
     assert!(bench.done(&step).starts_with(&foreseen));
     let history = bench.history();
     insta::assert_snapshot!(history.lines().take(3).collect::<Vec<_>>().join("\n"), @r"
-    yum -q clean expire-cache
-    yum --assumeno update calico-common calico-compute calico-felix dnsmasq openstack-neutron
-    yum -y update calico-common calico-compute calico-felix dnsmasq openstack-neutron
+    yum -q --setopt=exit_on_lock=True clean expire-cache
+    yum --assumeno --setopt=exit_on_lock=True update calico-common calico-compute calico-felix dnsmasq openstack-neutron
+    yum -y --setopt=exit_on_lock=True update calico-common calico-compute calico-felix dnsmasq openstack-neutron
     ");
     assert_eq!(installs(&bench), 1);
 }
@@ -164,9 +172,12 @@ fn removals_are_refused_unless_allowed() {
     assert_eq!(installs(&bench), 0);
     assert!(bench.would(&debian_step()).contains("calico-dhcp-agent 1:1.1.2 -> 1:1.3.0"));
 
-    let Action::PackageInstall(mut allowed) = debian_step_without_agent() else { unreachable!("see there") };
-    allowed.allow_removals = true;
-    let done = bench.done(&Action::PackageInstall(allowed));
+    let allowed = but(debian_step_without_agent(), |step| step.allow_removals = true);
+    insta::assert_snapshot!(bench.refused(&allowed), @r"
+    the transaction would change packages that this step does not name: calico-dhcp-agent 1:1.1.2 -> removed, dnsmasq-base 2.75-1 -> 2.75-2, python-etcd 0.4.1+calico.1-1 -> 0.4.3+calico.1-1
+    next: list them under 'also' of the step if they may change with it (names or patterns as 'python-*'), or under 'packages' if they are wanted; then plan again
+    ");
+    let done = bench.done(&also(allowed, &["calico-dhcp-agent", "dnsmasq*", "python-etcd"]));
     assert!(done.contains("calico-dhcp-agent 1:1.1.2 -> -"), "{done}");
 }
 
@@ -175,16 +186,30 @@ fn debian_step_without_agent() -> Action {
 }
 
 #[test]
-fn downgrades_are_refused() {
-    let bench = Bench::new(FakeMachine::debian_compute());
-    let text = "The following packages will be DOWNGRADED:\n  calico-felix\nE: Packages were downgraded and -y was used \
-                without --allow-downgrades.\n";
-    let exit = crate::host::Exit { code: 100, stdout: text.to_owned(), stderr: String::new() };
-    bench.machine().faults.add("apt-get -s", When::Instead, Fault::Exit(exit));
-    insta::assert_snapshot!(bench.refused(&install(&["calico-felix=1.2.0"], &[])), @r"
-    the transaction would take calico-felix back to an older version
-    next: ask for a version that is not older than the installed one, or none; then plan again
-    ");
+fn downgrades_are_refused_unless_allowed() {
+    for (mut machine, version, installed) in [
+        (FakeMachine::debian_compute(), "1.2.0", "1.3.1"),
+        (FakeMachine::redhat_compute(), "1.2.0-1.el7", "1.3.1-1.el7"),
+    ] {
+        let common = format!("calico-common={version}");
+        machine.available.get_mut("calico-common").expect("offered").version = version.to_owned();
+        let felix = machine.available.get_mut("calico-felix").expect("offered");
+        (felix.version, felix.depends) = (version.to_owned(), vec![common.clone()]);
+        let bench = Bench::new(machine);
+        let step = install(&[&format!("calico-felix={version}"), &common], &[]);
+        let refused = bench.refused(&step);
+        assert!(
+            refused.starts_with(
+                "the transaction would take calico-common, calico-felix back to an older version\n"
+            ),
+            "{refused}"
+        );
+        assert!(refused.contains("or set allow_downgrades if they may go back"), "{refused}");
+        let allowed = but(step, |step| step.allow_downgrades = true);
+        let done = bench.done(&allowed);
+        assert!(done.contains(&format!("calico-felix {installed} -> {version}")), "{done}");
+        assert_eq!(installs(&bench), 1);
+    }
 }
 
 #[test]
@@ -226,7 +251,7 @@ fn a_package_that_breaks_is_told_with_its_last_lines_and_mended_by_a_retry() {
 fn success_without_effect_is_no_success() {
     let bench = Bench::new(FakeMachine::redhat_compute());
     // `No package available` of yum: it installs the rest and exits 0.
-    bench.machine().faults.fail("yum -y update", 0, "");
+    bench.machine().faults.fail("yum -y --setopt=exit_on_lock=True update", 0, "");
     let error = shown(&bench.apply(&redhat_step()).expect_err("nothing happened"));
     insta::assert_snapshot!(error, @r"
     calico-common is not as wanted, and the package manager would do nothing more: it is 1.3.1-1.el7, not 1.4.6-1.el7
@@ -361,11 +386,8 @@ fn a_transaction_that_hangs_is_a_failure_with_the_time_it_had() {
 #[test]
 fn the_whole_distribution_is_a_second_transaction_on_debian() {
     let bench = Bench::new(FakeMachine::debian_compute());
-    let Action::PackageInstall(mut whole) = install(&["calico-felix"], &[]) else {
-        unreachable!("see there")
-    };
-    whole.scope = Scope::Distribution;
-    let done = bench.done(&Action::PackageInstall(whole));
+    let whole = but(install(&["calico-felix"], &[]), |step| step.scope = Scope::Distribution);
+    let done = bench.done(&whole);
     assert!(done.contains("neutron-dhcp-agent 2:8.0.0-0ubuntu1 -> 2:8.4.0-0ubuntu1"), "{done}");
     assert!(bench.history().contains(" dist-upgrade"));
 }
@@ -373,7 +395,73 @@ fn the_whole_distribution_is_a_second_transaction_on_debian() {
 #[test]
 fn a_package_manager_that_somebody_kills_is_no_exit_code() {
     let bench = Bench::new(FakeMachine::redhat_compute());
-    bench.machine().faults.fail("yum -y update", 137, "");
+    bench.machine().faults.fail("yum -y --setopt=exit_on_lock=True update", 137, "");
     let error = bench.apply(&redhat_step()).expect_err("it is killed");
     assert!(error.what.ends_with("openstack-neutron' was ended by signal 9"), "{}", error.what);
+}
+
+#[test]
+fn new_and_old_packages_of_red_hat_are_one_transaction() {
+    let bench = Bench::new(FakeMachine::redhat_compute());
+    let mixed = but(redhat_step(), |step| step.packages.extend(specs(&["calico-dhcp-agent"])));
+    let done = bench.done(&mixed);
+    assert!(done.contains("calico-dhcp-agent - -> 1:1.3.0-1.el7"), "{done}");
+    let history = bench.history();
+    let lines: Vec<&str> =
+        history.lines().filter(|line| line.starts_with("yum -") && line.contains("install")).collect();
+    insta::assert_snapshot!(lines[..3].join("\n"), @r"
+    yum --assumeno --setopt=exit_on_lock=True install calico-dhcp-agent
+    yum --assumeno --setopt=exit_on_lock=True install calico-common-1.4.6-1.el7 calico-compute-1:1.3.0-1.el7 calico-felix-1.4.6-1.el7 dnsmasq-2.75-2.el7 openstack-neutron-1:8.4.0-1.el7 calico-dhcp-agent-1:1.3.0-1.el7
+    yum -y --setopt=exit_on_lock=True install calico-common-1.4.6-1.el7 calico-compute-1:1.3.0-1.el7 calico-felix-1.4.6-1.el7 dnsmasq-2.75-2.el7 openstack-neutron-1:8.4.0-1.el7 calico-dhcp-agent-1:1.3.0-1.el7
+    ");
+    assert_eq!(installs(&bench), 1);
+}
+
+#[test]
+fn a_package_that_the_step_does_not_name_is_refused_with_what_would_allow_it() {
+    let mut machine = FakeMachine::debian_compute();
+    let felix = machine.available.get_mut("calico-felix").expect("offered");
+    felix.depends.extend(["conntrack".to_owned(), "libnl=2".to_owned()]);
+    let package = |version: &str| FakePackage { version: version.to_owned(), ..FakePackage::default() };
+    machine.available.insert("conntrack".to_owned(), package("1.4"));
+    machine.available.insert("libnl".to_owned(), package("2"));
+    machine.install("libnl", &package("1")).expect("it installs");
+    let bench = Bench::new(machine);
+    insta::assert_snapshot!(bench.refused(&debian_step()), @r"
+    the transaction would change packages that this step does not name: conntrack - -> 1.4, libnl 1 -> 2
+    next: list them under 'also' of the step if they may change with it (names or patterns as 'python-*'), or under 'packages' if they are wanted; then plan again
+    ");
+    assert_eq!(installs(&bench), 0);
+    bench.done(&also(debian_step(), &["conntrack", "libnl*"]));
+}
+
+#[test]
+fn a_version_that_the_step_does_not_want_is_refused() {
+    let bench = Bench::new(FakeMachine::debian_compute());
+    let other = "Inst networking-calico [1:1.1.2] (1:1.4.0 x:1 [all])\nInst calico-compute [1:1.1.2] (1:1.4.0 x:1 [all])\n";
+    let exit = crate::host::Exit { code: 0, stdout: other.to_owned(), stderr: String::new() };
+    bench.machine().faults.add("apt-get -s", When::Instead, Fault::Exit(exit));
+    let refused = bench.refused(&install(&["calico-compute", "networking-calico=1:1.3.0"], &[]));
+    assert!(
+        refused
+            .starts_with("the transaction would bring networking-calico 1:1.4.0, and the step wants 1:1.3.0")
+    );
+}
+
+#[test]
+fn configuration_files_that_were_kept_are_told_though_no_output_says_so() {
+    for (mut machine, step, suffix) in [
+        (FakeMachine::debian_compute(), debian_step(), "dpkg-dist"),
+        (FakeMachine::redhat_compute(), redhat_step(), "rpmnew"),
+    ] {
+        let path = "/etc/logrotate.d/calico-felix";
+        machine.put_file(path, "the operator's own\n");
+        let felix = machine.available.get_mut("calico-felix").expect("offered");
+        felix.files.push((path.into(), "the package's\n".to_owned()));
+        let bench = Bench::new(machine);
+        bench.machine().faults.add(" -y ", When::Midway, Fault::PowerCut);
+        bench.apply_killed(&step);
+        let done = bench.done(&step);
+        assert!(done.contains(&format!("{path}: kept; the package's own is {path}.{suffix}")), "{done}");
+    }
 }

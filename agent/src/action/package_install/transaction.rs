@@ -1,154 +1,82 @@
-//! How package transactions are run to their end: locks waited for, interrupted ones found again and repaired, the
-//! versions before written beside them, so that whoever finds one later can tell what it changed.
+//! How package transactions are run to their end: locks waited for, interrupted ones found again and repaired.
 
+use super::locks::Wait;
+use super::repair::{Left, repair};
+use super::undertaking::Undertaking;
 use crate::action::{Context, exit_failed, failed};
 use crate::host::{Command, Exit, HostError};
-use crate::os::packages::Wanted;
-use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
-use wavegate_common::id::Timestamp;
+use crate::os::locks::Need;
 use wavegate_common::outcome::StepError;
 
-/// Versions of packages; `None` for one that is not installed.
-pub(super) type Snapshot = BTreeMap<String, Option<String>>;
+/// Transactions that one step may have: the whole distribution, new packages, and those that yum takes back.
+const PARTS: usize = 3;
 
-/// Transactions that one step may have: named packages and the whole distribution, or updates and new packages.
-const PARTS: usize = 2;
+/// Programs that a repair may run, one after the other.
+const REPAIRS: usize = 2;
 
-/// How long another package manager is waited for before it is looked for again.
-const LOCK_PAUSE: Duration = Duration::from_secs(5);
-
-fn part(cx: &Context<'_>, part: usize) -> String {
-    format!("{}.{part}", cx.transaction)
+fn part_names(transaction: &str) -> Vec<String> {
+    (0..PARTS).map(|number| format!("{transaction}.{number}")).collect()
 }
 
-/// What was noted when the step's transactions were first started; empty if none was.
-pub(super) fn note_of(cx: &Context<'_>) -> Snapshot {
-    let note = cx.host.note(&cx.transaction).ok().flatten();
-    note.and_then(|note| serde_json::from_str(&note).ok()).unwrap_or_default()
+/// The names under which a step's repairs are run.
+pub(super) fn repair_names(transaction: &str) -> Vec<String> {
+    (0..REPAIRS).map(|number| format!("{transaction}.repair{number}")).collect()
+}
+
+/// The names of everything that a step runs.
+pub(super) fn all_names(transaction: &str) -> Vec<String> {
+    [part_names(transaction), repair_names(transaction)].concat()
 }
 
 /// Whether an agent before this one started a transaction of this step.
 pub(super) fn begun(cx: &Context<'_>) -> bool {
-    (0..PARTS).any(|number| cx.host.transaction_known(&part(cx, number)))
+    part_names(&cx.transaction).iter().any(|name| cx.host.transaction_known(name))
 }
 
-/// Waits for transactions that an agent before this one started, and tells their output. How they ended is not asked:
-/// the package database is looked at next, and it knows better.
-pub(super) fn wait_for_earlier(cx: &mut Context<'_>) -> String {
+/// Waits for transactions of that name which an agent before this one started, and tells their output. How they ended is
+/// not asked: the package database is looked at next, and it knows better.
+pub(super) fn wait_for_earlier(transaction: &str, cx: &mut Context<'_>) -> String {
     let mut output = String::new();
-    for number in 0..PARTS {
-        let name = part(cx, number);
-        if cx.host.transaction_known(&name) {
-            (cx.output)("an earlier agent started this transaction: waiting for its end");
-            let found = Command::new(["transaction"]).timeout(cx.timeout);
-            match cx.host.transact(&name, &found, cx.output) {
-                Ok(exit) => output += &exit.stdout,
-                Err(error) => (cx.output)(&error.to_string()),
-            }
+    for name in all_names(transaction).iter().filter(|name| cx.host.transaction_known(name)) {
+        (cx.output)("an earlier agent started this transaction: waiting for its end");
+        let found = Command::new(["transaction"]).timeout(cx.timeout);
+        match cx.host.transact(name, &found, cx.output) {
+            Ok(exit) => output += &exit.stdout,
+            Err(error) => (cx.output)(&error.to_string()),
         }
     }
     output
 }
 
-/// Forgets the step's transactions.
+/// Forgets what the step's transactions left.
+///
+/// # Errors
+/// [`StepError`] if that can't be removed.
 pub(super) fn forget(cx: &Context<'_>) -> Result<(), StepError> {
-    let next = "remove that file or directory on the node, then retry";
-    cx.host.set_note(&cx.transaction, None).map_err(|error| failed(&error, next))?;
-    (0..PARTS).try_for_each(|number| {
-        cx.host.forget_transaction(&part(cx, number)).map_err(|error| failed(&error, next))
-    })
-}
-
-/// Finishes what an interrupted transaction left, be it ours or anybody's. What it can't finish is no reason to stop: a
-/// package whose script fails is mended by a newer one, which the transaction that comes next may bring. It is returned as
-/// the reason to give if that brings nothing.
-pub(super) fn repair(cx: &mut Context<'_>) -> Result<Option<StepError>, StepError> {
-    let unfinished = cx.os.unfinished(cx.host)?;
-    if unfinished.is_empty() {
-        return Ok(None);
-    }
-    let list = |names: &BTreeSet<String>| names.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
-    (cx.output)(&format!("finishing what an interrupted transaction left: {}", list(&unfinished)));
-    let mut reason = None;
-    for (number, command) in cx.os.repairs(cx.host).into_iter().enumerate() {
-        let name = format!("{}.repair{number}", cx.transaction);
-        if cx.host.transaction_known(&name) {
-            // Of an agent before this one; what it did shows in the database.
-            drop(cx.host.transact(&name, &command, cx.output));
-            forget_one(cx, &name)?;
-        }
-        let exit = run_unlocked(cx, &name, &command, &Purpose::Repair)?;
-        forget_one(cx, &name)?;
-        if exit.code != 0 {
-            let what = failure(&command.argv.join(" "), &exit);
-            reason.get_or_insert(exit_failed(what, &exit, mend_by_hand(&list(&unfinished))));
-        }
-    }
-    let left = cx.os.unfinished(cx.host)?;
-    if left.is_empty() {
-        return Ok(None);
-    }
-    Ok(Some(reason.unwrap_or_else(|| {
-        let names = list(&left);
-        let what =
-            format!("an interrupted transaction left {names} unfinished, and the repair changed nothing");
-        exit_failed(what, &Exit::default(), mend_by_hand(&names))
-    })))
-}
-
-fn mend_by_hand(names: &str) -> String {
-    format!(
-        "mend {names} on the node by hand (dpkg --configure -a, or package-cleanup --cleandupes), then retry"
-    )
-}
-
-/// Reads the package lists again.
-pub(super) fn refresh(cx: &mut Context<'_>) -> Result<(), StepError> {
-    let command = cx.os.refresh();
-    let line = command.argv.join(" ");
-    let next = "see that every repository of the node answers, or disable the one that does not, then retry";
-    (cx.output)(&line);
-    let deadline = deadline(cx);
-    let exit = loop {
-        let exit = cx.host.run(&command).map_err(|error| failed(&error, next))?;
-        if exit.code == 0 || !wait_for_lock(cx, &exit, deadline) {
-            break exit;
-        }
-    };
-    let unread = cx.os.failed_sources(&exit);
-    if exit.code != 0 {
-        return Err(exit_failed(failure(&line, &exit), &exit, next));
-    }
-    if let Some(first) = unread.first() {
-        let what = format!("'{line}' left old package lists in place: {first}");
-        return Err(exit_failed(what, &exit, next));
-    }
-    Ok(())
+    all_names(&cx.transaction).iter().try_for_each(|name| forget_one(cx, name))
 }
 
 /// Runs the transactions, and tells their output.
+///
+/// # Errors
+/// [`StepError`] with the program's last lines.
 pub(super) fn bring_about(
-    wanted: &Wanted,
-    before: &Snapshot,
+    transactions: &[Command],
+    undertaking: &Undertaking,
+    wait: &mut Wait,
     cx: &mut Context<'_>,
 ) -> Result<String, StepError> {
     forget(cx)?;
-    let note = serde_json::to_string(before).unwrap_or_default();
-    let next = "make room in the agent's state directory, then retry";
-    cx.host.set_note(&cx.transaction, Some(&note)).map_err(|error| failed(&error, next))?;
-    let purpose = Purpose::Install;
     let mut output = String::new();
-    for (number, command) in cx.os.transactions(wanted).into_iter().enumerate() {
-        let name = part(cx, number);
+    for (name, command) in part_names(&cx.transaction).iter().zip(transactions) {
         let line = command.argv.join(" ");
         (cx.output)(&line);
-        let exit = run_unlocked(cx, &name, &command, &purpose)?;
+        let exit = run(name, command, &Purpose::Install(undertaking), wait, cx)?;
         if exit.code != 0 {
             forget(cx)?;
             let next =
                 "read the output above, mend what it names on the node or in the repository, then retry";
-            return Err(exit_failed(failure(&line, &exit), &exit, next));
+            return Err(failure(&line, &exit, next));
         }
         output += &exit.stdout;
     }
@@ -156,34 +84,47 @@ pub(super) fn bring_about(
 }
 
 /// What a transaction is for.
-enum Purpose {
+pub(super) enum Purpose<'a> {
     /// To do the step's work.
-    Install,
+    Install(&'a Undertaking),
     /// To finish what an interrupted one left.
     Repair,
 }
 
 /// Runs one transaction. Where another package manager holds the lock, it is waited for; where the transaction was
 /// interrupted, what it left is repaired and it is run once more.
-fn run_unlocked(
-    cx: &mut Context<'_>,
+///
+/// # Errors
+/// [`StepError`] if it can't be run to its end; a bad exit code is not an error here.
+pub(super) fn run(
     name: &str,
     command: &Command,
-    purpose: &Purpose,
+    purpose: &Purpose<'_>,
+    wait: &mut Wait,
+    cx: &mut Context<'_>,
 ) -> Result<Exit, StepError> {
     let command = command.clone().timeout(cx.timeout);
-    let deadline = deadline(cx);
     let mut interrupted = false;
     loop {
+        wait.until_free(Need::Packages, cx)?;
         match cx.host.transact(name, &command, cx.output) {
-            Ok(exit) if exit.code != 0 && wait_for_lock(cx, &exit, deadline) => forget_one(cx, name)?,
-            Ok(exit) => return Ok(exit),
+            Ok(exit) => match wait.found_locked(&exit, Need::Packages, cx) {
+                Ok(false) => return Ok(exit),
+                Ok(true) => forget_one(cx, name)?,
+                Err(error) => {
+                    forget_one(cx, name)?;
+                    return Err(error);
+                }
+            },
             Err(HostError::Interrupted { program }) if !interrupted => {
                 (cx.output)(&format!("{program} was interrupted: once more"));
                 interrupted = true;
                 forget_one(cx, name)?;
                 match purpose {
-                    Purpose::Install => drop(repair(cx)?),
+                    Purpose::Install(undertaking) => {
+                        let left = Left::observe(Some(undertaking.began), cx)?;
+                        repair(undertaking, &left, wait, cx)?;
+                    }
                     // It is the repair that is run once more.
                     Purpose::Repair => {}
                 }
@@ -212,39 +153,35 @@ fn mend(error: &HostError) -> &'static str {
     }
 }
 
-/// That a program failed, with the reason that it gives itself, if it gives one.
-fn failure(line: &str, exit: &Exit) -> String {
+/// That a program failed, with the reason that it gives itself, if it gives one, and its last lines.
+pub(super) fn failure(line: &str, exit: &Exit, next: &str) -> StepError {
     let ended = match exit.code {
         code @ 129..=159 => format!("was ended by signal {}", code - 128),
         code => format!("failed with exit code {code}"),
     };
+    let lines = || exit.stdout.lines().chain(exit.stderr.lines());
+    if let Some(full) = lines().find(|line| FULL.iter().any(|text| line.contains(text))) {
+        let next = "make room on the node: 'df -h' and 'df -i' show which disk is full; then retry";
+        return exit_failed(format!("'{line}' {ended}: {}", full.trim()), exit, next);
+    }
     let reasons = ["E: ", "Error: ", "dpkg: error"];
-    let gives = |line: &&str| reasons.iter().any(|start| line.starts_with(start));
-    match exit.stdout.lines().chain(exit.stderr.lines()).find(gives) {
+    let what = match lines().find(|line| reasons.iter().any(|start| line.starts_with(start))) {
         Some(reason) => format!("'{line}' {ended}: {}", reason.trim_end_matches([':', ' '])),
         None => format!("'{line}' {ended}"),
-    }
+    };
+    exit_failed(what, exit, next)
 }
 
-fn forget_one(cx: &Context<'_>, name: &str) -> Result<(), StepError> {
+/// Texts of the C library, of apt (apt-get.cc) and of rpm (lib/rpmprob.c) for a disk that is full.
+const FULL: [&str; 3] =
+    ["No space left on device", "You don't have enough free space in ", " more space needed on the "];
+
+/// Forgets one transaction.
+///
+/// # Errors
+/// [`StepError`] if what it left can't be removed.
+pub(super) fn forget_one(cx: &Context<'_>, name: &str) -> Result<(), StepError> {
     cx.host
         .forget_transaction(name)
         .map_err(|error| failed(&error, "remove that directory on the node, then retry"))
-}
-
-fn deadline(cx: &Context<'_>) -> Timestamp {
-    let timeout = u64::try_from(cx.timeout.as_millis()).unwrap_or(u64::MAX);
-    Timestamp(cx.host.now().0.saturating_add(timeout))
-}
-
-/// Whether another package manager was at work and there is time to try again; waits a little then. Its lock is never
-/// removed: it goes with the one who holds it.
-fn wait_for_lock(cx: &mut Context<'_>, exit: &Exit, deadline: Timestamp) -> bool {
-    let locked = cx.os.locked(&exit.stdout) || cx.os.locked(&exit.stderr);
-    if !locked || cx.host.now() >= deadline {
-        return false;
-    }
-    (cx.output)("another package manager is at work: waiting for it");
-    cx.host.sleep(LOCK_PAUSE);
-    true
 }

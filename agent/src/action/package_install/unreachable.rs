@@ -16,7 +16,7 @@ const PAUSE: Duration = Duration::from_secs(15);
 /// Those of `work`.
 pub(super) fn waited_for<T>(
     cx: &mut Context<'_>,
-    work: impl Fn(&mut Context<'_>) -> Result<T, StepError>,
+    mut work: impl FnMut(&mut Context<'_>) -> Result<T, StepError>,
 ) -> Result<T, StepError> {
     let patience = u64::try_from(cx.patience.as_millis()).unwrap_or(u64::MAX);
     let deadline = Timestamp(cx.host.now().0.saturating_add(patience));

@@ -84,6 +84,8 @@ pub struct FakeProcess {
     pub inode: u64,
     /// Whether it goes on when it is asked to end (SIGTERM).
     pub stubborn: bool,
+    /// When it ends by itself, if it does.
+    pub ends_at: Option<Timestamp>,
 }
 
 /// An answer of a server on the machine.
@@ -96,7 +98,7 @@ pub struct FakeHttp {
 }
 
 /// A transaction that was started.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FakeTransaction {
     /// How it ended; `None` if it was interrupted.
     pub exit: Option<Exit>,
@@ -206,6 +208,7 @@ impl FakeMachine {
             inode: self.files.get(&exe).map_or(0, |file| file.inode),
             exe,
             stubborn: false,
+            ends_at: None,
         };
         self.processes.insert(pid, process);
         pid
@@ -310,6 +313,8 @@ impl Host for FakeHost {
     fn sleep(&self, time: Duration) {
         let mut machine = self.machine();
         machine.now.0 += u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let now = machine.now;
+        machine.processes.retain(|_, process| process.ends_at.is_none_or(|end| end > now));
         services::tick(&mut machine);
     }
 
@@ -432,6 +437,10 @@ impl Host for FakeHost {
 
     fn modified_at(&self, path: &Path) -> Option<Timestamp> {
         self.machine().files.get(path).map(|file| file.modified_at)
+    }
+
+    fn changed_at(&self, path: &Path) -> Option<Timestamp> {
+        self.modified_at(path)
     }
 
     fn list(&self, directory: &Path) -> Vec<String> {

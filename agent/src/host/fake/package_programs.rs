@@ -1,9 +1,9 @@
 //! apt, dpkg, yum, dnf and rpm of a fake machine, as far as the agent uses them. What packages do is in `packages`.
 
-use super::packages::Solution;
+use super::packages::{Solution, is_older};
 use super::{FakeMachine, PackageState};
 use crate::host::{Command, Exit};
-use wavegate_common::platform::OsFamily;
+use wavegate_common::platform::{OsFamily, PackageManager};
 
 fn exit(code: i32, stdout: impl Into<String>, stderr: impl Into<String>) -> Exit {
     Exit { code, stdout: stdout.into(), stderr: stderr.into() }
@@ -33,6 +33,11 @@ pub(super) fn cut_short(machine: &mut FakeMachine, command: &Command) {
     let Some(name) = solution.installs.first() else { return };
     let Some(package) = machine.available.get(name).cloned() else { return };
     machine.unpack(name, &package);
+    match machine.platform.package_manager {
+        PackageManager::Apt => machine.put_file("/var/lib/dpkg/updates/0001", ""),
+        PackageManager::Yum => machine.put_file("/var/lib/yum/transaction-all.2026-11-22.12:00.00", ""),
+        PackageManager::Dnf => {}
+    }
     if machine.platform.family == OsFamily::RedHat
         && let Some(installed) = machine.installed.get_mut(name)
     {
@@ -61,6 +66,9 @@ fn has(command: &Command, option: &str) -> bool {
 }
 
 fn apt_get(machine: &mut FakeMachine, command: &Command) -> Exit {
+    if has(command, "--version") {
+        return exit(0, "apt 1.2.35 (amd64)\n", "");
+    }
     let (verb, specs) = operands(command, &["-o", "-c"]);
     if verb == "update" {
         return exit(0, "Reading package lists...\n", "");
@@ -70,7 +78,8 @@ fn apt_get(machine: &mut FakeMachine, command: &Command) -> Exit {
         return ended.map_or_else(|error| exit(100, "", dpkg_failed(&error)), |()| exit(0, "", ""));
     }
     let simulate = has(command, "-s");
-    if !simulate && !machine.half_configured().is_empty() {
+    let interrupted = machine.files.keys().any(|path| path.starts_with("/var/lib/dpkg/updates"));
+    if !simulate && (interrupted || !machine.half_configured().is_empty()) {
         let stderr =
             "E: dpkg was interrupted, you must manually run 'dpkg --configure -a' to correct the problem.\n";
         return exit(100, "", stderr);
@@ -82,6 +91,15 @@ fn apt_get(machine: &mut FakeMachine, command: &Command) -> Exit {
     if has(command, "--no-remove") && !solution.removes.is_empty() {
         return exit(100, "", "E: Packages need to be removed but remove is disabled.\n");
     }
+    let older = older(machine, &solution);
+    if !older.is_empty() && !has(command, "--allow-downgrades") {
+        let stdout = format!("The following packages will be DOWNGRADED:\n  {}\n", older.join(" "));
+        return exit(
+            100,
+            stdout,
+            "E: Packages were downgraded and -y was used without --allow-downgrades.\n",
+        );
+    }
     let stdout = simulation_of_apt(machine, &solution);
     if simulate {
         return exit(0, stdout, "");
@@ -90,6 +108,15 @@ fn apt_get(machine: &mut FakeMachine, command: &Command) -> Exit {
         Ok(()) => exit(0, stdout, ""),
         Err(error) => exit(100, stdout, dpkg_failed(&error)),
     }
+}
+
+/// Packages of a solution that are there in a newer version.
+fn older(machine: &FakeMachine, solution: &Solution) -> Vec<String> {
+    let older = |name: &&String| {
+        let (there, offered) = (machine.installed.get(*name), machine.available.get(*name));
+        there.zip(offered).is_some_and(|(there, offered)| is_older(&offered.version, &there.version))
+    };
+    solution.installs.iter().filter(older).cloned().collect()
 }
 
 fn dpkg_failed(error: &str) -> String {
@@ -121,14 +148,15 @@ fn dpkg(machine: &mut FakeMachine, command: &Command) -> Exit {
     if !has(command, "--configure") {
         return exit(2, "", "dpkg: error: need an action option\n");
     }
+    machine.files.retain(|path, _| !path.starts_with("/var/lib/dpkg/updates"));
     machine.configure_pending().map_or_else(|error| exit(1, "", dpkg_failed(&error)), |()| exit(0, "", ""))
 }
 
 fn dpkg_query(machine: &FakeMachine, command: &Command) -> Exit {
     let state = |name: &str| match machine.installed.get(name).map(|installed| installed.state) {
-        Some(PackageState::HalfConfigured) => "half-configured",
-        Some(PackageState::Configured) => "installed",
-        None => "not-installed",
+        Some(PackageState::HalfConfigured) => "install ok half-configured",
+        Some(PackageState::Configured) => "install ok installed",
+        None => "unknown ok not-installed",
     };
     let Some(end) = command.argv.iter().position(|argument| argument == "--") else {
         let rows = machine.installed.keys().map(|name| format!("{name}\t{}\n", state(name)));
@@ -145,6 +173,10 @@ fn dpkg_query(machine: &FakeMachine, command: &Command) -> Exit {
     let (mut stdout, mut stderr) = (String::new(), String::new());
     for name in names {
         match machine.installed.get(name) {
+            Some(installed) if has(command, "-f=${Conffiles}\\n") => {
+                let files = installed.files.iter().filter(|path| path.starts_with("/etc"));
+                stdout += &files.map(|path| format!(" {} 0a1b2c\n", path.display())).collect::<String>();
+            }
             Some(installed) => stdout += &format!("{name}\t{}\t{}\n", installed.version, state(name)),
             None => stderr += &format!("dpkg-query: no packages found matching {name}\n"),
         }
@@ -172,6 +204,9 @@ fn yum(machine: &mut FakeMachine, command: &Command) -> Exit {
     }
     let everything = verb == "update" && specs.is_empty();
     let mut specs: Vec<String> = specs.iter().map(|spec| rpm_spec(machine, spec)).collect();
+    if machine.platform.package_manager == PackageManager::Yum && verb != "downgrade" {
+        specs.retain(|spec| !goes_back(machine, spec));
+    }
     if verb == "install" {
         // As dnf does: what is there in any version is left alone.
         specs.retain(|spec| spec.contains('=') || !machine.installed.contains_key(spec));
@@ -205,13 +240,22 @@ fn yum(machine: &mut FakeMachine, command: &Command) -> Exit {
     ended.map_or_else(|error| exit(1, "", error), |()| exit(0, format!("{table}Complete!\n"), ""))
 }
 
+/// yum's `install` and `update` leave alone what is there in a newer version.
+fn goes_back(machine: &FakeMachine, spec: &str) -> bool {
+    let Some((name, version)) = spec.split_once('=') else { return false };
+    machine.installed.get(name).is_some_and(|there| is_older(version, &there.version))
+}
+
 fn table_of_yum(machine: &FakeMachine, solution: &Solution) -> String {
     let mut text =
         String::from("Dependencies resolved.\n====\n Package  Arch  Version  Repository  Size\n====\n");
     let row = |name: &str, version: &str| format!(" {name}  noarch  {version}  fake  5.0 k\n");
+    let older = older(machine, solution);
+    let (back, others): (Vec<&String>, Vec<&String>) =
+        solution.installs.iter().partition(|name| older.contains(name));
     let (updates, news): (Vec<&String>, Vec<&String>) =
-        solution.installs.iter().partition(|name| machine.installed.contains_key(*name));
-    for (title, names) in [("Upgrading:", updates), ("Installing:", news)] {
+        others.into_iter().partition(|name| machine.installed.contains_key(*name));
+    for (title, names) in [("Upgrading:", updates), ("Installing:", news), ("Downgrading:", back)] {
         if !names.is_empty() {
             text += &format!("{title}\n");
         }
@@ -245,6 +289,11 @@ fn rpm(machine: &FakeMachine, command: &Command) -> Exit {
     }
     let end = command.argv.iter().position(|argument| argument == "--").unwrap_or(command.argv.len() - 1);
     let operands = &command.argv[end + 1..];
+    if has(command, "-qc") {
+        let files = operands.iter().filter_map(|name| machine.installed.get(name)).flat_map(|it| &it.files);
+        let files = files.filter(|path| path.starts_with("/etc"));
+        return exit(0, files.map(|path| format!("{}\n", path.display())).collect::<String>(), "");
+    }
     if has(command, "-qf") {
         let path = operands.first().map_or("", String::as_str);
         return match machine.owner_of(path) {

@@ -24,6 +24,8 @@ pub struct FakePackage {
     pub units: Vec<FakeUnit>,
     /// Whether its script fails after it was unpacked.
     pub breaks: bool,
+    /// Services that its script stops and leaves so.
+    pub leaves_down: Vec<String>,
 }
 
 /// A service as a package brings it.
@@ -86,9 +88,14 @@ impl FakeMachine {
     pub(super) fn unpack(&mut self, name: &str, package: &FakePackage) -> bool {
         self.now.0 += 1000;
         for (path, content) in &package.files {
-            // A configuration file stays as it is, if it is there.
-            if !(path.starts_with("/etc") && self.files.contains_key(path)) {
-                self.put_file(path.clone(), content.as_str());
+            // A configuration file stays as it is, if it is there, and the package's own goes beside it.
+            match self.files.get(path) {
+                Some(there) if path.starts_with("/etc") => {
+                    if there.content != content.as_bytes() {
+                        self.put_file(beside(self.platform.family, path), content.as_str());
+                    }
+                }
+                Some(_) | None => self.put_file(path.clone(), content.as_str()),
             }
         }
         for (path, version_output) in &package.programs {
@@ -116,6 +123,9 @@ impl FakeMachine {
         }
         for unit in &package.units {
             services::configured(self, unit, update);
+        }
+        for unit in &package.leaves_down {
+            services::stop(self, unit);
         }
         if let Some(installed) = self.installed.get_mut(name) {
             installed.state = PackageState::Configured;
@@ -149,7 +159,9 @@ impl FakeMachine {
             let there = installed.is_some() && version.is_none();
             return if there { Ok(()) } else { Err(name.to_owned()) };
         };
-        if installed == Some(offered.version.as_str())
+        let newer = version.is_none() && installed.is_some_and(|there| is_older(&offered.version, there));
+        if newer
+            || installed == Some(offered.version.as_str())
             || solution.installs.iter().any(|coming| coming == name)
         {
             return Ok(());
@@ -230,6 +242,23 @@ impl FakeMachine {
         let found = self.installed.iter().find(|(_, installed)| installed.files.iter().any(owns));
         found.map(|(name, _)| name.as_str())
     }
+}
+
+/// Whether the first version is older, by the numbers in both.
+pub(super) fn is_older(version: &str, than: &str) -> bool {
+    let numbers = |text: &str| -> Vec<u64> {
+        text.split(|c: char| !c.is_ascii_digit()).filter_map(|number| number.parse().ok()).collect()
+    };
+    numbers(version) < numbers(than)
+}
+
+/// Where a package's own configuration file goes if the node's is another.
+fn beside(family: OsFamily, path: &Path) -> PathBuf {
+    let suffix = match family {
+        OsFamily::Debian => "dpkg-dist",
+        OsFamily::RedHat => "rpmnew",
+    };
+    format!("{}.{suffix}", path.display()).into()
 }
 
 fn split(spec: &str) -> (&str, Option<&str>) {

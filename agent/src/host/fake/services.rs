@@ -40,9 +40,12 @@ pub(super) fn bring(machine: &mut FakeMachine, unit: &str, service: FakeService)
 
 /// What a package's scripts do with the service that it brings, after it was unpacked.
 pub(super) fn configured(machine: &mut FakeMachine, unit: &FakeUnit, update: bool) {
-    let known = machine.services.contains_key(&unit.name);
+    let there = machine.services.get(&unit.name);
+    // Of a service that was masked before it came there is nothing but the mask.
+    let masked_for_now = there.is_some_and(|service| service.masked_for_now);
+    let known = there.is_some_and(|service| !service.argv.is_empty());
     if !known {
-        bring(machine, &unit.name, unit.service.clone());
+        bring(machine, &unit.name, FakeService { masked_for_now, ..unit.service.clone() });
     }
     let Some(service) = machine.services.get_mut(&unit.name) else { return };
     let (active, masked) = (service.active, service.masked);
@@ -208,8 +211,13 @@ fn list(machine: &FakeMachine, files: bool) -> String {
 
 /// Works for a unit that is not there, too.
 fn mask_for_now(machine: &mut FakeMachine, unit: &str, mask: bool) -> Exit {
-    if let Some(service) = machine.services.get_mut(unit) {
-        service.masked_for_now = mask;
+    if mask {
+        machine.services.entry(unit.to_owned()).or_default().masked_for_now = true;
+    } else if let Some(service) = machine.services.get_mut(unit) {
+        service.masked_for_now = false;
+        if service.argv.is_empty() {
+            machine.services.remove(unit);
+        }
     }
     Exit::default()
 }

@@ -12,6 +12,7 @@ mod transaction;
 pub use transaction::run_transaction;
 
 use super::{Command, Exit, Fetched, Host, HostError, HttpAnswer, OnLine, Process, SystemInfo};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use wavegate_common::id::Timestamp;
@@ -135,6 +136,12 @@ impl Host for RealHost {
 
     fn modified_at(&self, path: &Path) -> Option<Timestamp> {
         std::fs::metadata(path).ok()?.modified().ok().map(timestamp)
+    }
+
+    fn changed_at(&self, path: &Path) -> Option<Timestamp> {
+        let file = std::fs::symlink_metadata(path).ok()?;
+        let millis = file.ctime().saturating_mul(1000).saturating_add(file.ctime_nsec() / 1_000_000);
+        u64::try_from(millis).ok().map(Timestamp)
     }
 
     fn list(&self, directory: &Path) -> Vec<String> {

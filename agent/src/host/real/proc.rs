@@ -112,7 +112,6 @@ pub(super) fn lock_holder(path: &Path) -> Option<u32> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::io::BufRead;
     use std::process::{Child, Command, Stdio};
 
     fn start(program: &Path) -> Child {
@@ -173,41 +172,5 @@ mod tests {
             let _ = started_at(ticks, &text, Timestamp(now));
             let _ = started_at(ticks, &format!("{now}.{ticks}"), Timestamp(now));
         }
-    }
-
-    const LOCKED_FILE: &str = "WAVEGATE_TEST_LOCKED_FILE";
-
-    /// Not a test by itself: the other process of the test below, which is this program run once more.
-    #[test]
-    fn a_process_with_a_lock() {
-        let Some(path) = std::env::var_os(LOCKED_FILE) else { return };
-        let file = std::fs::File::options().write(true).open(path).expect("a file");
-        rustix::fs::fcntl_lock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive)
-            .expect("its lock");
-        println!("locked");
-        let _ = std::io::stdin().read_line(&mut String::new());
-    }
-
-    #[test]
-    fn who_holds_a_lock_is_known() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let path = directory.path().join("lock");
-        assert_eq!(lock_holder(&path), None);
-        assert!(!path.exists(), "it is not made");
-        std::fs::write(&path, "").expect("a file");
-        assert_eq!(lock_holder(&path), None);
-        let mut other = std::process::Command::new(std::env::current_exe().expect("this program"))
-            .args(["--exact", "host::real::proc::tests::a_process_with_a_lock", "--nocapture"])
-            .env(LOCKED_FILE, &path)
-            .stdin(std::process::Stdio::piped())
-            .stdout(std::process::Stdio::piped())
-            .spawn()
-            .expect("it starts");
-        let mut said = std::io::BufReader::new(other.stdout.take().expect("its output")).lines();
-        assert!(said.any(|line| line.expect("a line").contains("locked")));
-        assert_eq!(lock_holder(&path), Some(other.id()));
-        drop(other.stdin.take());
-        other.wait().expect("it ends");
-        assert_eq!(lock_holder(&path), None);
     }
 }

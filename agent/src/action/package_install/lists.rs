@@ -1,0 +1,34 @@
+//! Reads the package lists of the repositories again.
+
+use super::locks::Wait;
+use super::transaction::failure;
+use crate::action::{Context, exit_failed, failed};
+use crate::os::locks::Need;
+use wavegate_common::outcome::StepError;
+
+/// Reads the package lists again.
+///
+/// # Errors
+/// [`StepError`] if a list can't be read, or a lock is held for too long.
+pub(super) fn refresh(wait: &mut Wait, cx: &mut Context<'_>) -> Result<(), StepError> {
+    let command = cx.os.refresh();
+    let line = command.argv.join(" ");
+    let next = "see that every repository of the node answers, or disable the one that does not, then retry";
+    (cx.output)(&line);
+    let exit = loop {
+        wait.until_free(Need::Lists, cx)?;
+        let exit = cx.host.run(&command).map_err(|error| failed(&error, next))?;
+        if !wait.found_locked(&exit, Need::Lists, cx)? {
+            break exit;
+        }
+    };
+    let unread = cx.os.failed_sources(&exit);
+    if exit.code != 0 {
+        return Err(failure(&line, &exit, next));
+    }
+    if let Some(first) = unread.first() {
+        let what = format!("'{line}' left old package lists in place: {first}");
+        return Err(exit_failed(what, &exit, next));
+    }
+    Ok(())
+}

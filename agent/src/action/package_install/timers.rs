@@ -1,0 +1,68 @@
+//! Timers that start package managers by themselves: stopped for the time of a transaction, and started again. What they
+//! have started already is never stopped, which would break it in the middle: it is waited for by its lock. Only systemd
+//! has timers; with upstart, cron starts these programs, and their lock is all there is.
+
+use super::undertaking::Undertaking;
+use crate::action::{Context, service_control};
+use std::collections::BTreeSet;
+use wavegate_common::outcome::StepError;
+use wavegate_common::platform::{OsFamily, ServiceManager};
+
+/// Of apt and unattended-upgrades.
+const DEBIAN: [&str; 2] = ["apt-daily.timer", "apt-daily-upgrade.timer"];
+
+/// Of dnf and dnf-automatic (its timers are one a purpose).
+const RED_HAT: [&str; 5] = [
+    "dnf-makecache.timer",
+    "dnf-automatic.timer",
+    "dnf-automatic-download.timer",
+    "dnf-automatic-install.timer",
+    "dnf-automatic-notifyonly.timer",
+];
+
+/// Those that run.
+///
+/// # Errors
+/// [`StepError`] if the service manager can't be asked.
+pub(super) fn running(cx: &Context<'_>) -> Result<BTreeSet<String>, StepError> {
+    let timers = match (cx.os.platform.service_manager, cx.os.platform.family) {
+        (ServiceManager::Upstart, _) => [].as_slice(),
+        (ServiceManager::Systemd, OsFamily::Debian) => &DEBIAN,
+        (ServiceManager::Systemd, OsFamily::RedHat) => &RED_HAT,
+    };
+    let mut running = BTreeSet::new();
+    for timer in timers {
+        if cx.os.service(cx.host, timer)?.is_active() {
+            running.insert((*timer).to_owned());
+        }
+    }
+    Ok(running)
+}
+
+/// Stops those that were noted.
+///
+/// # Errors
+/// [`StepError`] if one can't be stopped.
+pub(super) fn stop(undertaking: &Undertaking, cx: &mut Context<'_>) -> Result<(), StepError> {
+    for timer in &undertaking.timers {
+        if !cx.os.service(cx.host, timer)?.is_down() {
+            service_control::stop(cx, timer)?;
+        }
+    }
+    Ok(())
+}
+
+/// Starts those that were noted, except where the package that brought one is gone or somebody masked it.
+///
+/// # Errors
+/// [`StepError`] if one can't be started; the others are.
+pub(super) fn start_again(undertaking: &Undertaking, cx: &mut Context<'_>) -> Result<(), StepError> {
+    let mut result = Ok(());
+    for timer in &undertaking.timers {
+        let state = cx.os.service(cx.host, timer)?;
+        if state.installed && !state.is_active() && !state.is_kept_down() {
+            result = result.and(service_control::start(cx, timer));
+        }
+    }
+    result
+}
