@@ -2,5 +2,6 @@
 
 pub mod demo;
 pub mod deploy;
+pub mod evidence;
 pub mod in_process;
 pub mod lab;

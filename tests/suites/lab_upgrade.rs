@@ -4,13 +4,15 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use serde_json::Value;
 use wavegate_tests::demo::{self, Snapshot};
 use wavegate_tests::deploy::{SITE_FILE, SOON, UPGRADE, Wavegate, journal};
+use wavegate_tests::evidence::{
+    STAGES, barrier_in_the_event_log, barrier_in_the_hosts_journals, kill_hard, packages_changed_once,
+    same_processes, tasks,
+};
 use wavegate_tests::lab::{Family, Fleet, FleetSpec, Lab, Node, Role, System, wait_until};
-
-const STAGES: [&str; 3] = ["etcd", "compute", "control"];
 
 /// A fleet, unless the environment says that there is no lab here.
 fn boot(spec: FleetSpec) -> Result<Option<Fleet>> {
@@ -35,7 +37,7 @@ fn an_upgrade_keeps_the_barrier_and_a_second_one_changes_nothing() -> Result<()>
     wavegate.cli(&["upgrade", "--yes", "--parameters", SITE_FILE])?;
     let after = Snapshot::of_all(&wavegate)?;
     demo::must_be_upgraded(&wavegate, &before, &after)?;
-    barrier_in_the_event_log(&wavegate.events()?)?;
+    barrier_in_the_event_log(&wavegate.events()?, [3, 3, 2])?;
     barrier_in_the_hosts_journals(&wavegate)?;
     lock_path_is_set(&after)?;
     pip_left_nothing(&fleet)?;
@@ -67,59 +69,6 @@ fn an_upgrade_keeps_the_barrier_and_a_second_one_changes_nothing() -> Result<()>
         Ok((compute.unit("calico-dhcp-agent")?.active == "active").then_some(()))
     })?;
     fleet.tear_down()
-}
-
-fn tasks(status: &Value) -> Vec<Value> {
-    let stages = status["stages"].as_array().cloned().unwrap_or_default();
-    stages.iter().flat_map(|stage| stage["tasks"].as_array().cloned().unwrap_or_default()).collect()
-}
-
-fn same_processes(old: &Snapshot, new: &Snapshot) -> bool {
-    let dnsmasqs = |s: &Snapshot| s.dnsmasqs.iter().map(|d| (d.pid, d.starttime)).collect::<Vec<_>>();
-    old.service == new.service && old.packages == new.packages && dnsmasqs(old) == dnsmasqs(new)
-}
-
-/// By the coordinator: no task of a stage was given out before the last task of the stage before had finished.
-fn barrier_in_the_event_log(events: &[Value]) -> Result<()> {
-    let seq_of = |name: &str, stage: &str| -> Vec<u64> {
-        let of_stage = events.iter().filter(|event| event["event"] == name && event["stage"] == stage);
-        of_stage.filter_map(|event| event["seq"].as_u64()).collect()
-    };
-    for pair in STAGES.windows(2) {
-        let last_end = seq_of("task_ended", pair[0]).into_iter().max().context("no task ended")?;
-        let first_start = seq_of("task_started", pair[1]).into_iter().min().context("no task started")?;
-        ensure!(
-            last_end < first_start,
-            "{} began at event {first_start}, {} ended at {last_end}",
-            pair[1],
-            pair[0]
-        );
-    }
-    for name in ["task_started", "task_ended"] {
-        let counts: Vec<usize> = STAGES.iter().map(|stage| seq_of(name, stage).len()).collect();
-        ensure!(counts == [3, 3, 2], "{name} of etcd, compute, control: {counts:?}");
-    }
-    Ok(())
-}
-
-/// By the hosts: no step of a stage was begun on any host before the last task of the stage before had ended on every one.
-fn barrier_in_the_hosts_journals(wavegate: &Wavegate<'_>) -> Result<()> {
-    let mut first_step: BTreeMap<String, u64> = BTreeMap::new();
-    let mut last_end: BTreeMap<String, u64> = BTreeMap::new();
-    for node in wavegate.managed() {
-        for (stage, at) in journal::moments(node, "step_started")? {
-            first_step.entry(stage).and_modify(|first| *first = at.min(*first)).or_insert(at);
-        }
-        for (stage, at) in journal::moments(node, "task_ended")? {
-            last_end.entry(stage).and_modify(|last| *last = at.max(*last)).or_insert(at);
-        }
-    }
-    for pair in STAGES.windows(2) {
-        let ended = last_end.get(pair[0]).with_context(|| format!("no host ended stage {}", pair[0]))?;
-        let began = first_step.get(pair[1]).with_context(|| format!("no host began stage {}", pair[1]))?;
-        ensure!(ended <= began, "a host began {} at {began}, another ended {} at {ended}", pair[1], pair[0]);
-    }
-    Ok(())
 }
 
 fn lock_path_is_set(after: &BTreeMap<String, Snapshot>) -> Result<()> {
@@ -165,7 +114,7 @@ fn killed_coordinators_and_agents_go_on_where_they_were() -> Result<()> {
     ensure!(status["generation"].as_u64() >= Some(4), "the coordinator was restarted three times: {status}");
     let after = Snapshot::of_all(&wavegate)?;
     demo::must_be_upgraded(&wavegate, &before, &after)?;
-    barrier_in_the_event_log(&wavegate.events()?)?;
+    barrier_in_the_event_log(&wavegate.events()?, [3, 3, 2])?;
     barrier_in_the_hosts_journals(&wavegate)?;
     for node in wavegate.managed() {
         for (step, times) in journal::changes(node)? {
@@ -174,16 +123,6 @@ fn killed_coordinators_and_agents_go_on_where_they_were() -> Result<()> {
         packages_changed_once(node)?;
     }
     fleet.tear_down()
-}
-
-/// Kills a unit's main process with SIGKILL, and waits until systemd has another one.
-fn kill_hard(node: &Node, unit: &str) -> Result<()> {
-    let old = node.unit(unit)?.main_pid.with_context(|| format!("{unit} is not running"))?;
-    node.run(&["kill", "-9", &old.to_string()])?;
-    wait_until(&format!("{unit} to be started again on {}", node.name()), SOON, || {
-        let state = node.unit(unit)?;
-        Ok((state.active == "active" && state.main_pid.is_some_and(|pid| pid != old)).then_some(()))
-    })
 }
 
 /// Waits for the slow package's script, then kills the agent: the transaction must go on without it.
@@ -197,26 +136,6 @@ fn kill_agent_in_its_transaction(node: &Node) -> Result<()> {
     kill_hard(node, "wavegate-agent")?;
     let still = node.shell(&format!("test -d /proc/{pid} && echo runs || echo ended"))?;
     println!("{}: after the agent was killed, the package's script {}", node.name(), still.trim());
-    Ok(())
-}
-
-/// By the package manager's own log: packages were changed, and none twice.
-fn packages_changed_once(node: &Node) -> Result<()> {
-    // dnf's first transaction is the lab's, which made the host; each names what it changed as NAME-VERSION-RELEASE.ARCH.
-    let log = match node.family() {
-        Family::Rpm => {
-            "for id in $(dnf history list | awk '$1 ~ /^[0-9]+$/ && $1 > 1 {print $1}'); do dnf history info $id; done \
-             | awk '/^ +(Upgrade|Install|Reinstall) / {print $2}' | sed 's/-[^-]*-[^-]*$//'"
-        }
-        // Provisioning installed, it upgraded nothing.
-        Family::Apt => "awk '$3 == \"upgrade\" {print $4}' /var/log/dpkg.log",
-    };
-    let changed = node.shell(log)?;
-    let mut names: Vec<&str> = changed.lines().collect();
-    ensure!(!names.is_empty(), "{}: the package manager's log has no change", node.name());
-    names.sort_unstable();
-    let twice: Vec<&str> = names.windows(2).filter(|pair| pair[0] == pair[1]).map(|pair| pair[0]).collect();
-    ensure!(twice.is_empty(), "{}: changed twice: {twice:?}\n{changed}", node.name());
     Ok(())
 }
 
