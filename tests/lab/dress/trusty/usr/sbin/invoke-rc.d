@@ -4,7 +4,8 @@
 disclose=
 while [ $# -gt 0 ]; do
     case $1 in
-        --quiet | --force | --try-anyway | --no-fallback) shift ;;
+        # The last is of later releases, whose packages the lab has.
+        --quiet | --force | --try-anyway | --no-fallback | --skip-systemd-native) shift ;;
         --disclose-deny) disclose=yes; shift ;;
         --*) echo "invoke-rc.d: syntax error: unknown option \"$1\"" >&2; exit 103 ;;
         *) break ;;
