@@ -115,9 +115,12 @@ fn a_table_of_dnf_is_read() {
 }
 
 const YUM: &str = "\
+Loaded plugins: fastestmirror
 Resolving Dependencies
 --> Running transaction check
 ---> Package calico-felix.noarch 0:1.3.1-1.el7 will be updated
+---> Package calico-felix.noarch 0:1.4.6-1.el7 will be an update
+--> Finished Dependency Resolution
 
 Dependencies Resolved
 
@@ -131,14 +134,22 @@ Updating:
                                                               calico       5.4 k
 Installing for dependencies:
  conntrack-tools            x86_64 1.4.4-7.el7                base         187 k
+Removing for dependencies:
+ old-agent                  noarch 1.0-1.el7                  @calico       12 k
 
 Transaction Summary
 ================================================================================
+Install             ( 1 Dependent package)
+Upgrade  2 Packages
+Remove              ( 1 Dependent package)
+
+Total download size: 1.4 M
+Exiting on user command
 ";
 
 #[test]
 fn a_table_of_yum_is_read_though_its_rows_are_broken() {
-    let simulated = read_simulation(&printed(YUM, "Exiting on user command\n")).expect("it reads");
+    let simulated = read_simulation(&printed(YUM, "")).expect("it reads");
     let installs: Vec<String> =
         simulated.installs.iter().map(|(name, version)| format!("{name} {version}")).collect();
     insta::assert_snapshot!(installs.join("\n"), @r"
@@ -146,7 +157,7 @@ fn a_table_of_yum_is_read_though_its_rows_are_broken() {
     calico-felix 1.4.6-1.el7
     conntrack-tools 1.4.4-7.el7
     ");
-    assert!(simulated.removes.is_empty());
+    assert_eq!(simulated.removes.into_iter().collect::<Vec<_>>(), ["old-agent"]);
 }
 
 #[test]
@@ -164,8 +175,9 @@ fn nothing_to_do_is_told_from_a_refusal() {
     };
     let refusals = [
         refused("No match for argument: no-such\n", "Error: Unable to find a match: no-such\n"),
-        // yum installs the rest then, and exits 0.
-        refused("No package no-such available.\nNothing to do\n", ""),
+        // yum installs the rest then, and exits 0; without a rest, it is an error.
+        refused("Loaded plugins: fastestmirror\nNo package no-such available.\n", "Error: Nothing to do\n"),
+        refused("Package(s) no-such available, but not installed.\nNo packages marked for update\n", ""),
         refused(
             "(try to add '--allowerasing' to command line ...)\n",
             "Error: \n Problem: problem with installed package calico-dhcp-agent-1:1.1.2-1.noarch\n  - package ...\n",
@@ -173,14 +185,19 @@ fn nothing_to_do_is_told_from_a_refusal() {
         refused("", "Error: Failed to download metadata for repo 'lab': Cannot download repomd.xml\n"),
         refused("", ""),
         refused("Dependencies resolved.\nUpgrading:\n a noarch ! lab 1 k\nTransaction Summary\n", ""),
+        refused("Dependencies resolved.\nWondering:\n a noarch 1 lab 1 k\nTransaction Summary\n", ""),
+        refused("Dependencies resolved.\nUpgrading:\n a noarch 1\nTransaction Summary\n", ""),
     ];
     insta::assert_snapshot!(refusals.join("\n"), @r"
     No match for argument: no-such
     No package no-such available.
+    Package(s) no-such available, but not installed.
     Problem: problem with installed package calico-dhcp-agent-1:1.1.2-1.noarch
     Error: Failed to download metadata for repo 'lab': Cannot download repomd.xml
     unexpected answer without a transaction: 'nothing'
     unexpected row of the transaction: 'a noarch ! lab 1 k'
+    unexpected group of packages in the transaction: 'Wondering:'
+    unexpected row of the transaction: 'a noarch 1'
     ");
 }
 
@@ -221,6 +238,34 @@ fn complaints_are_recognised() {
     ");
 }
 
+#[test]
+fn what_changes_no_package_is_passed_over() {
+    let text = "Dependencies resolved.\nInstalling module profiles:\n perl/common\nInstalling Groups:\n Tools\n\
+                Upgrading:\n a noarch 2-1 lab 1 k\nTransaction Summary\n";
+    let simulated = read_simulation(&printed(text, "")).expect("it reads");
+    assert_eq!(simulated.installs.into_keys().collect::<Vec<_>>(), ["a"]);
+}
+
+#[test]
+fn locks_interruptions_and_damage_are_recognised() {
+    assert!(locked("metadata already locked by 4711"), "dnf 4.14 with exit_on_lock");
+    let damage = "error: rpmdb: BDB0113 Thread/process 1/2 failed: BDB1507 Thread died in Berkeley DB library\n\
+                  error: cannot open Packages index using db5 -  (-30973)\n";
+    assert_eq!(damaged(&printed("", damage)).map(|line| line.len()), damage.lines().next().map(str::len));
+    assert_eq!(damaged(&printed("package a is not installed\n", "")), None);
+    let names = [
+        "transaction-all.2026-11-22.12:00.00",
+        "transaction-done.2026-11-22.12:00.00",
+        "history",
+        "transaction-all.2019-01-01.10:00.00.disabled",
+    ]
+    .map(str::to_owned);
+    assert_eq!(interrupted(&names), ["/var/lib/yum/transaction-all.2026-11-22.12:00.00"]);
+    let files = "/etc/calico/felix.cfg\n(contains no files)\npackage no-such is not installed\n";
+    assert_eq!(read_configuration_files(&printed(files, "")).expect("it reads"), ["/etc/calico/felix.cfg"]);
+    assert!(read_configuration_files(&printed("felix.cfg\n", "")).is_err());
+}
+
 proptest! {
     #[test]
     fn arbitrary_text_never_panics(
@@ -230,7 +275,7 @@ proptest! {
         for stdout in [text.clone(), rows.clone(), format!("Dependencies Resolved\n{rows}")] {
             let exit = printed(&stdout, &text);
             let _ = (read_simulation(&exit), read_versions(&exit), read_audit(&exit), read_owner(&exit));
-            let _ = (kept_files(&stdout), locked(&stdout));
+            let _ = (kept_files(&stdout), locked(&stdout), damaged(&exit), read_configuration_files(&exit).is_ok());
         }
     }
 }
