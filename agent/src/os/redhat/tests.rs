@@ -2,7 +2,9 @@
 //! after its sources, not recorded: cli.py, output.py, utils.py and yummain.py of 3.4.
 
 use super::*;
+use crate::os::packages::Wanted;
 use proptest::prelude::*;
+use wavegate_common::action::PackageSpec;
 
 fn wanted(packages: &[&str], installed: &[(&str, &str)]) -> Wanted {
     let spec = |text: &&str| PackageSpec::try_from((*text).to_owned()).expect("a package");
