@@ -465,3 +465,19 @@ fn configuration_files_that_were_kept_are_told_though_no_output_says_so() {
         assert!(done.contains(&format!("{path}: kept; the package's own is {path}.{suffix}")), "{done}");
     }
 }
+
+#[test]
+fn what_the_nodes_policy_does_not_permit_is_refused_whatever_the_step_allows() {
+    let mut bench = Bench::new(FakeMachine::redhat_compute());
+    let pattern = |text: &str| PackagePattern::try_from(text.to_owned()).expect("a pattern");
+    bench.policy.policy.packages = ["calico-*", "dnsmasq", "openstack-neutron"].map(pattern).to_vec();
+    let before = packages(&bench);
+    insta::assert_snapshot!(bench.refused(&redhat_step()), @r"
+    what the transaction would change is outside this node's policy: package networking-calico is not permitted by 'packages'
+    next: if it is meant, root of this node permits it in /etc/wavegate/policy.toml, which counts at once; nobody else can. Then plan again, or retry
+    ");
+    assert!(bench.apply(&redhat_step()).is_err());
+    assert_eq!((packages(&bench), installs(&bench)), (before, 0));
+    bench.policy.policy.packages.push(pattern("networking-calico"));
+    bench.done(&redhat_step());
+}
