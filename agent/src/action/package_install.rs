@@ -307,7 +307,10 @@ fn foresee(
     let foreseen = os.foresee(&mut ask, wanted)?;
     if !wanted.distribution {
         let simulated = &foreseen.simulated;
-        cx.policy.judge_transaction(simulated.installs.keys().chain(&simulated.removes))?;
+        let changing = simulated.installs.keys().chain(&simulated.removes);
+        // What an earlier step of the same preview changes was judged there.
+        let of_this_step = |name: &&String| !cx.forecast.packages.contains(os.plain_name(name));
+        cx.policy.judge_transaction(changing.filter(of_this_step))?;
     }
     refuse_what_is_not_allowed(action, wanted, &foreseen.simulated, cx)?;
     Ok(foreseen)

@@ -260,14 +260,18 @@ impl Os {
         } else {
             None
         };
-        let simulations = debian::simulations(wanted, downgrade);
-        let simulated = simulations.iter().try_fold(Simulated::default(), |so_far, command| {
-            let exit = ask(command)?;
-            Ok::<_, StepError>(so_far.and(self.read_simulation(wanted, command, &exit)?))
-        })?;
-        let transactions =
-            if simulated.is_empty() { Vec::new() } else { debian::transactions(wanted, downgrade) };
-        Ok(Foreseen { simulated, transactions })
+        let transactions = debian::transactions(wanted, downgrade);
+        let mut found = Foreseen::default();
+        for (simulation, transaction) in debian::simulations(wanted, downgrade).iter().zip(transactions) {
+            let exit = ask(simulation)?;
+            let simulated = self.read_simulation(wanted, simulation, &exit)?;
+            // One that a transaction before a crash has brought about is not run again.
+            if !simulated.is_empty() {
+                found.transactions.push(transaction);
+            }
+            found.simulated = found.simulated.and(simulated);
+        }
+        Ok(found)
     }
 
     fn foresee_yum(&self, ask: Ask<'_>, wanted: &Wanted) -> Result<Foreseen, StepError> {

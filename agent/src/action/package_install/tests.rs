@@ -481,3 +481,16 @@ fn what_the_nodes_policy_does_not_permit_is_refused_whatever_the_step_allows() {
     bench.policy.policy.packages.push(pattern("networking-calico"));
     bench.done(&redhat_step());
 }
+
+#[test]
+fn what_an_earlier_step_of_a_preview_changes_is_not_judged_again() {
+    let mut bench = Bench::new(FakeMachine::debian_compute());
+    let permitted = ["calico-*", "networking-calico", "python-etcd", "dnsmasq-base"];
+    let pattern = |text: &str| PackagePattern::try_from(text.to_owned()).expect("a pattern");
+    bench.policy.policy.packages = permitted.map(pattern).to_vec();
+    let step = also(install(&["calico-dhcp-agent", "calico-compute"], &[]), &permitted);
+    bench.would(&step);
+    // The whole distribution was to be upgraded before, by a step of its own.
+    bench.forecast.packages = ["neutron-common", "neutron-dhcp-agent"].map(str::to_owned).into();
+    assert!(bench.would(&step).contains("calico-dhcp-agent - -> "));
+}

@@ -41,8 +41,11 @@ pub(super) fn cut_short(machine: &mut FakeMachine, command: &Command) {
     if machine.platform.family == OsFamily::RedHat
         && let Some(installed) = machine.installed.get_mut(name)
     {
-        // rpm knows no half-configured packages: a scriptlet that did not run is forgotten.
+        // rpm knows no half-configured packages: a scriptlet that did not run is forgotten. The unit's file is there.
         installed.state = PackageState::Configured;
+        for unit in &package.units {
+            super::services::unpacked(machine, unit);
+        }
     }
 }
 

@@ -38,8 +38,8 @@ pub(super) fn bring(machine: &mut FakeMachine, unit: &str, service: FakeService)
     }
 }
 
-/// What a package's scripts do with the service that it brings, after it was unpacked.
-pub(super) fn configured(machine: &mut FakeMachine, unit: &FakeUnit, update: bool) {
+/// The file of a service, as the package brings it, before its scripts run; whether it was known before.
+pub(super) fn unpacked(machine: &mut FakeMachine, unit: &FakeUnit) -> bool {
     let there = machine.services.get(&unit.name);
     // Of a service that was masked before it came there is nothing but the mask.
     let masked_for_now = there.is_some_and(|service| service.masked_for_now);
@@ -47,6 +47,12 @@ pub(super) fn configured(machine: &mut FakeMachine, unit: &FakeUnit, update: boo
     if !known {
         bring(machine, &unit.name, FakeService { masked_for_now, ..unit.service.clone() });
     }
+    known
+}
+
+/// What a package's scripts do with the service that it brings, after it was unpacked.
+pub(super) fn configured(machine: &mut FakeMachine, unit: &FakeUnit, update: bool) {
+    let known = unpacked(machine, unit);
     let Some(service) = machine.services.get_mut(&unit.name) else { return };
     let (active, masked) = (service.active, service.masked);
     let new = unit.starts && !(known && update) && !masked;
