@@ -87,6 +87,7 @@ fn run_step(
 ) -> Result<(), AppendError> {
     let step = &order.steps[index];
     let (key, id) = (&order.key, &step.id);
+    tell(Progress::Step(key, id));
     let outcome = match (&step.work, permitted(machine.policy, &order.steps[index..])) {
         (Work::Skip { reason }, _) => Outcome::Skipped { reason: reason.clone() },
         // It was not begun, and no record says that it was.
@@ -100,7 +101,6 @@ fn run_step(
                 at: machine.host.now(),
             })?;
             tell(Progress::Recorded(key));
-            tell(Progress::Step(key, id));
             let changed_at = |step: &StepId| store.read(|journal| journal.changed_at(key.stage, step));
             let mut cx = Context {
                 host: machine.host,
@@ -117,6 +117,8 @@ fn run_step(
         }
     };
     tracing::info!(task = %key, step = %id, %outcome, "step ended");
+    // Among the step's output too: whoever reads that wants to see every step, also one that printed nothing.
+    tell(Progress::Line(&outcome.to_string()));
     store.append(&Record::StepEnded { key: key.clone(), step: id.clone(), at: machine.host.now(), outcome })
 }
 

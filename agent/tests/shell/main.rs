@@ -9,3 +9,4 @@ mod enrolment;
 mod link;
 mod pki;
 mod support;
+mod switch_over;

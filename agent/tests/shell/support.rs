@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use wavegate_agent::facts;
-use wavegate_agent::host::fake::{FakeHost, FakeMachine, PYTHON_ETCD_ARCHIVE_URL, sha256};
+use wavegate_agent::host::fake::{ETCD_ARCHIVE_URL, FakeHost, FakeMachine, PYTHON_ETCD_ARCHIVE_URL, sha256};
 use wavegate_agent::journal::{JournalFile, SharedJournal};
 use wavegate_agent::os::Os;
 use wavegate_agent::policy::PolicyFile;
@@ -36,7 +36,11 @@ pub fn os(machine: &FakeMachine) -> Os {
 /// The shipped policy, with what these suites order beside the shipped procedure.
 pub fn policy(state: &Path) -> PolicyFile {
     let text = SHIPPED
-        .replace("archives = [", &format!("archives = [\"{PYTHON_ETCD_ARCHIVE_URL}\","))
+        .replace(
+            "archives = [",
+            &format!("archives = [\"{PYTHON_ETCD_ARCHIVE_URL}\", \"{ETCD_ARCHIVE_URL}\","),
+        )
+        .replace("whole_distribution = false", "whole_distribution = true")
         .replace("disable = [", "disable = [\"nothing\", ");
     let path = state.join("policy.toml");
     std::fs::write(&path, text).expect("written");
@@ -49,18 +53,23 @@ pub fn journal(state: &Path) -> SharedJournal {
 
 /// The steps of the shipped procedure's compute stage for this machine.
 pub fn compute_steps(machine: &FakeMachine) -> Vec<PlannedStep> {
+    shipped_steps(machine, Stage::Compute, &[])
+}
+
+/// The steps of a stage of the shipped procedure for this machine, with settings as after `--set`.
+pub fn shipped_steps(machine: &FakeMachine, stage: Stage, settings: &[&str]) -> Vec<PlannedStep> {
     let (file, text) = shipped("calico-openstack").expect("it ships");
     let procedure = Procedure::parse(file, text).expect("it is right");
     let digest =
-        machine.fetchable.get(PYTHON_ETCD_ARCHIVE_URL).map(|content| sha256(content)).unwrap_or_default();
-    let unused = "0".repeat(64);
-    let digest = if digest.is_empty() { unused.clone() } else { digest };
-    let set = [
+        |url: &str| machine.fetchable.get(url).map_or_else(|| "0".repeat(64), |content| sha256(content));
+    let mut set = vec![
         format!("python_etcd_archive_url={PYTHON_ETCD_ARCHIVE_URL}"),
-        format!("python_etcd_archive_sha256={digest}"),
+        format!("python_etcd_archive_sha256={}", digest(PYTHON_ETCD_ARCHIVE_URL)),
         "python_etcd_version=0.4.3".to_owned(),
-        format!("etcd_archive_sha256={unused}"),
+        format!("etcd_archive_url={ETCD_ARCHIVE_URL}"),
+        format!("etcd_archive_sha256={}", digest(ETCD_ARCHIVE_URL)),
     ];
+    set.extend(settings.iter().map(|setting| (*setting).to_owned()));
     let values = procedure.values(None, &set).expect("values of the right types");
     let host = FakeHost::new(machine.clone());
     let facts = facts::observe(&host, node(), &[].into()).expect("facts");
@@ -68,6 +77,6 @@ pub fn compute_steps(machine: &FakeMachine) -> Vec<PlannedStep> {
     let by = Actor("test".to_owned());
     let plan = compile(&procedure, &values, &fleet, &Options::default(), Timestamp(0), by).expect("a plan");
     assert_eq!(plan.problems, []);
-    let stage = plan.stages.iter().find(|stage| stage.stage == Stage::Compute).expect("the compute stage");
-    stage.tasks[&node()].clone()
+    let planned = plan.stages.iter().find(|planned| planned.stage == stage).expect("the stage");
+    planned.tasks[&node()].clone()
 }
