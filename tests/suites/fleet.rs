@@ -276,3 +276,29 @@ async fn an_order_outside_a_nodes_policy_is_refused_by_its_agent_whatever_the_co
     fleet.wait_status("finished").await?;
     fleet.end().await
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn skips_are_shown_with_their_reason_everywhere() -> Result<()> {
+    let fleet = fleet(&MIXED[2..5]).await?;
+    let site = fleet.site_file()?;
+    let upgrade = ["upgrade", "--yes", "--set", "openstack_release=kilo", "--set", "upgrade_etcd=false"];
+    let upgrade = [&upgrade[..], &["--parameters", site.to_str().context("a path")?]].concat();
+    let summary = tokio::task::block_in_place(|| fleet.cli(&upgrade))?;
+    let reasons = ["OpenStack release kilo is before liberty", "upgrade_etcd"];
+    let plan = fleet.cli(&["plan", "show"])?;
+    let logs = fleet.cli(&["logs", "compute-1"])? + &fleet.cli(&["logs", "etcd-3"])?;
+    let events = fleet.cli(&["events", "--output", "json"])?;
+    for (place, text) in [("plan", plan), ("logs", logs), ("events", events), ("summary", summary)] {
+        for reason in reasons {
+            ensure!(text.contains(reason), "{place} does not say '{reason}':\n{text}");
+        }
+    }
+    let skipped = fleet.events()?;
+    let of = |node: &str| {
+        let ended = skipped.iter().filter(|event| event["event"] == "step_ended" && event["node"] == node);
+        ended.filter(|event| event["outcome"]["outcome"] == "skipped").count()
+    };
+    ensure!(of("etcd-3") > 1, "every step of etcd-3 is there, as skipped: {}", of("etcd-3"));
+    ensure!(of("compute-1") > 1 && of("compute-2") > 1, "steps for later releases are there, as skipped");
+    fleet.end().await
+}

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
 use wavegate_tests::demo::{self, Snapshot};
-use wavegate_tests::deploy::{SITE_FILE, SOON, Wavegate, journal};
+use wavegate_tests::deploy::{POLICY_FILE, SITE_FILE, SOON, Wavegate, journal};
 use wavegate_tests::evidence::{
     barrier_in_the_event_log, barrier_in_the_hosts_journals, packages_changed_once, same_processes, tasks,
 };
@@ -240,4 +240,65 @@ fn agents(wavegate: &Wavegate<'_>) -> Result<BTreeMap<String, Option<i32>>> {
         .managed()
         .map(|node| Ok((node.name().to_owned(), node.unit("neutron-dhcp-agent")?.main_pid)))
         .collect()
+}
+
+#[test]
+fn the_whole_distribution_is_upgraded_only_where_the_procedure_and_the_node_say_so() -> Result<()> {
+    let spec = FleetSpec::new("whole")
+        .with(Role::Compute, System::Debian)
+        .with(Role::Compute, System::Trusty)
+        .with(Role::Control, System::Rocky9)
+        .with(Role::Control, System::Centos7);
+    let Some(fleet) = boot(spec)? else { return Ok(()) };
+    let wavegate = Wavegate::install(&fleet)?;
+    an_archive_of_another_digest_is_refused(&wavegate)?;
+
+    // Packages that have newer versions and that no step names.
+    let strangers = [
+        ("compute-1", "neutron-common"),
+        ("compute-2", "neutron-common"),
+        ("control-1", "dnsmasq"),
+        ("control-2", "dnsmasq"),
+    ];
+    let versions = || -> Result<Vec<Option<String>>> {
+        strangers.iter().map(|(node, name)| Ok(fleet.node(node).packages()?.remove(*name))).collect()
+    };
+    let old = versions()?;
+    wavegate.cli(&["upgrade", "--yes", "--parameters", SITE_FILE])?;
+    ensure!(versions()? == old, "packages that nobody named were changed: {old:?} -> {:?}", versions()?);
+
+    let whole = ["plan", "--parameters", SITE_FILE, "--set", "package_scope=distribution"];
+    let plan = wavegate.cli_output(&whole)?;
+    let text = String::from_utf8_lossy(&plan.stdout);
+    ensure!(plan.status.code() == Some(5), "the nodes' policies forbid it: {:?}\n{text}", plan.status);
+    ensure!(text.contains("whole_distribution") && text.contains(POLICY_FILE), "{text}");
+
+    for node in wavegate.managed() {
+        let policy = node.read_file(POLICY_FILE)?;
+        let policy = policy.replace("whole_distribution = false", "whole_distribution = true");
+        node.write_file(POLICY_FILE, policy.as_bytes(), 0o644)?;
+    }
+    wavegate.cli(&[&["upgrade", "--yes"], &whole[1..]].concat())?;
+    let new = versions()?;
+    ensure!(
+        old.iter().zip(&new).all(|(old, new)| old.is_some() && new.is_some() && old != new),
+        "{old:?} -> {new:?}"
+    );
+    for node in wavegate.managed() {
+        packages_are_whole(node)?;
+    }
+    let again = wavegate.cli(&[&["upgrade", "--yes"], &whole[1..]].concat())?;
+    ensure!(again.contains("Nothing was changed"), "the second upgrade changed something:\n{again}");
+    fleet.tear_down()
+}
+
+fn an_archive_of_another_digest_is_refused(wavegate: &Wavegate<'_>) -> Result<()> {
+    let other = format!("python_etcd_archive_sha256={}", "0".repeat(64));
+    let plan = wavegate.cli_output(&["plan", "--parameters", SITE_FILE, "--set", &other])?;
+    let text = String::from_utf8_lossy(&plan.stdout);
+    ensure!(plan.status.code() == Some(5), "a plan with a wrong digest: {:?}\n{text}", plan.status);
+    for word in ["control-1", "control-2", "install-python-etcd", "has SHA-256"] {
+        ensure!(text.contains(word), "the plan does not say '{word}':\n{text}");
+    }
+    Ok(())
 }
