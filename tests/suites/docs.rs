@@ -1,6 +1,9 @@
 //! docs/procedure.md against the procedure and the tests it names: every step has its line, every line its step, its evidence
 //! and tests that exist.
 
+// All of this is test code, also where it is not in a #[test] itself.
+#![allow(clippy::expect_used)]
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use wavegate_common::procedure::{Procedure, shipped};
