@@ -34,10 +34,10 @@ impl Bench {
         self.state.path().join(name)
     }
 
-    /// A shell that says `begun`, counts its starts, and ends with code 7 once the file `go` is there.
+    /// A shell that says `begun`, counts its starts, and ends with code 7 once the file `go` is there, or its directory gone.
     fn waiting(&self) -> Command {
         let script = "echo begun; echo x >> \"$D/starts\"; echo $$ > \"$D/pid\"; \
-                      until [ -e \"$D/go\" ]; do sleep 0.05; done; echo ended >&2; exit 7";
+                      while [ -d \"$D\" ] && [ ! -e \"$D/go\" ]; do sleep 0.05; done; echo ended >&2; exit 7";
         Command::new(["sh", "-c", script])
             .env("D", &self.state.path().display().to_string())
             .timeout(Duration::from_secs(600))
