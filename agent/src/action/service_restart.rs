@@ -43,7 +43,7 @@ pub fn check(action: &ServiceRestart, cx: &mut Context<'_>) -> Result<Check, Ste
     if let Some(why) = foreseen {
         return Ok(would(format!("restarted: {why}")));
     }
-    match look(action, cx, &state)? {
+    match look_long_enough(action, cx, &state)? {
         Look::Old(why) => Ok(would(format!("restarted: {why}"))),
         Look::New(_) if action.enable && !state.starts_at_boot => {
             Ok(would("made to come up at boot".to_owned()))
@@ -69,7 +69,7 @@ pub fn apply(action: &ServiceRestart, cx: &mut Context<'_>) -> Result<Applied, S
         service_control::enable(cx, unit)?;
         changes.push(Change::Service { unit: unit.clone(), what: "made to come up at boot".to_owned() });
     }
-    if let Look::New(process) = look(action, cx, &state)? {
+    if let Look::New(process) = look_long_enough(action, cx, &state)? {
         return Ok(Applied { changes, evidence: evidence(cx, &process) });
     }
     wait_for_a_newer_second(action, cx)?;
@@ -119,6 +119,30 @@ fn look(action: &ServiceRestart, cx: &Context<'_>, state: &ServiceState) -> Resu
         }
     }
     Ok(Look::New(process))
+}
+
+/// Looks again at a process that its package's scripts have just started: it counts as up when it has stayed up. A preview
+/// does not wait.
+fn look_long_enough(
+    action: &ServiceRestart,
+    cx: &Context<'_>,
+    state: &ServiceState,
+) -> Result<Look, StepError> {
+    let young = match look(action, cx, state)? {
+        Look::New(process) => process,
+        old @ Look::Old(_) => return Ok(old),
+    };
+    let age = Duration::from_millis(cx.host.now().millis_since(young.started_at));
+    if age >= SETTLING || cx.patience.is_zero() {
+        return Ok(Look::New(young));
+    }
+    cx.host.sleep(SETTLING - age);
+    match look(action, cx, &cx.os.service(cx.host, &action.unit)?)? {
+        Look::New(process) if (process.pid, process.start_ticks) != (young.pid, young.start_ticks) => {
+            Ok(Look::Old(format!("process {} did not stay up for {} s", young.pid, SETTLING.as_secs())))
+        }
+        look => Ok(look),
+    }
 }
 
 fn main_process(cx: &Context<'_>, state: &ServiceState) -> Option<Process> {

@@ -304,3 +304,22 @@ fn a_restart_that_only_says_so_is_not_believed() {
         );
     }
 }
+
+#[test]
+fn a_process_that_was_just_started_counts_when_it_has_stayed_up() {
+    for flaps in [false, true] {
+        let mut bench = Bench::new(FakeMachine::debian_compute());
+        bench.patience = Duration::from_secs(600);
+        let offered = bench.machine().available["calico-felix"].clone();
+        bench.machine().install("calico-felix", &offered).expect("it installs");
+        bench.machine().services.get_mut("calico-felix").expect("felix").flaps = flaps;
+        let action = restart("calico-felix", &["calico-felix"], &[]);
+        if flaps {
+            let would = bench.would(&action);
+            assert!(would.ends_with("did not stay up for 3 s"), "{would}");
+        } else {
+            let evidence = bench.already_so(&action);
+            assert!(evidence.ends_with("has run for 3 s from the file on disk"), "{evidence}");
+        }
+    }
+}

@@ -88,7 +88,7 @@ fn took(task: &TaskStatus) -> String {
 
 /// What the last attempt changed, one a line, in the order of the steps.
 fn changes(task: &TaskStatus) -> String {
-    let all: Vec<String> = changes_of(task).map(|change| cut(&change_text(change), 70)).collect();
+    let all: Vec<String> = changes_of(task).map(|change| cut(&change_text(change), 160)).collect();
     let mut lines: Vec<String> = all.iter().take(SHOWN).cloned().collect();
     if let Some(more @ 1..) = all.len().checked_sub(SHOWN) {
         lines.push(format!("and {more} more (wavegate events)"));
