@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::demo::Snapshot;
 use crate::deploy::{SOON, Wavegate, journal};
-use crate::lab::{Node, System, wait_until};
+use crate::lab::{Family, Node, System, wait_until};
 
 /// The stages, in their order.
 pub const STAGES: [&str; 3] = ["etcd", "compute", "control"];
@@ -116,5 +116,26 @@ pub fn packages_changed_once(node: &Node) -> Result<()> {
     names.sort_unstable();
     let twice: Vec<&str> = names.windows(2).filter(|pair| pair[0] == pair[1]).map(|pair| pair[0]).collect();
     ensure!(twice.is_empty(), "{}: changed twice: {twice:?}\n{changed}", node.name());
+    Ok(())
+}
+
+/// No package is half there, damaged or there twice.
+///
+/// # Errors
+///
+/// Names those that are.
+pub fn packages_are_whole(node: &Node) -> Result<()> {
+    match node.family() {
+        Family::Apt => {
+            let audit = node.run(&["dpkg", "--audit"])?;
+            ensure!(audit.is_empty(), "{}: {audit}", node.name());
+        }
+        Family::Rpm => {
+            let names = "rpm -qa --qf '%{NAME}\\n' | grep -E 'calico|neutron|nova|dnsmasq' | sort | uniq -d";
+            let twice = node.shell(names)?;
+            ensure!(twice.is_empty(), "{}: there twice: {twice}", node.name());
+            node.run(&["rpm", "--verifydb"])?;
+        }
+    }
     Ok(())
 }

@@ -135,7 +135,7 @@ fn packages_can_be_broken_slowed_and_mended_while_the_fleet_runs() -> Result<()>
     fleet.publish_broken_rpm()?;
     assert!(rpm.run(&["dnf", "-y", "update", "calico-felix"]).is_err());
     assert_eq!(rpm.packages()?.get("calico-felix"), Some(&format!("{}-1", fleet.manifest.calico.old)));
-    fleet.mend_rpm()?;
+    fleet.mend_rpm("calico-felix")?;
     rpm.run(&["dnf", "-y", "update", "calico-felix"])?;
     assert_eq!(rpm.packages()?.get("calico-felix"), Some(&format!("{new}-1")));
     Ok(())

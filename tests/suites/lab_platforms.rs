@@ -7,7 +7,8 @@ use anyhow::{Context, Result, ensure};
 use wavegate_tests::demo::{self, Snapshot};
 use wavegate_tests::deploy::{POLICY_FILE, SITE_FILE, SOON, Wavegate, journal};
 use wavegate_tests::evidence::{
-    barrier_in_the_event_log, barrier_in_the_hosts_journals, packages_changed_once, same_processes, tasks,
+    barrier_in_the_event_log, barrier_in_the_hosts_journals, packages_are_whole, packages_changed_once,
+    same_processes, tasks,
 };
 use wavegate_tests::lab::{Family, Fleet, FleetSpec, Lab, Node, Role, System, wait_until};
 
@@ -140,22 +141,6 @@ fn etcd_is_new(fleet: &Fleet) -> Result<()> {
     }
     let health = fleet.node("etcd-1").run(&["env", "ETCDCTL_API=2", "etcdctl", "cluster-health"])?;
     ensure!(health.matches("is healthy: got healthy result").count() == 3, "{health}");
-    Ok(())
-}
-
-fn packages_are_whole(node: &Node) -> Result<()> {
-    match node.family() {
-        Family::Apt => {
-            let audit = node.run(&["dpkg", "--audit"])?;
-            ensure!(audit.is_empty(), "{}: {audit}", node.name());
-        }
-        Family::Rpm => {
-            let names = "rpm -qa --qf '%{NAME}\\n' | grep -E 'calico|neutron|nova|dnsmasq' | sort | uniq -d";
-            let twice = node.shell(names)?;
-            ensure!(twice.is_empty(), "{}: there twice: {twice}", node.name());
-            node.run(&["rpm", "--verifydb"])?;
-        }
-    }
     Ok(())
 }
 

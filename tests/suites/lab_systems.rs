@@ -213,9 +213,13 @@ fn yum_speaks_as_it_does(node: &Node) -> Result<()> {
 }
 
 fn a_second_yum_waits_for_the_first(fleet: &Fleet, node: &Node) -> Result<()> {
-    fleet.publish_slow_rpm(5)?;
+    fleet.publish_slow_rpm("calico-felix", 5)?;
     let mut first = node.spawn(&["yum", "-y", "update", "calico-felix"])?;
     let pid = wait_until("yum's lock", SOON, || node.read_file("/var/run/yum.pid").map(Some))?;
+    let at_once = node.output(&["yum", "-y", "--setopt=exit_on_lock=True", "update", "calico-felix"])?;
+    ensure!(
+        at_once.status.code() == Some(1) && said(&at_once).contains("exiting as configured by exit_on_lock")
+    );
     let second = node.output(&["yum", "-y", "update", "calico-felix"])?;
     let told = said(&second);
     ensure!(first.wait()?.success(), "the first yum failed");
@@ -231,7 +235,7 @@ fn a_second_yum_waits_for_the_first(fleet: &Fleet, node: &Node) -> Result<()> {
 }
 
 fn what_a_killed_yum_left_is_finished(fleet: &Fleet, node: &Node) -> Result<()> {
-    fleet.publish_slow_rpm(600)?;
+    fleet.publish_slow_rpm("calico-felix", 600)?;
     let mut yum = node.spawn(&["yum", "-y", "update", "calico-felix"])?;
     let script = wait_until("the slow package's script", SOON, || {
         let found = node.shell("pgrep -x sleep | head -1")?;
@@ -246,7 +250,7 @@ fn what_a_killed_yum_left_is_finished(fleet: &Fleet, node: &Node) -> Result<()> 
     ensure!(left.contains("transaction-all.") && left.contains("transaction-done."), "{left}\n{rest}");
     ensure!(node.run(&["package-cleanup", "--dupes"])?.contains("calico-felix-"), "nothing is there twice");
 
-    fleet.mend_rpm()?;
+    fleet.mend_rpm("calico-felix")?;
     let output = node.run(&["yum", "--assumeno", "update", "openstack-nova-api"]);
     ensure!(format!("{:?}", output.err()).contains("There are unfinished transactions remaining."));
     let finished = node.run(&["yum-complete-transaction", "-y"])?;

@@ -58,8 +58,9 @@ const DEBIAN: [(Need, How, &str); 4] = [
 const RED_HAT: [(Need, How, &str); 6] = [
     (Need::Lists, How::PidFile, "/var/run/yum.pid"),
     (Need::Lists, How::PidFile, "/var/cache/dnf/metadata_lock.pid"),
-    (Need::Packages, How::PidFile, "/var/cache/dnf/download_lock.pid"),
-    (Need::Packages, How::PidFile, "/var/lib/dnf/rpmdb_lock.pid"),
+    // `dnf clean`, with which the lists are made to be read again, takes these two as well.
+    (Need::Lists, How::PidFile, "/var/cache/dnf/download_lock.pid"),
+    (Need::Lists, How::PidFile, "/var/lib/dnf/rpmdb_lock.pid"),
     (Need::Packages, How::Posix, "/var/lib/rpm/.rpm.lock"),
     (Need::Packages, How::Posix, "/usr/lib/sysimage/rpm/.rpm.lock"),
 ];

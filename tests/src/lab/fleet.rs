@@ -128,8 +128,14 @@ impl Fleet {
         for node in &spec.nodes {
             let _taking = interrupt::uninterrupted();
             let own = node_dir(&self.dir, node);
-            let merged = own.join("root");
-            mounts::overlay(&lab.lower(node)?, &own.join("upper"), &own.join("work"), &merged)?;
+            let (merged, disk) = (own.join("root"), own.join("disk"));
+            let layers = if let Some(megabytes) = node.disk_mb {
+                mounts::small_disk(&disk, megabytes)?;
+                &disk
+            } else {
+                &own
+            };
+            mounts::overlay(&lab.lower(node)?, &layers.join("upper"), &layers.join("work"), &merged)?;
             configure::node(&merged, spec, node).with_context(|| format!("configuring {}", node.name))?;
         }
         Ok(())
@@ -269,7 +275,11 @@ fn record(dir: &Path, lab: &Path, spec: &FleetSpec) -> FleetState {
         spec: spec.clone(),
         owner: ProcessId::own(),
         cgroups: groups.iter().map(|root| root.join(&netns)).collect(),
-        mounts: spec.nodes.iter().map(|node| node_dir(dir, node).join("root")).collect(),
+        // What lies on a node's disk is unmounted before it.
+        mounts: ["root", "disk"]
+            .into_iter()
+            .flat_map(|mount| spec.nodes.iter().map(move |node| node_dir(dir, node).join(mount)))
+            .collect(),
         netns,
         nspawn: std::collections::BTreeMap::new(),
     }

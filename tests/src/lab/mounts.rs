@@ -1,4 +1,4 @@
-//! Overlay mounts: made, found and undone.
+//! Mounts of nodes, overlays and small disks: made, found and undone.
 
 use std::path::{Path, PathBuf};
 
@@ -14,6 +14,14 @@ pub fn overlay(lower: &[PathBuf], upper: &Path, work: &Path, merged: &Path) -> R
     let options = format!("lowerdir={lower},upperdir={},workdir={}", upper.display(), work.display());
     mount(Some("wavegate-lab"), merged, Some("overlay"), MsFlags::empty(), Some(options.as_str()))
         .with_context(|| format!("mounting an overlay on {}", merged.display()))
+}
+
+/// Mounts an empty disk of that size.
+pub fn small_disk(on: &Path, megabytes: u32) -> Result<()> {
+    std::fs::create_dir_all(on).with_context(|| format!("making {}", on.display()))?;
+    let options = format!("size={megabytes}m,mode=755");
+    mount(Some("wavegate-lab"), on, Some("tmpfs"), MsFlags::empty(), Some(options.as_str()))
+        .with_context(|| format!("mounting a disk of {megabytes} MB on {}", on.display()))
 }
 
 /// Unmounts whatever is mounted there, if anything is.

@@ -34,7 +34,8 @@ impl Fleet {
         self.publish(Family::Apt, package, "", "preinst-fails")
     }
 
-    /// Replaces the new version of a Debian fixture package by one of the same version whose postinst sleeps.
+    /// Replaces the new version of a Debian fixture package by one of the same version whose postinst sleeps; when its
+    /// `sleep` is ended it goes on.
     ///
     /// # Errors
     ///
@@ -73,22 +74,23 @@ impl Fleet {
         self.publish(Family::Rpm, "calico-felix", "", "pre-fails")
     }
 
-    /// Replaces the new calico-felix rpm by one of the same version whose %post sleeps.
+    /// Replaces the new calico-felix or openstack-nova-api rpm by one of the same version whose %post sleeps; when its
+    /// `sleep` is ended it goes on.
     ///
     /// # Errors
     ///
     /// When it cannot be built.
-    pub fn publish_slow_rpm(&self, seconds: u32) -> Result<()> {
-        self.publish(Family::Rpm, "calico-felix", "", &format!("post-sleeps-{seconds}"))
+    pub fn publish_slow_rpm(&self, package: &str, seconds: u32) -> Result<()> {
+        self.publish(Family::Rpm, package, "", &format!("post-sleeps-{seconds}"))
     }
 
-    /// Puts the good new calico-felix rpm back under its own number.
+    /// Puts the good new version of an rpm back under its own number.
     ///
     /// # Errors
     ///
     /// When it cannot be built.
-    pub fn mend_rpm(&self) -> Result<()> {
-        self.publish(Family::Rpm, "calico-felix", "", "")
+    pub fn mend_rpm(&self, package: &str) -> Result<()> {
+        self.publish(Family::Rpm, package, "", "")
     }
 
     /// Copies a package file of this machine into the repository (a .deb or an .rpm).

@@ -127,6 +127,9 @@ pub struct NodeSpec {
     pub address: String,
     /// Has networking-calico installed by pip too (computes).
     pub pip: bool,
+    /// How many megabytes it can write; none: as many as this machine has.
+    #[serde(default)]
+    pub disk_mb: Option<u32>,
 }
 
 /// The nodes of a fleet. Always has a `deploy-1`, which serves the repositories.
@@ -170,6 +173,15 @@ impl FleetSpec {
         self.add(Role::Compute, system.into(), true)
     }
 
+    /// Gives the node that was added last a disk of its own that is full after so many megabytes.
+    #[must_use]
+    pub fn small_disk(mut self, megabytes: u32) -> Self {
+        if let Some(node) = self.nodes.last_mut() {
+            node.disk_mb = Some(megabytes);
+        }
+        self
+    }
+
     fn add(mut self, role: Role, system: System, pip: bool) -> Self {
         let earlier = self.nodes.iter().filter(|node| node.role == role).count();
         self.nodes.push(NodeSpec {
@@ -178,6 +190,7 @@ impl FleetSpec {
             system,
             address: format!("10.71.0.{}", role.first_host() + earlier),
             pip,
+            disk_mb: None,
         });
         self
     }

@@ -148,7 +148,8 @@ case $fault in
     '') ;;
     postinst-fails) printf 'echo "%s: the lab broke this package" >&2\nexit 1\n' "$package" >> "$tree/DEBIAN/postinst" ;;
     preinst-fails) printf 'echo "%s: the lab broke this package" >&2\nexit 1\n' "$package" > "$tree/DEBIAN/preinst" ;;
-    postinst-sleeps-*) printf 'sleep %s\n' "${fault#postinst-sleeps-}" >> "$tree/DEBIAN/postinst" ;;
+    # Who ends the sleep ends the wait, and the package is a good one.
+    postinst-sleeps-*) printf 'sleep %s || true\n' "${fault#postinst-sleeps-}" >> "$tree/DEBIAN/postinst" ;;
     *) echo "no such fault: $fault" >&2; exit 2 ;;
 esac
 for script in preinst postinst prerm postrm; do

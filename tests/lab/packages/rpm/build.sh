@@ -1,6 +1,6 @@
 #!/bin/sh
 # build.sh PACKAGE old|new OUT [FAULT]: builds one fixture .rpm into directory OUT.
-# FAULT (calico-felix alone): pre-fails or post-sleeps-N. LAB_SUFFIX is appended to the package release.
+# FAULT: pre-fails (calico-felix) or post-sleeps-N (calico-felix, openstack-nova-api). LAB_SUFFIX is appended to the package release.
 # DNSMASQ_BINARY is the file the dnsmasq package carries, DNSMASQ_OLD the Debian version it has.
 set -eu
 packages=$(cd "$(dirname "$0")/.." && pwd)
@@ -14,7 +14,7 @@ esac
 case $fault in
     '') set -- ;;
     pre-fails) set -- --define 'lab_pre echo "the lab broke this package" >&2; exit 1' ;;
-    post-sleeps-*) set -- --define "lab_post sleep ${fault#post-sleeps-}" ;;
+    post-sleeps-*) set -- --define "lab_post sleep ${fault#post-sleeps-} || :" ;;
     *) echo "no such fault: $fault" >&2; exit 2 ;;
 esac
 [ "$age" = old ] || set -- "$@" --define 'lab_new 1'

@@ -10,8 +10,8 @@ DIRECTORY = "/var/lib/yum"
 LOG = "/var/log/yum.log"
 
 
-def lock():
-    """Takes the lock; waits for ever while another yum has it, and says so, as yum does unless exit_on_lock is set."""
+def lock(exit_on_lock=False):
+    """Takes the lock; while another yum has it waits for ever and says so, or with exit_on_lock ends."""
     said = None
     while True:
         try:
@@ -24,6 +24,8 @@ def lock():
             if message != said:
                 print(message, file=sys.stderr)
                 said = message
+            if exit_on_lock:
+                sys.exit("Another app is currently holding the yum lock; exiting as configured by exit_on_lock")
             print("Another app is currently holding the yum lock; waiting for it to exit...", file=sys.stderr)
             show_owner(holder)
             sys.stderr.flush()
