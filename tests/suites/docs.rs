@@ -31,8 +31,8 @@ fn quoted(text: &str) -> impl Iterator<Item = &str> {
     text.split('`').skip(1).step_by(2)
 }
 
-/// Every function of the sources.
-fn functions() -> BTreeSet<String> {
+/// Every test of the sources.
+fn tests() -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     let mut directories: Vec<PathBuf> =
         ["common", "proto", "agent", "coordinator", "tests"].map(|name| root().join(name)).into();
@@ -42,12 +42,25 @@ fn functions() -> BTreeSet<String> {
             if path.is_dir() {
                 directories.push(path);
             } else if path.extension().is_some_and(|extension| extension == "rs") {
-                let text = std::fs::read_to_string(&path).expect("a source");
-                let names = text
-                    .lines()
-                    .filter_map(|line| line.trim_start().trim_start_matches("async ").strip_prefix("fn "));
-                found.extend(names.filter_map(|rest| rest.split(['(', '<']).next()).map(str::to_owned));
+                found.extend(tests_of(&std::fs::read_to_string(&path).expect("a source")));
             }
+        }
+    }
+    found
+}
+
+/// The functions of a source that have `#[test]`, or another attribute that ends so, above them.
+fn tests_of(source: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut is_test = false;
+    for line in source.lines().map(str::trim) {
+        if line.starts_with("#[") {
+            is_test |= line == "#[test]" || line.starts_with("#[tokio::test");
+        } else if !line.starts_with("//") {
+            let name = line.trim_start_matches("async ").strip_prefix("fn ");
+            let name = name.and_then(|rest| rest.split(['(', '<']).next());
+            found.extend(name.filter(|_| is_test).map(str::to_owned));
+            is_test = false;
         }
     }
     found
@@ -60,7 +73,7 @@ fn document() -> String {
 #[test]
 fn no_cell_is_empty_and_every_test_that_is_named_exists() {
     let text = document();
-    let functions = functions();
+    let tests_there = tests();
     let mut wrong = Vec::new();
     for (line, cells) in rows(&text) {
         if cells.iter().any(|cell| cell.is_empty()) {
@@ -79,7 +92,7 @@ fn no_cell_is_empty_and_every_test_that_is_named_exists() {
         if quoted(tests).next().is_none() {
             wrong.push(format!("line {line}: no test"));
         }
-        let unknown = quoted(tests).filter(|name| !functions.contains(*name));
+        let unknown = quoted(tests).filter(|name| !tests_there.contains(*name));
         wrong.extend(unknown.map(|name| format!("line {line}: there is no test {name}")));
     }
     assert!(wrong.is_empty(), "docs/procedure.md:\n{}", wrong.join("\n"));

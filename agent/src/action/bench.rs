@@ -120,6 +120,7 @@ impl Bench {
         let asked = |line: &&String| {
             let question = [
                 "systemctl show",
+                "systemctl is-enabled",
                 "systemctl list-",
                 "initctl s",
                 "dpkg-query",

@@ -86,11 +86,7 @@ impl Os {
     /// but that the service manager does not run.
     pub fn service(&self, host: &dyn Host, unit: &str) -> Result<ServiceState, StepError> {
         match self.platform.service_manager {
-            ServiceManager::Systemd => {
-                let next = "see that 'systemctl show' works on the node, then retry";
-                let exit = answer(host, &systemd::show(unit), next)?;
-                systemd::read_state(&exit.stdout).map_err(|error| failed(&error, next))
-            }
+            ServiceManager::Systemd => systemd_service(host, unit),
             ServiceManager::Upstart => upstart_service(host, unit),
         }
     }
@@ -143,6 +139,21 @@ impl Os {
             }
         }
     }
+}
+
+/// A service of systemd: its state, and by its files until when a mask holds, where the state does not tell.
+fn systemd_service(host: &dyn Host, unit: &str) -> Result<ServiceState, StepError> {
+    let next = "see that 'systemctl show' works on the node, then retry";
+    let exit = answer(host, &systemd::show(unit), next)?;
+    let mut state = systemd::read_state(&exit.stdout).map_err(|error| failed(&error, next))?;
+    if systemd::mask_in_question(&exit.stdout) {
+        let next = format!("see what 'systemctl is-enabled {unit}' says on the node, then retry");
+        let asked = host.run(&systemd::is_enabled(unit)).map_err(|error| failed(&error, next))?;
+        if systemd::is_mask_for_now(&asked.stdout) {
+            (state.kept_down, state.boot_words) = (KeptDown::ForNow, "masked-runtime".to_owned());
+        }
+    }
+    Ok(state)
 }
 
 /// A service of upstart: its state as upstart tells it, and why it does or does not start at boot by its files.
@@ -231,6 +242,7 @@ fn answer(host: &dyn Host, command: &Command, next: &str) -> Result<Exit, StepEr
 
 #[cfg(test)]
 mod tests {
+    use super::KeptDown;
     use crate::action::bench::Bench;
     use crate::host::Host;
     use crate::host::fake::FakeMachine;
@@ -260,6 +272,23 @@ mod tests {
         assert_eq!(services(), ["neutron-dhcp-agent"]);
         bench.host.run(&crate::os::upstart::stop("neutron-dhcp-agent")).expect("it stops");
         assert_eq!(services(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_mask_until_the_next_boot_is_told_from_one_for_good() {
+        // The state that systemd 219 shows is the same for both.
+        for machine in [FakeMachine::redhat_compute(), FakeMachine::debian_compute()] {
+            let bench = Bench::new(machine);
+            let told = || {
+                let state = bench.os.service(&bench.host, "calico-felix").expect("a state");
+                (state.kept_down, state.boot_words)
+            };
+            assert_eq!(told(), (KeptDown::No, "enabled".to_owned()));
+            bench.host.run(&systemd::mask_for_now("calico-felix")).expect("it is masked");
+            assert_eq!(told(), (KeptDown::ForNow, "masked-runtime".to_owned()));
+            bench.host.run(&systemd::mask("calico-felix")).expect("it is masked");
+            assert_eq!(told(), (KeptDown::ForGood, "masked".to_owned()));
+        }
     }
 
     #[test]

@@ -41,7 +41,12 @@ pub fn read_state(text: &str) -> Result<ServiceState, Unreadable> {
         return Err(unreadable(text.trim_end()));
     };
     let property = |name: &str| found.get(name).copied().unwrap_or_default();
-    let file = property("UnitFileState");
+    // Up to systemd 237 or so a mask has the state of the file that it leads to, /dev/null: `bad`, or none at all
+    // (systemd's issue 7994).
+    let file = match (*load, property("UnitFileState")) {
+        ("masked", file) if !names_mask(file) => "masked",
+        (_, file) => file,
+    };
     let words = match property("Result") {
         "" | "success" => format!("{active} ({})", property("SubState")),
         result => format!("{active} ({}, {result})", property("SubState")),
@@ -64,9 +69,27 @@ pub fn read_state(text: &str) -> Result<ServiceState, Unreadable> {
         main_pid: number("MainPID")?.filter(|pid| *pid != 0),
         restarts: number("NRestarts")?,
         words,
-        // systemd 219 knows no state of a mask that has no unit file behind it.
-        boot_words: if file.is_empty() && *load == "masked" { "masked" } else { file }.to_owned(),
+        boot_words: file.to_owned(),
     })
+}
+
+/// Whether the state of a unit file says which mask it is.
+fn names_mask(file: &str) -> bool {
+    matches!(file, "masked" | "masked-runtime")
+}
+
+/// Whether the answer to [`show`] is of a mask, and does not say until when it holds; [`is_enabled`] does.
+#[must_use]
+pub fn mask_in_question(text: &str) -> bool {
+    let of = |name: &str| text.lines().find_map(|line| line.trim_end().strip_prefix(name)?.strip_prefix('='));
+    of("LoadState") == Some("masked") && !of("UnitFileState").is_some_and(names_mask)
+}
+
+/// Whether the answer to [`is_enabled`], of a unit that is masked, is that the mask holds until the next boot. systemd 237
+/// answers `enabled` of one that has drop-ins (its issue 8328): that is then taken for a mask for good.
+#[must_use]
+pub fn is_mask_for_now(text: &str) -> bool {
+    text.trim() == "masked-runtime"
 }
 
 /// Reads the answer to [`exec_start`]: the command lines, each with the program's path first, which the arguments may
@@ -185,6 +208,13 @@ pub fn unit_name(unit: &str) -> String {
 #[must_use]
 pub fn show(unit: &str) -> Command {
     Command::new(["systemctl", "show", "-p", PROPERTIES, "--", &unit_name(unit)])
+}
+
+/// Asks what a unit's files say of its coming up at boot. Other than [`show`] it looks for them by the unit's name, so that
+/// every version tells the one mask from the other. Exits with 1 for a masked unit.
+#[must_use]
+pub fn is_enabled(unit: &str) -> Command {
+    Command::new(["systemctl", "is-enabled", "--", &unit_name(unit)])
 }
 
 /// Asks what a service is configured to run.
@@ -318,8 +348,17 @@ mod tests {
 
         let masked = state("LoadState=masked\nActiveState=inactive\nSubState=dead\nUnitFileState=masked\n");
         assert!(masked.installed && masked.is_down() && masked.kept_down == KeptDown::ForGood);
-        // A mask without a unit file behind it has no state of its own on systemd 219.
-        assert_eq!(state("LoadState=masked\nActiveState=inactive\n").kept_down, KeptDown::ForGood);
+        // systemd 219 of CentOS 7 and 229 of Ubuntu 16.04 say so of either mask.
+        for file in ["", "UnitFileState=\n", "UnitFileState=bad\n"] {
+            let text = format!("LoadState=masked\nActiveState=inactive\n{file}");
+            assert!(mask_in_question(&text), "{text}");
+            let masked = state(&text);
+            assert_eq!((masked.kept_down, masked.boot_words.as_str()), (KeptDown::ForGood, "masked"));
+        }
+        assert!(!mask_in_question("LoadState=masked\nUnitFileState=masked\n"));
+        assert!(!mask_in_question("LoadState=error\nUnitFileState=bad\n"));
+        assert!(is_mask_for_now("masked-runtime\n"));
+        assert!(!is_mask_for_now("masked\n") && !is_mask_for_now("enabled\n") && !is_mask_for_now(""));
         let for_now = state("LoadState=masked\nActiveState=inactive\nUnitFileState=masked-runtime\n");
         assert_eq!(for_now.kept_down, KeptDown::ForNow);
 

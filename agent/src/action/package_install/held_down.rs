@@ -78,10 +78,10 @@ fn stop(held: &BTreeSet<String>, changes: &mut Vec<Change>, cx: &mut Context<'_>
     Ok(())
 }
 
-/// A mask for good was made by somebody else meanwhile.
+/// Of a mask for good, which somebody else made meanwhile, nothing is taken away by this; ours may be below it.
 fn unmask(unit: &str, cx: &mut Context<'_>) -> Result<(), StepError> {
     match cx.os.service(cx.host, unit)?.kept_down {
-        KeptDown::ForNow => service_control::unmask_for_now(cx, unit),
-        KeptDown::No | KeptDown::ForGood => Ok(()),
+        KeptDown::ForNow | KeptDown::ForGood => service_control::unmask_for_now(cx, unit),
+        KeptDown::No => Ok(()),
     }
 }

@@ -1,7 +1,7 @@
 //! The policy-rc.d that keeps services down while packages' scripts run: invoke-rc.d(8) and deb-systemd-invoke(1) ask it
 //! before they start anything, and do not if it answers 101. There is one such file a system. One that was there is kept
 //! aside, asked about everything that ours has no answer to, and put back; one that somebody else puts there meanwhile is
-//! left alone.
+//! what is there afterwards.
 
 use crate::action::{Context, failed};
 use crate::host::HostError;
@@ -25,9 +25,7 @@ const MARK: &str = "# wavegate: keeps services down while packages are installed
 pub(super) fn put(units: &BTreeSet<String>, cx: &mut Context<'_>) -> Result<(), StepError> {
     let script = script(units)?;
     (cx.output)(&format!("{POLICY} keeps down for now: {}", list(units)));
-    let there = there(cx)?;
-    let kept = cx.host.exists(Path::new(ASIDE));
-    if there.is_some_and(|text| !is_ours(&text)) && !kept {
+    if there(cx)?.is_some_and(|text| !is_ours(&text)) {
         cx.host.rename(Path::new(POLICY), Path::new(ASIDE)).map_err(|error| unwritable(&error))?;
     }
     cx.host.replace(Path::new(POLICY), script.as_bytes(), None, true).map_err(|error| unwritable(&error))

@@ -1,10 +1,11 @@
 //! What `systemctl` and `journalctl` do to a fake machine (upstart's programs are in `upstart`), and how its services
-//! live: systemd with `KillMode=process`, and upstart whose daemons leave its process group, so that what a service started outlives it and is adopted by its next process.
+//! live: systemd with `KillMode=process`, and upstart whose daemons leave its process group, so that what a service
+//! started outlives it and is adopted by its next process.
 
 use super::{FakeMachine, FakeService, FakeUnit, upstart};
 use crate::host::{Command, Exit};
 use std::path::Path;
-use wavegate_common::platform::{OsFamily, ServiceManager};
+use wavegate_common::platform::{OsFamily, PackageManager, ServiceManager};
 
 /// Runs a program of the machine's service manager; `None` for any other.
 pub(super) fn run(machine: &mut FakeMachine, command: &Command) -> Option<Exit> {
@@ -22,6 +23,7 @@ pub(super) fn run(machine: &mut FakeMachine, command: &Command) -> Option<Exit> 
             Some(printed(&exec_start(machine, name(unit))))
         }
         ["systemctl", "show", .., unit] => Some(printed(&show(machine, name(unit)))),
+        ["systemctl", "is-enabled", "--", unit] => Some(is_enabled(machine, name(unit))),
         ["systemctl", verb, .., unit] => Some(systemctl(machine, verb, name(unit))),
         ["journalctl", "-u", unit, ..] => {
             Some(printed(&format!("{}: exited, status=1/FAILURE\n", name(unit))))
@@ -177,6 +179,12 @@ fn show(machine: &FakeMachine, unit: &str) -> String {
     let service = service.unwrap_or(&absent);
     let (load, file) = match (known, unit_file_state(service)) {
         (false, _) => ("not-found", ""),
+        // Of a mask systemd 219, which is where yum is, knows no more here.
+        (true, file)
+            if file.starts_with("masked") && machine.platform.package_manager == PackageManager::Yum =>
+        {
+            ("masked", "bad")
+        }
         (true, file) if file.starts_with("masked") => ("masked", file),
         (true, file) => ("loaded", file),
     };
@@ -186,6 +194,17 @@ fn show(machine: &FakeMachine, unit: &str) -> String {
          Result=success\n",
         service.main_pid.unwrap_or(0),
     )
+}
+
+fn is_enabled(machine: &FakeMachine, unit: &str) -> Exit {
+    let Some(service) = machine.services.get(unit) else {
+        return refused(
+            1,
+            format!("Failed to get unit file state for {unit}.service: No such file or directory\n"),
+        );
+    };
+    let file = unit_file_state(service);
+    Exit { code: i32::from(file != "enabled"), ..printed(&format!("{file}\n")) }
 }
 
 fn exec_start(machine: &FakeMachine, unit: &str) -> String {
