@@ -103,7 +103,7 @@ pub fn apply(action: &PackageInstall, cx: &mut Context<'_>) -> Result<Applied, S
         (Ok(_), Err(error)) => Err(error),
     };
     forget(cx)?;
-    if settled.nothing_in_place {
+    if settled.nothing_in_place && settled.all_run {
         Undertaking::forget(cx)?;
     }
     told
@@ -157,14 +157,18 @@ fn resumed(cx: &mut Context<'_>) -> Result<Undertaking, StepError> {
                 "an earlier step was given up in the middle of its transaction: setting right what it left",
             );
             wait_for_earlier(&noted.transaction, cx);
-            let settled = settle(&noted, cx);
-            if !settled.nothing_in_place {
-                settled.changes?;
+            let Settled { nothing_in_place, all_run, changes } = settle(&noted, cx);
+            if !nothing_in_place {
+                changes?;
             } else {
-                say_too(settled.changes.err(), cx);
+                say_too(changes.err(), cx);
             }
-            Undertaking::forget(cx)?;
-            Ok(Undertaking::default())
+            if all_run {
+                Undertaking::forget(cx)?;
+                return Ok(Undertaking::default());
+            }
+            // This step's transaction may be what mends it; if it does not, this step fails as the one before.
+            Ok(Undertaking { running: noted.running, ..Undertaking::default() })
         }
         None => Ok(Undertaking::default()),
     }
@@ -222,7 +226,7 @@ fn begin(
     if undertaking.transaction.is_empty() {
         undertaking.transaction.clone_from(&cx.transaction);
         undertaking.began = cx.host.now();
-        undertaking.running = cx.os.running_services(cx.host)?;
+        undertaking.running.extend(cx.os.running_services(cx.host)?);
         undertaking.timers = timers::running(cx)?;
         held_down::observe(&action.keep_down, undertaking, cx)?;
     }
@@ -238,22 +242,25 @@ fn begin(
 struct Settled {
     /// Whether nothing is left of what was put in place for the time of the transaction.
     nothing_in_place: bool,
+    /// Whether everything runs that ran before.
+    all_run: bool,
     /// What it took, or why something could not be set right.
     changes: Result<Vec<Change>, StepError>,
 }
 
 /// Sets everything around the transaction as it was before. All of it is tried, also when something fails. While something
-/// that was put in place is still there, the note must stay: whoever comes next tries again.
+/// that was put in place is still there, or something does not run, the note must stay: whoever comes next tries again.
 fn settle(undertaking: &Undertaking, cx: &mut Context<'_>) -> Settled {
-    if undertaking.transaction.is_empty() {
-        return Settled { nothing_in_place: true, changes: Ok(Vec::new()) };
+    if *undertaking == Undertaking::default() {
+        return Settled { nothing_in_place: true, all_run: true, changes: Ok(Vec::new()) };
     }
     let held = held_down::take_away(undertaking, cx);
     let timers = timers::start_again(undertaking, cx);
     let nothing_in_place = held.is_ok() && timers.is_ok();
     let brought_back = bystanders::bring_back(undertaking, cx);
+    let all_run = brought_back.is_ok();
     let changes = held.and_then(|held| timers.and(brought_back).map(|back| [held, back].concat()));
-    Settled { nothing_in_place, changes }
+    Settled { nothing_in_place, all_run, changes }
 }
 
 /// What is asked for on this node: packages that are wanted only where they are installed may not be.

@@ -67,15 +67,28 @@ pub(super) fn take_away(undertaking: &Undertaking, cx: &mut Context<'_>) -> Resu
     result.map(|()| changes)
 }
 
+/// Each is tried, also when one fails.
 fn stop(held: &BTreeSet<String>, changes: &mut Vec<Change>, cx: &mut Context<'_>) -> Result<(), StepError> {
+    let mut result = Ok(());
     for unit in held {
-        if !cx.os.service(cx.host, unit)?.is_down() {
-            service_control::stop(cx, unit)?;
-            let what = "was started by the transaction, and stopped again".to_owned();
-            changes.push(Change::Service { unit: unit.clone(), what });
+        match stopped(unit, cx) {
+            Ok(true) => {
+                let what = "was started by the transaction, and stopped again".to_owned();
+                changes.push(Change::Service { unit: unit.clone(), what });
+            }
+            Ok(false) => {}
+            Err(error) => result = result.and(Err(error)),
         }
     }
-    Ok(())
+    result
+}
+
+/// Whether it had to be stopped.
+fn stopped(unit: &str, cx: &mut Context<'_>) -> Result<bool, StepError> {
+    if cx.os.service(cx.host, unit)?.is_down() {
+        return Ok(false);
+    }
+    service_control::stop(cx, unit).map(|()| true)
 }
 
 /// Of a mask for good, which somebody else made meanwhile, nothing is taken away by this; ours may be below it.
