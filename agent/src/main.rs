@@ -4,7 +4,7 @@
 use anyhow::Context;
 use clap::{Parser, Subcommand, ValueEnum};
 use sd_notify::NotifyState;
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -125,10 +125,7 @@ fn carry_out(arguments: Arguments) -> anyhow::Result<()> {
         Command::Enrol { token, coordinator, node, force } => enrol(config, &token, coordinator, node, force),
         Command::Facts { output } => print_facts(&config, output),
         Command::Status { output } => print_status(&config, output),
-        Command::Policy { shipped: true, .. } => {
-            print!("{SHIPPED}");
-            Ok(())
-        }
+        Command::Policy { shipped: true, .. } => say(SHIPPED),
         Command::Policy { check, output, .. } => print_policy(&config, check, output),
         Command::Transaction { directory } => run_transaction(&directory),
     }
@@ -273,10 +270,9 @@ fn print_facts(config: &Config, output: Format) -> anyhow::Result<()> {
     };
     let facts = facts::observe(&host, node, &config.roles).context("observing this node")?;
     match output {
-        Format::Text => print!("{}", show::facts(&facts)),
-        Format::Json => println!("{}", serde_json::to_string_pretty(&facts)?),
+        Format::Text => say(&show::facts(&facts)),
+        Format::Json => say_json(&facts),
     }
-    Ok(())
 }
 
 fn print_status(config: &Config, output: Format) -> anyhow::Result<()> {
@@ -284,21 +280,20 @@ fn print_status(config: &Config, output: Format) -> anyhow::Result<()> {
     let text = match std::fs::read(&path) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            if let Format::Json = output {
-                println!("null");
-                return Ok(());
-            }
-            println!("There is no journal {} yet: no agent has run here.", path.display());
-            return Ok(());
+            return match output {
+                Format::Text => {
+                    say(&format!("There is no journal {} yet: no agent has run here.\n", path.display()))
+                }
+                Format::Json => say("null\n"),
+            };
         }
         Err(error) => return Err(error).with_context(|| format!("reading the journal {}", path.display())),
     };
     let reading = lines::read(&text).map_err(|source| OpenError::Damaged { path, source })?;
     match output {
-        Format::Text => print!("{}", show::status(&reading.journal)),
-        Format::Json => println!("{}", serde_json::to_string_pretty(&reading.journal.current())?),
+        Format::Text => say(&show::status(&reading.journal)),
+        Format::Json => say_json(&reading.journal.current()),
     }
-    Ok(())
 }
 
 fn print_policy(config: &Config, check: Option<PathBuf>, output: Format) -> anyhow::Result<()> {
@@ -317,21 +312,30 @@ fn print_policy(config: &Config, check: Option<PathBuf>, output: Format) -> anyh
     match output {
         Format::Text => {
             let file = file.display();
-            match state {
-                PolicyState::Right => println!("{file} is right. It would permit:"),
-                PolicyState::InForce => println!("{file} is in force. It permits:"),
+            let heading = match state {
+                PolicyState::Right => format!("{file} is right. It would permit:"),
+                PolicyState::InForce => format!("{file} is in force. It permits:"),
                 PolicyState::BuiltIn => {
-                    println!("The built-in policy is in force: there is no {file}. It permits:")
+                    format!("The built-in policy is in force: there is no {file}. It permits:")
                 }
-            }
-            print!("{}", show::policy(&policy));
+            };
+            say(&format!("{heading}\n{}", show::policy(&policy)))
         }
-        Format::Json => {
-            let document = serde_json::json!({ "file": file, "state": state, "policy": policy });
-            println!("{}", serde_json::to_string_pretty(&document)?);
-        }
+        Format::Json => say_json(&serde_json::json!({ "file": file, "state": state, "policy": policy })),
     }
-    Ok(())
+}
+
+/// Prints a text. A reader that has seen enough of it (`| head`) is no error.
+fn say(text: &str) -> anyhow::Result<()> {
+    let mut out = std::io::stdout();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        done => done.context("printing"),
+    }
+}
+
+fn say_json(document: &impl serde::Serialize) -> anyhow::Result<()> {
+    say(&(serde_json::to_string_pretty(document)? + "\n"))
 }
 
 /// What is said of a policy.

@@ -76,7 +76,11 @@ impl PolicyFile {
     pub fn read(&self) -> Result<InForce, PolicyError> {
         let file = self.0.clone();
         let (text, built_in) = match self.0.symlink_metadata() {
-            Err(error) if error.kind() == ErrorKind::NotFound => (SHIPPED.to_owned(), true),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                // One that permits less may have stood there, if others than root could take it away.
+                self.trusted_directory()?;
+                (SHIPPED.to_owned(), true)
+            }
             // Whatever else is wrong shows when it is opened.
             _ => (self.trusted_text()?, false),
         };
@@ -115,17 +119,32 @@ impl PolicyFile {
         }
         trusted(&real, &metadata, 0)?;
         // Where the file is a link, whoever can replace the link can replace the policy.
-        let named = self.0.parent().unwrap_or(Path::new("/")).canonicalize().map_err(failed)?;
-        for directory in [real.parent().unwrap_or(Path::new("/")), &named] {
-            for (depth, directory) in directory.ancestors().enumerate() {
-                let metadata = directory.metadata().map_err(failed)?;
-                trusted(directory, &metadata, if depth == 0 { 0 } else { STICKY })?;
-            }
-        }
+        trusted_directories(real.parent().unwrap_or(Path::new("/"))).map_err(failed)??;
+        self.trusted_directory()?;
         let mut text = String::new();
         file.read_to_string(&mut text).map_err(failed)?;
         Ok(text)
     }
+
+    /// Whether root alone can take away or replace what has the file's name. A directory that is not there can't have held
+    /// one; what lies above it counts.
+    fn trusted_directory(&self) -> Result<(), PolicyError> {
+        let failed = |source| PolicyError::File { path: self.0.clone(), source };
+        let there = self.0.ancestors().skip(1).find(|directory| directory.exists());
+        let named = there.unwrap_or(Path::new("/")).canonicalize().map_err(failed)?;
+        trusted_directories(&named).map_err(failed)?
+    }
+}
+
+/// Whether a directory, by its name without links, and those above it are in the hands of root.
+fn trusted_directories(directory: &Path) -> std::io::Result<Result<(), PolicyError>> {
+    for (depth, directory) in directory.ancestors().enumerate() {
+        let metadata = directory.metadata()?;
+        if let Err(error) = trusted(directory, &metadata, if depth == 0 { 0 } else { STICKY }) {
+            return Ok(Err(error));
+        }
+    }
+    Ok(Ok(()))
 }
 
 /// Whether a file or directory is in the hands of root, or of the user that the agent runs as, who could do what the

@@ -114,6 +114,11 @@ fn a_file_that_others_could_have_written_is_refused() {
     }
     mode(state.path(), 0o777);
     assert!(link.read().is_err(), "whoever can replace the link can replace the policy");
+    let none = PolicyFile::new(state.path().join("none.toml"));
+    assert!(
+        none.read().is_err(),
+        "whoever can take a policy away could permit what the built-in one permits"
+    );
     mode(state.path(), 0o700);
     if geteuid().is_root() {
         std::os::unix::fs::chown(&path, Some(1000), None).expect("given away");
