@@ -187,6 +187,8 @@ fn work(
     wait: &mut Wait,
     cx: &mut Context<'_>,
 ) -> Result<Done, StepError> {
+    // What another package manager is in the middle of is nothing that it left.
+    wait.until_free(Need::Packages, cx)?;
     let known = (!undertaking.transaction.is_empty()).then_some(undertaking.began);
     let left = Left::observe(known, cx)?;
     if known.is_some() || !left.is_empty() {
@@ -196,6 +198,8 @@ fn work(
     let repaired = repair(undertaking, &left, wait, cx)?;
     let (wanted, foreseen) = waited_for(cx, |cx| {
         lists::refresh(wait, cx)?;
+        // What is judged now is to be what is done then: nobody may be about to change it.
+        wait.until_free(Need::Packages, cx)?;
         let wanted = wanted(action, cx)?;
         let foreseen = foresee(action, &wanted, wait, cx)?;
         Ok((wanted, foreseen))

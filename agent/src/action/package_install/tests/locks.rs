@@ -55,6 +55,16 @@ fn whoever_holds_a_lock_is_named_and_waited_for() {
 }
 
 #[test]
+fn what_was_left_is_looked_at_when_nobody_is_at_work_any_more() {
+    let bench = held(FakeMachine::debian_compute(), &UNATTENDED, "/var/lib/dpkg/lock-frontend", 20);
+    bench.machine().put_file("/var/lib/dpkg/updates/0003", "");
+    bench.apply(&debian_step()).expect("it applies");
+    let said = bench.said.borrow();
+    assert!(said[0].starts_with("waiting for unattended-upgrade"), "{said:?}");
+    assert!(said[1].starts_with("finishing what an interrupted transaction left"), "{said:?}");
+}
+
+#[test]
 fn who_does_not_let_go_is_named_with_what_to_do() {
     let bench = held(FakeMachine::debian_compute(), &UNATTENDED, "/var/lib/dpkg/lock", 7200);
     insta::assert_snapshot!(shown(&bench.apply(&debian_step()).expect_err("it is locked")), @r"
