@@ -12,11 +12,11 @@ use anyhow::Context as _;
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 use std::fs::{File, TryLockError};
-use std::io::{ErrorKind, Read};
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
-use std::time::Duration;
+use std::process::{Child, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
 
 /// How often the result of a running transaction is looked for.
 const POLL: Duration = Duration::from_millis(75);
@@ -74,7 +74,7 @@ pub(super) fn transact(
     ended
 }
 
-fn start(runner: &Path, directory: &Path, command: &Command) -> Result<std::process::Child, HostError> {
+fn start(runner: &Path, directory: &Path, command: &Command) -> Result<Child, HostError> {
     std::fs::create_dir_all(directory).map_err(file_error("make", directory))?;
     let started = write_order(directory, command).and_then(|lock| {
         std::process::Command::new(runner)
@@ -196,23 +196,49 @@ fn run_logged(dir: &Path, command: &Command) -> anyhow::Result<Ended> {
     let mut child = match spawned {
         Ok(child) => child,
         Err(error) => {
-            use std::io::Write;
             // As a shell says it, so that whoever reads the output and the code knows what happened.
             writeln!(&output, "cannot run {}: {error}", run::program(command))?;
             return Ok(Ended { code: 127, timed_out: false });
         }
     };
+    let started = Instant::now();
     if let Some(status) = run::wait(&mut child, command.timeout)? {
-        return Ok(Ended { code: run::code(status), timed_out: false });
+        let code = run::code(status);
+        let left = command.timeout.saturating_sub(started.elapsed());
+        // A package manager that was killed leaves its children at work: dpkg, or a package's script.
+        if code != 0 && !ended_all(&child, left) {
+            writeln!(&output, "what {} left running did not end: ending it", run::program(command))?;
+            end_all(&mut child)?;
+        }
+        return Ok(Ended { code, timed_out: false });
     }
-    run::signal_group(&child, Signal::TERM);
-    let status = if let Some(status) = run::wait(&mut child, GRACE)? {
-        status
-    } else {
-        run::signal_group(&child, Signal::KILL);
-        child.wait()?
-    };
-    Ok(Ended { code: run::code(status), timed_out: true })
+    Ok(Ended { code: run::code(end_all(&mut child)?), timed_out: true })
+}
+
+/// Waits until nobody is left of the program's process group, which is its own; false if the time is over before. Daemons
+/// have sessions of their own, and so other groups.
+fn ended_all(child: &Child, time: Duration) -> bool {
+    let started = Instant::now();
+    let pid = rustix::process::Pid::from_child(child);
+    while rustix::process::test_kill_process_group(pid).is_ok() {
+        if started.elapsed() >= time {
+            return false;
+        }
+        std::thread::sleep(POLL);
+    }
+    true
+}
+
+/// Ends the program and all of its process group.
+fn end_all(child: &mut Child) -> std::io::Result<ExitStatus> {
+    run::signal_group(child, Signal::TERM);
+    let started = Instant::now();
+    let by_itself = run::wait(child, GRACE)?;
+    let all = by_itself.is_some() && ended_all(child, GRACE.saturating_sub(started.elapsed()));
+    if !all {
+        run::signal_group(child, Signal::KILL);
+    }
+    by_itself.map_or_else(|| child.wait(), Ok)
 }
 
 #[cfg(test)]
@@ -253,6 +279,36 @@ mod tests {
         forget(&dir).expect("forgotten");
         forget(&dir).expect("forgetting twice is fine");
         assert!(!dir.exists());
+    }
+
+    /// Runs a script as a transaction and tells its end and its output.
+    fn run(script: &str, timeout: Duration) -> (Ended, String) {
+        let state = tempfile::tempdir().expect("a directory");
+        let ended = run_logged(state.path(), &Command::new(["sh", "-c", script]).timeout(timeout));
+        let output = std::fs::read_to_string(state.path().join("output.log")).expect("an output");
+        (ended.expect("it ran"), output)
+    }
+
+    #[test]
+    fn what_a_killed_package_manager_left_at_work_belongs_to_the_transaction() {
+        let (ended, output) = run("(sleep 1; echo script done) & kill -9 $$", Duration::from_secs(60));
+        assert_eq!((ended.code, ended.timed_out, output.as_str()), (137, false, "script done\n"));
+        let (ended, output) = run("(sleep 1; echo script done) & exit 100", Duration::from_secs(60));
+        assert_eq!((ended.code, output.as_str()), (100, "script done\n"));
+
+        let began = Instant::now();
+        let (ended, output) = run("sleep 600 & kill -9 $$", Duration::from_secs(1));
+        assert_eq!((ended.code, ended.timed_out), (137, false));
+        assert_eq!(output, "what sh left running did not end: ending it\n");
+        let (ended, _) = run("(trap '' TERM; sleep 2; echo end) & wait", Duration::from_secs(1));
+        assert!(ended.timed_out && began.elapsed() < GRACE);
+    }
+
+    #[test]
+    fn a_program_that_did_its_work_is_not_waited_for_by_what_it_started() {
+        let began = Instant::now();
+        let (ended, _) = run("sleep 20 &", Duration::from_secs(60));
+        assert!(ended.code == 0 && began.elapsed() < Duration::from_secs(15));
     }
 
     #[test]
