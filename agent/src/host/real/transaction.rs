@@ -2,13 +2,15 @@
 //!
 //! `DIR/lock` is locked by the runner for as long as it lives (the lock comes to it as its standard input, so there is
 //! no moment without), `DIR/result.json` is there when the program has ended. So: locked = running; result = ended;
-//! neither = interrupted. No process id is compared, so none can be mistaken. The result's room on the disk is taken before
-//! the program is started: a disk that it fills must not make its end look like an interruption.
+//! neither = interrupted. No process id is compared, so none can be mistaken. Room on the disk for the result and for
+//! some output is taken before the program is started: a full disk must not make its end look like an interruption, or end it.
 
 use super::output::{Bounded, Lines};
 use super::{file_error, files, run};
 use crate::host::{Command, Exit, HostError, OUTPUT_LIMIT, OnLine};
 use anyhow::Context as _;
+use rustix::fs::FallocateFlags;
+use rustix::io::Errno;
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 use std::fs::{File, TryLockError};
@@ -23,6 +25,9 @@ const POLL: Duration = Duration::from_millis(75);
 
 /// How long a program whose time is up may take to end by itself: dpkg between two packages, not in the middle of one.
 const GRACE: Duration = Duration::from_secs(30);
+
+/// Bytes that are kept for the program's output on a disk that fills up.
+const OUTPUT_ROOM: u64 = 256 << 10;
 
 /// How a program ended.
 #[derive(Debug, Serialize, Deserialize)]
@@ -101,11 +106,20 @@ fn write_order(directory: &Path, command: &Command) -> Result<File, HostError> {
     let json = serde_json::to_vec(command).map_err(|error| file_error("write", &order)(error.into()))?;
     files::write_durably(&order, &json)?;
     files::reserve(&directory.join("result.json"))?;
-    log(directory, "output.log")?;
+    make_room(&log(directory, "output.log")?).map_err(file_error("write", &directory.join("output.log")))?;
     let path = directory.join("lock");
     let lock = File::create(&path).map_err(file_error("make", &path))?;
     lock.lock().map_err(file_error("lock", &path))?;
     Ok(lock)
+}
+
+/// Takes room on the disk for what the program prints: one that can't print fails, dpkg between two packages, dnf at its end.
+/// Where the file system can't take room, there is none.
+fn make_room(output: &File) -> std::io::Result<()> {
+    match rustix::fs::fallocate(output, FallocateFlags::KEEP_SIZE, 0, OUTPUT_ROOM) {
+        Err(error @ (Errno::NOSPC | Errno::DQUOT)) => Err(error.into()),
+        _ => Ok(()),
+    }
 }
 
 fn log(directory: &Path, name: &str) -> Result<File, HostError> {
@@ -309,6 +323,22 @@ mod tests {
         let began = Instant::now();
         let (ended, _) = run("sleep 20 &", Duration::from_secs(60));
         assert!(ended.code == 0 && began.elapsed() < Duration::from_secs(15));
+    }
+
+    #[test]
+    fn room_for_the_output_is_taken_and_appended_to() {
+        use std::os::unix::fs::MetadataExt;
+        let state = tempfile::tempdir().expect("a directory");
+        drop(write_order(state.path(), &Command::new(["true"])).expect("an order"));
+        let metadata = || std::fs::metadata(state.path().join("output.log")).expect("it is there");
+        assert_eq!(metadata().len(), 0);
+        if metadata().blocks() == 0 {
+            println!("SKIPPED: {} cannot take room", state.path().display());
+            return;
+        }
+        assert!(metadata().blocks() * 512 >= OUTPUT_ROOM, "{:?}", metadata());
+        run_logged(state.path(), &Command::new(["echo", "one"])).expect("it runs");
+        assert_eq!(metadata().len(), 4);
     }
 
     #[test]
