@@ -18,6 +18,9 @@ pub const DEFAULT_FILE: &str = "/etc/wavegate/policy.toml";
 /// What the built-in policy is called in messages.
 const BUILT_IN: &str = "the built-in policy";
 
+/// Bytes of the largest file that is read.
+const LARGEST: u64 = 1 << 20;
+
 /// Group and others may write.
 const OTHERS_WRITE: u32 = 0o022;
 /// Files in the directory can be replaced by their owners alone.
@@ -112,17 +115,25 @@ impl PolicyFile {
     fn trusted_text(&self) -> Result<String, PolicyError> {
         let failed = |source| PolicyError::File { path: self.0.clone(), source };
         let real = self.0.canonicalize().map_err(failed)?;
-        let mut file = File::open(&real).map_err(failed)?;
+        let no_file = || untrusted(&real, "is not a file; write the policy into a file");
+        // Opening a pipe would wait for a writer, for ever.
+        if !real.metadata().map_err(failed)?.is_file() {
+            return Err(no_file());
+        }
+        let file = File::open(&real).map_err(failed)?;
         let metadata = file.metadata().map_err(failed)?;
         if !metadata.is_file() {
-            return Err(untrusted(&real, "is not a file; write the policy into a file"));
+            return Err(no_file());
+        }
+        if metadata.len() > LARGEST {
+            return Err(untrusted(&real, "is larger than 1 MiB; no policy is"));
         }
         trusted(&real, &metadata, 0)?;
         // Where the file is a link, whoever can replace the link can replace the policy.
         trusted_directories(real.parent().unwrap_or(Path::new("/"))).map_err(failed)??;
         self.trusted_directory()?;
         let mut text = String::new();
-        file.read_to_string(&mut text).map_err(failed)?;
+        file.take(LARGEST).read_to_string(&mut text).map_err(failed)?;
         Ok(text)
     }
 

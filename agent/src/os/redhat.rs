@@ -28,6 +28,10 @@ fn program(manager: PackageManager) -> &'static str {
 /// that the waiting has one place and an end.
 const NO_WAITING: &str = "--setopt=exit_on_lock=True";
 
+/// A repository that does not answer is an error, also where the node's configuration passes over it (`skip_if_unavailable`,
+/// yum.conf(5), dnf.conf(5)): without it, what is old looks as if nothing were newer.
+const EVERY_REPOSITORY: &str = "--setopt=*.skip_if_unavailable=False";
+
 /// Makes the next call read the repositories again. `makecache` would do it at once, but yum's fetches the lists of all
 /// files with it.
 #[must_use]
@@ -181,6 +185,10 @@ pub fn unreachable(output: &str) -> bool {
         "Timeout was reached",
         "Operation too slow",
         "Connection timed out",
+        // urlgrabber's numbers of the same, whatever words the libcurl of the node has.
+        "curl#6 - ",
+        "curl#7 - ",
+        "curl#28 - ",
     ]
     .iter()
     .any(|text| output.contains(text))

@@ -83,6 +83,14 @@ fn what_can_not_be_used_permits_nothing_and_says_where() {
     let dangling = state.path().join("link.toml");
     symlink(state.path().join("gone"), &dangling).expect("a link");
     assert!(matches!(PolicyFile::new(dangling).read(), Err(PolicyError::File { .. })));
+    let pipe = state.path().join("pipe.toml");
+    let mode = rustix::fs::Mode::from_raw_mode(0o600);
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).expect("a pipe");
+    assert!(matches!(PolicyFile::new(pipe).read(), Err(PolicyError::Untrusted { .. })));
+    let huge = state.path().join("huge.toml");
+    std::fs::File::create(&huge).and_then(|file| file.set_len(LARGEST + 1)).expect("a file");
+    let error = PolicyFile::new(huge).read().expect_err("refused").to_string();
+    assert!(error.ends_with("is larger than 1 MiB; no policy is"), "{error}");
 }
 
 #[test]

@@ -99,8 +99,8 @@ fn a_compute_node_of_red_hat_is_updated() {
     let history = bench.history();
     insta::assert_snapshot!(history.lines().take(3).collect::<Vec<_>>().join("\n"), @r"
     yum -q --setopt=exit_on_lock=True clean expire-cache
-    yum --assumeno --setopt=exit_on_lock=True update calico-common calico-compute calico-felix dnsmasq openstack-neutron
-    yum -y --setopt=exit_on_lock=True update calico-common calico-compute calico-felix dnsmasq openstack-neutron
+    yum --assumeno --setopt=exit_on_lock=True --setopt=*.skip_if_unavailable=False update calico-common calico-compute calico-felix dnsmasq openstack-neutron
+    yum -y --setopt=exit_on_lock=True --setopt=*.skip_if_unavailable=False update calico-common calico-compute calico-felix dnsmasq openstack-neutron
     ");
     assert_eq!(installs(&bench), 1);
 }
@@ -251,7 +251,11 @@ fn a_package_that_breaks_is_told_with_its_last_lines_and_mended_by_a_retry() {
 fn success_without_effect_is_no_success() {
     let bench = Bench::new(FakeMachine::redhat_compute());
     // `No package available` of yum: it installs the rest and exits 0.
-    bench.machine().faults.fail("yum -y --setopt=exit_on_lock=True update", 0, "");
+    bench.machine().faults.fail(
+        "yum -y --setopt=exit_on_lock=True --setopt=*.skip_if_unavailable=False update",
+        0,
+        "",
+    );
     let error = shown(&bench.apply(&redhat_step()).expect_err("nothing happened"));
     insta::assert_snapshot!(error, @r"
     calico-common is not as wanted, and the package manager would do nothing more: it is 1.3.1-1.el7, not 1.4.6-1.el7
@@ -395,7 +399,11 @@ fn the_whole_distribution_is_a_second_transaction_on_debian() {
 #[test]
 fn a_package_manager_that_somebody_kills_is_no_exit_code() {
     let bench = Bench::new(FakeMachine::redhat_compute());
-    bench.machine().faults.fail("yum -y --setopt=exit_on_lock=True update", 137, "");
+    bench.machine().faults.fail(
+        "yum -y --setopt=exit_on_lock=True --setopt=*.skip_if_unavailable=False update",
+        137,
+        "",
+    );
     let error = bench.apply(&redhat_step()).expect_err("it is killed");
     assert!(error.what.ends_with("openstack-neutron' was ended by signal 9"), "{}", error.what);
 }
@@ -410,9 +418,9 @@ fn new_and_old_packages_of_red_hat_are_one_transaction() {
     let lines: Vec<&str> =
         history.lines().filter(|line| line.starts_with("yum -") && line.contains("install")).collect();
     insta::assert_snapshot!(lines[..3].join("\n"), @r"
-    yum --assumeno --setopt=exit_on_lock=True install calico-dhcp-agent
-    yum --assumeno --setopt=exit_on_lock=True install calico-common-1.4.6-1.el7 calico-compute-1:1.3.0-1.el7 calico-felix-1.4.6-1.el7 dnsmasq-2.75-2.el7 openstack-neutron-1:8.4.0-1.el7 calico-dhcp-agent-1:1.3.0-1.el7
-    yum -y --setopt=exit_on_lock=True install calico-common-1.4.6-1.el7 calico-compute-1:1.3.0-1.el7 calico-felix-1.4.6-1.el7 dnsmasq-2.75-2.el7 openstack-neutron-1:8.4.0-1.el7 calico-dhcp-agent-1:1.3.0-1.el7
+    yum --assumeno --setopt=exit_on_lock=True --setopt=*.skip_if_unavailable=False install calico-dhcp-agent
+    yum --assumeno --setopt=exit_on_lock=True --setopt=*.skip_if_unavailable=False install calico-common-1.4.6-1.el7 calico-compute-1:1.3.0-1.el7 calico-felix-1.4.6-1.el7 dnsmasq-2.75-2.el7 openstack-neutron-1:8.4.0-1.el7 calico-dhcp-agent-1:1.3.0-1.el7
+    yum -y --setopt=exit_on_lock=True --setopt=*.skip_if_unavailable=False install calico-common-1.4.6-1.el7 calico-compute-1:1.3.0-1.el7 calico-felix-1.4.6-1.el7 dnsmasq-2.75-2.el7 openstack-neutron-1:8.4.0-1.el7 calico-dhcp-agent-1:1.3.0-1.el7
     ");
     assert_eq!(installs(&bench), 1);
 }

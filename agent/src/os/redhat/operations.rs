@@ -1,6 +1,6 @@
 //! What yum and dnf are told to do about packages, so that what is there and what is not become one transaction.
 
-use super::{NO_WAITING, program};
+use super::{EVERY_REPOSITORY, NO_WAITING, program};
 use crate::host::Command;
 use crate::os::packages::{Simulated, Wanted};
 use std::time::Duration;
@@ -30,7 +30,7 @@ impl Operation {
     }
 
     fn command(&self, manager: PackageManager, answer: &str) -> Command {
-        let start = [program(manager), answer, NO_WAITING, self.verb].map(str::to_owned);
+        let start = [program(manager), answer, NO_WAITING, EVERY_REPOSITORY, self.verb].map(str::to_owned);
         Command::new(start.into_iter().chain(self.operands.iter().cloned()))
     }
 }

@@ -54,12 +54,12 @@ fn command_lines() {
     assert!(repairs(yum, |program| program == "package-cleanup", false).is_empty());
     insta::assert_snapshot!(lines(&commands), @r"
     yum -q --setopt=exit_on_lock=True clean expire-cache
-    yum --assumeno --setopt=exit_on_lock=True update etcd
-    yum --assumeno --setopt=exit_on_lock=True install calico-felix-1.4.6-1 calico-dhcp-agent-1:1.3.0 dnsmasq
-    dnf -y --setopt=exit_on_lock=True install calico-dhcp-agent-1:1.3.0-1 etcd-3.3-1 dnsmasq-2.75-2
-    yum -y --setopt=exit_on_lock=True downgrade calico-felix-1.4.6-1
-    yum -y --setopt=exit_on_lock=True update
-    yum -y --setopt=exit_on_lock=True install calico-felix-1.4.6-1 calico-dhcp-agent-1:1.3.0 dnsmasq
+    yum --assumeno --setopt=exit_on_lock=True --setopt=*.skip_if_unavailable=False update etcd
+    yum --assumeno --setopt=exit_on_lock=True --setopt=*.skip_if_unavailable=False install calico-felix-1.4.6-1 calico-dhcp-agent-1:1.3.0 dnsmasq
+    dnf -y --setopt=exit_on_lock=True --setopt=*.skip_if_unavailable=False install calico-dhcp-agent-1:1.3.0-1 etcd-3.3-1 dnsmasq-2.75-2
+    yum -y --setopt=exit_on_lock=True --setopt=*.skip_if_unavailable=False downgrade calico-felix-1.4.6-1
+    yum -y --setopt=exit_on_lock=True --setopt=*.skip_if_unavailable=False update
+    yum -y --setopt=exit_on_lock=True --setopt=*.skip_if_unavailable=False install calico-felix-1.4.6-1 calico-dhcp-agent-1:1.3.0 dnsmasq
     rpm -qa --qf %{NAME}.%{ARCH}\t%|EPOCH?{%{EPOCH}:}:{}|%{VERSION}-%{RELEASE}\n
     rpm -q --qf %{NAME}\t%|EPOCH?{%{EPOCH}:}:{}|%{VERSION}-%{RELEASE}\t%{INSTALLTIME}\n -- etcd
     rpm -qf --qf %{NAME}\n -- /usr/bin/etcd
@@ -231,6 +231,9 @@ fn complaints_are_recognised() {
     ));
     assert!(locked("error: can't create transaction lock on /var/lib/rpm/.rpm.lock"));
     assert!(!locked("Nothing to do"));
+    let repomd = "http://deploy-1/rpm/repodata/repomd.xml: [Errno 14]";
+    assert!(unreachable(&format!("{repomd} curl#7 - \"No route to host\"")));
+    assert!(!unreachable(&format!("{repomd} HTTP Error 404 - Not Found")));
     let output = "warning: /etc/neutron/neutron.conf created as /etc/neutron/neutron.conf.rpmnew\n  \
                   Updating : x\nwarning: /etc/sysconfig/etcd saved as /etc/sysconfig/etcd.rpmsave\n";
     let kept: Vec<String> = kept_files(output).iter().map(|(path, what)| format!("{path}: {what}")).collect();

@@ -102,16 +102,16 @@ fn services_are_kept_down_and_timers_stopped_for_the_time_of_the_transaction() {
     bench.done(&redhat_step);
     insta::assert_snapshot!(around(&bench), @r"
     yum -q --setopt=exit_on_lock=True clean expire-cache
-    yum --assumeno --setopt=exit_on_lock=True update calico-common calico-compute calico-felix dnsmasq openstack-neutron
-    yum --assumeno --setopt=exit_on_lock=True install calico-dhcp-agent
-    yum --assumeno --setopt=exit_on_lock=True install calico-common-1.4.6-1.el7 calico-compute-1:1.3.0-1.el7 calico-felix-1.4.6-1.el7 dnsmasq-2.75-2.el7 openstack-neutron-1:8.4.0-1.el7 calico-dhcp-agent-1:1.3.0-1.el7
+    yum --assumeno --setopt=exit_on_lock=True --setopt=*.skip_if_unavailable=False update calico-common calico-compute calico-felix dnsmasq openstack-neutron
+    yum --assumeno --setopt=exit_on_lock=True --setopt=*.skip_if_unavailable=False install calico-dhcp-agent
+    yum --assumeno --setopt=exit_on_lock=True --setopt=*.skip_if_unavailable=False install calico-common-1.4.6-1.el7 calico-compute-1:1.3.0-1.el7 calico-felix-1.4.6-1.el7 dnsmasq-2.75-2.el7 openstack-neutron-1:8.4.0-1.el7 calico-dhcp-agent-1:1.3.0-1.el7
     systemctl stop -- dnf-makecache.timer
     systemctl mask --runtime -- calico-dhcp-agent.service
     yum -y ...
     systemctl unmask --runtime -- calico-dhcp-agent.service
     systemctl start -- dnf-makecache.timer
     yum -q --setopt=exit_on_lock=True clean expire-cache
-    yum --assumeno --setopt=exit_on_lock=True update calico-common calico-compute calico-felix dnsmasq openstack-neutron calico-dhcp-agent
+    yum --assumeno --setopt=exit_on_lock=True --setopt=*.skip_if_unavailable=False update calico-common calico-compute calico-felix dnsmasq openstack-neutron calico-dhcp-agent
     ");
     everything_is_as_before(&bench, "red hat");
 }

@@ -86,6 +86,8 @@ class Yum:
         base.conf.assumeyes = True
         # yum takes what it can and refuses the rest; it has no `best` to give up.
         base.conf.best, base.conf.obsoletes, base.conf.clean_requirements_on_remove = True, True, False
+        # yum's default; Debian's dnf.conf has another.
+        base.conf.skip_if_unavailable = False
         base.read_all_repos()
         for pattern in self.disable:
             base.repos.get_matching(pattern).disable()
