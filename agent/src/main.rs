@@ -234,25 +234,22 @@ fn enrol(
     let before = credentials::load(&config.state_directory).ok();
     let enrolled = enrol::enrol(&config.state_directory, &token, &coordinator, &node, force);
     let fleet = runtime()?.block_on(enrolled)?;
-    println!("{node} is enrolled in fleet {fleet}.");
+    let mut text = format!("{node} is enrolled in fleet {fleet}.\n");
     if let Some(before) = before {
-        println!(
-            "An agent that runs here still has the certificate before: systemctl restart wavegate-agent"
-        );
+        text +=
+            "An agent that runs here still has the certificate before: systemctl restart wavegate-agent\n";
         if before.node != node {
-            println!(
-                "This node was {}, which stays in the fleet: wavegate node remove {}",
-                before.node, before.node
-            );
+            let was = before.node;
+            text += &format!("This node was {was}, which stays in the fleet: wavegate node remove {was}\n");
         }
     }
     if let Some(given) = given.filter(|given| config.coordinator.as_ref() != Some(given)) {
-        println!(
-            "Set coordinator = \"{given}\" in {}, then: systemctl enable --now wavegate-agent",
-            config.file.display()
+        let file = config.file.display();
+        text += &format!(
+            "Set coordinator = \"{given}\" in {file}, then: systemctl enable --now wavegate-agent\n"
         );
     }
-    Ok(())
+    say(&text)
 }
 
 fn short_host_name(config: &Config) -> anyhow::Result<NodeId> {

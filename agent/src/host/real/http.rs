@@ -86,8 +86,13 @@ fn read_url(url: &str, timeout: Duration, into: &mut File) -> Result<String, Hos
     if !url.starts_with("http://") && !url.starts_with("https://") {
         return Err(fetch_error(url, "only http://, https:// and file:// can be fetched"));
     }
-    let agent: ureq::Agent =
-        ureq::Agent::config_builder().timeout_global(Some(timeout)).tls_config(tls()).build().into();
+    let agent: ureq::Agent = ureq::Agent::config_builder()
+        .timeout_global(Some(timeout))
+        // A server that is asked over TLS does not send us elsewhere without it.
+        .https_only(url.starts_with("https://"))
+        .tls_config(tls())
+        .build()
+        .into();
     let mut answer = agent.get(url).call().map_err(|error| fetch_error(url, error))?;
     copy(&mut answer.body_mut().as_reader(), into).map_err(cut)
 }
