@@ -154,7 +154,7 @@ impl Host for RealHost {
 
     fn processes(&self) -> Vec<Process> {
         let pids = files::list(Path::new("/proc")).into_iter().filter_map(|name| name.parse().ok());
-        pids.filter_map(|pid| self.process(pid)).collect()
+        pids.filter(|pid| proc::is_of_this_system(*pid)).filter_map(|pid| self.process(pid)).collect()
     }
 
     fn process(&self, pid: u32) -> Option<Process> {

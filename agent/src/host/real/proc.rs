@@ -29,6 +29,14 @@ pub(super) fn process(pid: u32, now: Timestamp) -> Option<Process> {
     })
 }
 
+/// Whether a process is one of this system's, and not of a container, whose paths mean other files. A container has process ids
+/// of its own (pid_namespaces(7)); `ip netns exec`, with which Neutron starts dnsmasq, changes only mounts and networks.
+pub(super) fn is_of_this_system(pid: u32) -> bool {
+    let namespace = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+    // Of one that may not be looked at nothing is known.
+    namespace(&pid.to_string()).is_none_or(|other| namespace("self").is_none_or(|own| own == other))
+}
+
 fn start_ticks(pid: u32) -> Option<u64> {
     told(parse_start_ticks(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?))
 }
@@ -151,6 +159,29 @@ mod tests {
         child.wait().expect("it ended");
         assert!(!end(&stale, true).expect("no error"), "it is gone");
         assert_eq!(process(child.id(), now()), None);
+    }
+
+    #[test]
+    fn a_process_of_a_container_is_not_this_systems() {
+        assert!(is_of_this_system(std::process::id()));
+        let mut unshare = Command::new("unshare");
+        // It says that the namespace is there by its first process, which says so itself.
+        unshare.args(["--user", "--map-root-user", "--pid", "--fork", "sh", "-c", "echo up; read line"]);
+        let spawned = unshare.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
+        let Ok(mut child) = spawned else { return println!("SKIPPED: no unshare") };
+        let mut said = [0; 3];
+        let mut stdout = child.stdout.take().expect("its output");
+        if std::io::Read::read_exact(&mut stdout, &mut said).is_err() {
+            child.wait().expect("it ended");
+            return println!("SKIPPED: no namespaces can be made here");
+        }
+        let pid = child.id();
+        let first =
+            std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).expect("its children");
+        assert!(is_of_this_system(pid), "unshare itself stays");
+        assert!(!is_of_this_system(first.trim().parse().expect("one pid")));
+        drop(child.stdin.take());
+        child.wait().expect("it ended");
     }
 
     #[test]
