@@ -102,11 +102,17 @@ pub fn apply(action: &PackageInstall, cx: &mut Context<'_>) -> Result<Applied, S
         }
         (Ok(_), Err(error)) => Err(error),
     };
-    forget(cx)?;
+    let mut forgotten = forget(cx);
     if settled.nothing_in_place && settled.all_run {
-        Undertaking::forget(cx)?;
+        forgotten = forgotten.and(Undertaking::forget(cx));
     }
-    told
+    match told {
+        Ok(applied) => forgotten.map(|()| applied),
+        Err(error) => {
+            say_too(forgotten.err(), cx);
+            Err(error)
+        }
+    }
 }
 
 /// What failed besides: the error that is returned is another.

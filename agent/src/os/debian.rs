@@ -22,8 +22,8 @@ const CONFFILES: [&str; 4] =
 const UNPHASED: [&str; 2] = ["-o", "APT::Get::Always-Include-Phased-Updates=true"];
 
 /// apt-get does not wait for dpkg's lock by itself; from apt 1.9.11 it can. Older apt ignores the option and fails,
-/// which [`locked`] recognises.
-const LOCK: [&str; 2] = ["-o", "DPkg::Lock::Timeout=600"];
+/// which [`locked`] recognises. Not for long: whoever holds the lock is named and waited for by us.
+const LOCK: [&str; 2] = ["-o", "DPkg::Lock::Timeout=30"];
 
 /// A terminal would get a progress line that is drawn over itself.
 const PLAIN: [&str; 2] = ["-o", "Dpkg::Use-Pty=0"];
@@ -232,6 +232,12 @@ pub fn repairs() -> Vec<Command> {
         quiet(Command::new(["dpkg", "--force-confdef", "--force-confold", "--configure", "-a"])),
         apt_get(&[&["-q", "-y"], &PLAIN, &CONFFILES, &LOCK, &["--no-remove", "-f", "install"]]),
     ]
+}
+
+/// The same as [`repairs`]' second, simulated: it may bring packages that nobody asked for.
+#[must_use]
+pub fn repair_simulation() -> Command {
+    apt_get(&[&["-s", "-q", "-y"], &UNPHASED, &["-f", "install"]])
 }
 
 /// Asks for the versions of packages.

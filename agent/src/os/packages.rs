@@ -221,6 +221,23 @@ impl Os {
         }
     }
 
+    /// The packages that finishing would install, update or remove beyond what was left unfinished.
+    ///
+    /// # Errors
+    /// [`StepError`] if the package manager can't be asked or its answer can't be read.
+    pub fn foresee_repair(&self, host: &dyn Host) -> Result<BTreeSet<String>, StepError> {
+        match self.platform.family {
+            OsFamily::Debian => {
+                let exit = self.ask(host, &debian::repair_simulation())?;
+                let simulated = debian::read_simulation(&exit);
+                let simulated = simulated.map_err(|error| failed(&error, LOOK_AT_DATABASE))?;
+                Ok(simulated.installs.into_keys().chain(simulated.removes).collect())
+            }
+            // These finish a transaction or remove older copies, and bring nothing.
+            OsFamily::RedHat => Ok(BTreeSet::new()),
+        }
+    }
+
     /// Reads the package lists of the repositories again.
     #[must_use]
     pub fn refresh(&self) -> Command {

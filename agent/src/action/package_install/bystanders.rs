@@ -24,7 +24,13 @@ pub(super) fn bring_back(undertaking: &Undertaking, cx: &mut Context<'_>) -> Res
     let mut changes = Vec::new();
     let mut result = Ok(());
     for unit in missing {
-        let state = cx.os.service(cx.host, unit)?;
+        let state = match cx.os.service(cx.host, unit) {
+            Ok(state) => state,
+            Err(error) => {
+                result = result.and(Err(error));
+                continue;
+            }
+        };
         // What the transaction removed is not there any more, and a mask is somebody's will.
         if state.installed && !state.is_active() && !state.is_kept_down() {
             let started = start(unit, cx);

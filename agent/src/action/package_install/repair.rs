@@ -88,6 +88,11 @@ pub(super) fn repair(
             }
             forget_one(cx, name)?;
         }
+        let brings = command.argv.iter().any(|word| word == "install");
+        if brings && let Err(refused) = judge(left, cx) {
+            repaired.unmended.get_or_insert(refused);
+            break;
+        }
         let exit = run(name, &command, &Purpose::Repair, wait, cx)?;
         forget_one(cx, name)?;
         if exit.code != 0 {
@@ -106,6 +111,12 @@ pub(super) fn repair(
         repaired.unmended = Some(exit_failed(what, &Exit::default(), mend_by_hand(&names)));
     }
     Ok(repaired)
+}
+
+/// A repair may bring packages that what is half installed needs. The node's policy has its say in that too.
+fn judge(left: &Left, cx: &Context<'_>) -> Result<(), StepError> {
+    let brings = cx.os.foresee_repair(cx.host)?;
+    cx.policy.judge_transaction(brings.iter().filter(|name| !left.packages.contains(*name)))
 }
 
 fn mend_by_hand(names: &str) -> String {

@@ -75,7 +75,7 @@ fn a_compute_node_of_debian_is_updated() {
     insta::assert_snapshot!(history.lines().take(3).collect::<Vec<_>>().join("\n"), @r"
     apt-get -q -o Acquire::Retries=3 update
     apt-get -s -q -y -o APT::Get::Always-Include-Phased-Updates=true install calico-compute calico-felix calico-common python-etcd networking-calico dnsmasq-base
-    apt-get -q -y -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold -o DPkg::Lock::Timeout=600 -o APT::Get::Always-Include-Phased-Updates=true --no-remove install calico-compute calico-felix calico-common python-etcd networking-calico dnsmasq-base
+    apt-get -q -y -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold -o DPkg::Lock::Timeout=30 -o APT::Get::Always-Include-Phased-Updates=true --no-remove install calico-compute calico-felix calico-common python-etcd networking-calico dnsmasq-base
     ");
     assert_eq!(installs(&bench), 1, "looking again installs nothing");
     assert!(bench.machine().transactions.is_empty(), "what is over is forgotten");
@@ -218,7 +218,7 @@ fn a_package_that_breaks_is_told_with_its_last_lines_and_mended_by_a_retry() {
     machine.available.get_mut("calico-felix").expect("offered").breaks = true;
     let bench = Bench::new(machine);
     insta::assert_snapshot!(shown(&bench.apply(&debian_step()).expect_err("it breaks")), @r"
-    'apt-get -q -y -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold -o DPkg::Lock::Timeout=600 -o APT::Get::Always-Include-Phased-Updates=true --no-remove install calico-compute calico-felix calico-common python-etcd networking-calico dnsmasq-base' failed with exit code 100: dpkg: error processing package: installed calico-felix package post-installation script subprocess returned error exit status 1
+    'apt-get -q -y -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold -o DPkg::Lock::Timeout=30 -o APT::Get::Always-Include-Phased-Updates=true --no-remove install calico-compute calico-felix calico-common python-etcd networking-calico dnsmasq-base' failed with exit code 100: dpkg: error processing package: installed calico-felix package post-installation script subprocess returned error exit status 1
     | Reading package lists...
     | Building dependency tree...
     | Inst python-etcd [0.4.1+calico.1-1] (0.4.3+calico.1-1 fake:stable [all])

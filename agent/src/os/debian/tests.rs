@@ -28,11 +28,11 @@ fn command_lines() {
     dpkg-query -W -f=${Package}\t${Version}\t${Status}\n -- etcd
     dpkg-query -S -- /usr/bin/etcd
     apt-get -s -q -y -o APT::Get::Always-Include-Phased-Updates=true install calico-felix etcd=2.3.8-1
-    apt-get -q -y -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold -o DPkg::Lock::Timeout=600 -o APT::Get::Always-Include-Phased-Updates=true --no-remove install calico-felix
-    apt-get -q -y -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold -o DPkg::Lock::Timeout=600 -o APT::Get::Always-Include-Phased-Updates=true --allow-downgrades install etcd=2.3.8-1
-    apt-get -q -y -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold -o DPkg::Lock::Timeout=600 -o APT::Get::Always-Include-Phased-Updates=true --allow-downgrades dist-upgrade
+    apt-get -q -y -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold -o DPkg::Lock::Timeout=30 -o APT::Get::Always-Include-Phased-Updates=true --no-remove install calico-felix
+    apt-get -q -y -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold -o DPkg::Lock::Timeout=30 -o APT::Get::Always-Include-Phased-Updates=true --allow-downgrades install etcd=2.3.8-1
+    apt-get -q -y -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold -o DPkg::Lock::Timeout=30 -o APT::Get::Always-Include-Phased-Updates=true --allow-downgrades dist-upgrade
     dpkg --force-confdef --force-confold --configure -a
-    apt-get -q -y -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold -o DPkg::Lock::Timeout=600 --no-remove -f install
+    apt-get -q -y -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold -o DPkg::Lock::Timeout=30 --no-remove -f install
     ");
     let env: Vec<String> = commands[5].env.iter().map(|(name, value)| format!("{name}={value}")).collect();
     insta::assert_snapshot!(env.join(" "), @"APT_LISTCHANGES_FRONTEND=none DEBIAN_FRONTEND=noninteractive DEBIAN_PRIORITY=critical NEEDRESTART_SUSPEND=1 UCF_FORCE_CONFFOLD=1");

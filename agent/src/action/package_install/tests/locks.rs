@@ -2,8 +2,10 @@
 
 use super::{debian_step, installs, redhat_step};
 use crate::action::bench::{Bench, shown};
-use crate::host::fake::FakeMachine;
+use crate::host::Exit;
+use crate::host::fake::{FakeMachine, Fault, When};
 use std::time::Duration;
+use wavegate_common::action::PackagePattern;
 use wavegate_common::id::Timestamp;
 
 /// A machine on which a program holds a lock for some seconds.
@@ -151,4 +153,21 @@ fn a_full_disk_is_told_with_where_to_look() {
     let error = bench.apply(&debian_step()).expect_err("it is full");
     assert!(error.what.ends_with("failed to write (No space left on device)"), "{}", error.what);
     assert_eq!(error.next, "make room on the node: 'df -h' and 'df -i' show which disk is full; then retry");
+}
+
+#[test]
+fn a_repair_that_would_bring_what_the_policy_does_not_permit_is_not_run() {
+    let mut bench = Bench::new(FakeMachine::debian_compute());
+    let pattern = |text: &str| PackagePattern::try_from(text.to_owned()).expect("a pattern");
+    bench.policy.policy.packages =
+        ["calico-*", "networking-calico", "python-etcd", "dnsmasq-base"].map(pattern).into();
+    bench.done(&debian_step());
+    bench.machine().put_file("/var/lib/dpkg/updates/0003", "");
+    let brings = Exit { stdout: "Inst haproxy (1.8 fake:stable [all])\n".to_owned(), ..Exit::default() };
+    bench.machine().faults.add("-f install", When::Instead, Fault::Exit(brings));
+    bench.machine().history.clear();
+    bench.apply(&debian_step()).expect("dpkg alone finishes it");
+    let history = bench.history();
+    assert!(history.contains("dpkg --force-confdef --force-confold --configure -a"), "{history}");
+    assert!(!history.contains("--no-remove -f install"), "{history}");
 }
