@@ -91,6 +91,9 @@ pub fn read_simulation(exit: &Exit) -> Result<Simulated, Unforeseen> {
     if all.lines().any(|line| nothing.iter().any(|text| line.trim().starts_with(text))) {
         return Ok(Simulated::default());
     }
+    if let Some(line) = all.lines().find(|line| unreachable(line)) {
+        return Err(Unforeseen::Refused(line.trim().to_owned()));
+    }
     let last = all.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("nothing").trim().to_owned();
     Err(Unreadable { what: "answer without a transaction", text: last }.into())
 }

@@ -54,7 +54,12 @@ pub(super) fn replace(
         let before = std::fs::read(old).map_err(file_error("read", old))?;
         write(backup, &before, Some(old), false)?;
     }
-    write(&target, content, old, executable)
+    write(&target, content, old, executable).inspect_err(|_| {
+        // The file is as it was; a copy of it would look as if it were not.
+        if let Some(backup) = backup {
+            let _ = std::fs::remove_file(backup);
+        }
+    })
 }
 
 /// A name that any file system takes, for a name of anything; two names never become one.

@@ -185,22 +185,28 @@ fn nothing_to_do_is_told_from_a_refusal() {
             "Error: \n Problem: problem with installed package calico-dhcp-agent-1:1.1.2-1.noarch\n  - package ...\n",
         ),
         refused("", "Error: Failed to download metadata for repo 'lab': Cannot download repomd.xml\n"),
+        // A repository that is away (urlgrabber's grabber.py), and no word of what follows from it.
+        refused(
+            "http://mirror.example/repodata/repomd.xml: [Errno 14] curl#7 - \"Connection refused\"\nTrying other mirror.\n",
+            "",
+        ),
         refused("", ""),
         refused("Dependencies resolved.\nUpgrading:\n a noarch ! lab 1 k\nTransaction Summary\n", ""),
         refused("Dependencies resolved.\nWondering:\n a noarch 1 lab 1 k\nTransaction Summary\n", ""),
         refused("Dependencies resolved.\nUpgrading:\n a noarch 1\nTransaction Summary\n", ""),
     ];
-    insta::assert_snapshot!(refusals.join("\n"), @r"
+    insta::assert_snapshot!(refusals.join("\n"), @r#"
     No match for argument: no-such
     No package no-such available.
     Package(s) no-such available, but not installed.
     Problem: problem with installed package calico-dhcp-agent-1:1.1.2-1.noarch
     Error: Failed to download metadata for repo 'lab': Cannot download repomd.xml
+    http://mirror.example/repodata/repomd.xml: [Errno 14] curl#7 - "Connection refused"
     unexpected answer without a transaction: 'nothing'
     unexpected row of the transaction: 'a noarch ! lab 1 k'
     unexpected group of packages in the transaction: 'Wondering:'
     unexpected row of the transaction: 'a noarch 1'
-    ");
+    "#);
 }
 
 #[test]
