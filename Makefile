@@ -29,7 +29,7 @@ build: ## Build everything
 .PHONY: test
 test: lab-host build ## Run every test: unit, property, in-process fleets, and real hosts
 	$(CARGO) test --workspace --exclude wavegate-tests
-	$(CARGO) test --package wavegate-tests -- --test-threads=2
+	$(CARGO) test --package wavegate-tests --no-fail-fast -- --test-threads=2
 
 .PHONY: test-quick
 test-quick: ## Run the tests that need neither root nor hosts
