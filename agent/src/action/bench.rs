@@ -46,7 +46,7 @@ impl Bench {
         self.host.machine()
     }
 
-    fn with<T>(&self, work: impl FnOnce(&mut Context<'_>) -> T) -> T {
+    pub(crate) fn with<T>(&self, work: impl FnOnce(&mut Context<'_>) -> T) -> T {
         work(&mut Context {
             host: &self.host,
             os: &self.os,

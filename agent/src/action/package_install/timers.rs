@@ -59,10 +59,38 @@ pub(super) fn stop(undertaking: &Undertaking, cx: &mut Context<'_>) -> Result<()
 pub(super) fn start_again(undertaking: &Undertaking, cx: &mut Context<'_>) -> Result<(), StepError> {
     let mut result = Ok(());
     for timer in &undertaking.timers {
-        let state = cx.os.service(cx.host, timer)?;
-        if state.installed && !state.is_active() && !state.is_kept_down() {
-            result = result.and(service_control::start(cx, timer));
-        }
+        result = result.and(start(timer, cx));
     }
     result
+}
+
+fn start(timer: &str, cx: &mut Context<'_>) -> Result<(), StepError> {
+    let state = cx.os.service(cx.host, timer)?;
+    if state.installed && !state.is_active() && !state.is_kept_down() {
+        service_control::start(cx, timer)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::action::bench::Bench;
+    use crate::host::fake::{FakeMachine, FakeService};
+
+    #[test]
+    fn one_that_can_not_be_asked_about_does_not_keep_the_others_down() {
+        let mut machine = FakeMachine::debian();
+        machine.put_program("/usr/bin/timer", "1.0\n");
+        for timer in DEBIAN {
+            let argv = vec!["/usr/bin/timer".to_owned()];
+            machine.services.insert(timer.to_owned(), FakeService { argv, ..FakeService::default() });
+        }
+        let bench = Bench::new(machine);
+        bench.machine().faults.fail("apt-daily-upgrade.timer", 1, "Failed to connect to bus");
+        let undertaking = Undertaking { timers: DEBIAN.map(str::to_owned).into(), ..Undertaking::default() };
+        let error = bench.with(|cx| start_again(&undertaking, cx)).expect_err("one could not be asked about");
+        assert!(error.what.contains("apt-daily-upgrade"), "{error}");
+        assert!(bench.machine().services["apt-daily.timer"].active, "{}", bench.history());
+    }
 }

@@ -191,24 +191,26 @@ class Manager:
         instance.start()
 
     def do_stop(self, arguments, wait, reply):
-        name = arguments[0]
-        if name not in self.instances:
-            return reply("", "Unknown instance: ")
-        instance = self.instances[name]
-        if instance.goal == "stop":
-            return reply("", "Job has already been stopped: " + name)
-        self.when(instance, instance.on_stopped, wait, reply)
-        instance.stop()
+        instance = self.started(arguments[0], reply)
+        if instance:
+            self.when(instance, instance.on_stopped, wait, reply)
+            instance.stop()
 
     def do_restart(self, arguments, wait, reply):
-        name = arguments[0]
-        if name not in self.instances:
-            return reply("", "Unknown instance: ")
-        instance = self.instances[name]
-        if instance.goal == "stop":
-            return reply("", "Job has already been stopped: " + name)
-        self.when(instance, instance.on_started, wait, reply)
-        instance.restart()
+        instance = self.started(arguments[0], reply)
+        if instance:
+            self.when(instance, instance.on_started, wait, reply)
+            instance.restart()
+
+    def started(self, name, reply):
+        """The instance, if it is meant to run; replies with upstart's refusal otherwise."""
+        instance = self.instances.get(name)
+        if not instance:
+            reply("", "Unknown instance: ")
+        elif instance.goal == "stop":
+            reply("", "Job has already been stopped: " + name)
+            return None
+        return instance
 
     def when(self, instance, waiting, wait, reply):
         name = instance.job.name
