@@ -189,7 +189,7 @@ impl Engine {
     /// Runs until [`Input::Shutdown`], or until nobody is left who could ask for anything. When `killed` is set, it ends
     /// at once and leaves everything as it is, as a crash would.
     pub fn run(mut self, mut inputs: mpsc::Receiver<Input>, killed: &AtomicBool) {
-        self.settle();
+        self.take(Input::Tick);
         while let Some(input) = inputs.blocking_recv() {
             if killed.load(Ordering::SeqCst) {
                 return;
@@ -202,7 +202,9 @@ impl Engine {
         self.end();
     }
 
-    fn take(&mut self, input: Input) {
+    /// One turn of the loop: takes one input and does all that follows from it, as [`Engine::run`] does for each that it
+    /// receives. Whoever drives the engine by turns, in a time of their own, begins with an [`Input::Tick`].
+    pub fn take(&mut self, input: Input) {
         self.become_sure();
         match input {
             Input::Connected(connected) => self.connected(*connected),
@@ -309,6 +311,12 @@ impl Engine {
         if let Err(error) = self.store.audit(record) {
             self.note_trouble(&error);
         }
+    }
+
+    /// The newest rollout, as it is in memory.
+    #[must_use]
+    pub const fn rollout(&self) -> Option<&Rollout> {
+        self.rollout.as_ref()
     }
 
     fn observed(&self) -> Observed<'_> {

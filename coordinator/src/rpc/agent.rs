@@ -1,28 +1,19 @@
-//! The agent service: a session is a stream each way. Messages are read here and given to the engine in its words.
+//! The agent service: a session is a stream each way. What its messages mean to the engine is `session`'s.
 
 use super::auth::{Caller, caller};
-use crate::engine::{Connected, FromAgent, Input, Port, Session, ToAgent};
+use super::session::{Incoming, Opened, open, to_wire};
+use crate::engine::{Input, Port, RequestError};
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
-use wavegate_common::facts::Facts;
-use wavegate_common::id::{Generation, NodeId, StepId};
-use wavegate_common::order::TaskKey;
-use wavegate_common::rollout::Report;
-use wavegate_proto::convert::{BadMessage, document, read_document, result_from_wire};
 use wavegate_proto::v1;
 use wavegate_proto::v1::agent_message::Message as In;
 use wavegate_proto::v1::agent_service_server::AgentService;
-use wavegate_proto::v1::coordinator_message::Message as Out;
 
 const HELLO_WITHIN: Duration = Duration::from_secs(10);
-/// Messages that may wait for an agent to read them: a welcome, an order, acknowledgements, a preview for each stage.
-const OUTBOUND: usize = 64;
 
 /// The agent service.
 pub(super) struct Agents {
@@ -58,32 +49,15 @@ impl AgentService for Agents {
                  node alone: enrol this machine under its own name"
             )));
         }
-        let facts: Option<Facts> =
-            hello.facts.is_some().then(|| read_document("facts", hello.facts.as_ref())).transpose()?;
-        let (outbound, messages) = mpsc::channel(OUTBOUND);
-        let (alive, ended) = oneshot::channel();
-        let heard = Arc::new(AtomicU64::new(self.port.clock().now().0));
-        let session = Session { outbound, heard: heard.clone(), alive };
-        let (name, agent_version) = (node.clone(), printable(&hello.agent_version));
-        let generation_seen = Generation(hello.generation_seen);
-        let number = self
-            .port
-            .ask(|reply| {
-                Input::Connected(Box::new(Connected {
-                    node: name,
-                    fingerprint,
-                    agent_version,
-                    generation_seen,
-                    facts,
-                    session,
-                    reply,
-                }))
-            })
-            .await?;
-        tokio::spawn(
-            Reader { port: self.port.clone(), node, session: number, heard, last: None }.run(inbound, ended),
-        );
-        Ok(Response::new(Box::pin(ReceiverStream::new(messages).map(to_wire))))
+        let (reply, answer) = oneshot::channel();
+        let (connected, opened) = open(node.clone(), fingerprint, &hello, self.port.clock().now(), reply)?;
+        self.port.send(Input::Connected(Box::new(connected))).await?;
+        let number = answer.await.unwrap_or(Err(RequestError::Ending))?;
+        let Opened { messages, ended, heard } = opened;
+        let reader = Reader { port: self.port.clone(), incoming: Incoming::new(node, number, heard) };
+        tokio::spawn(reader.run(inbound, ended));
+        let outbound = ReceiverStream::new(messages).map(|message| Ok(to_wire(message)?));
+        Ok(Response::new(Box::pin(outbound)))
     }
 }
 
@@ -96,18 +70,10 @@ async fn hello(inbound: &mut Streaming<v1::AgentMessage>) -> Result<v1::Hello, S
     }
 }
 
-fn printable(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(64).collect()
-}
-
 /// Reads what an agent says, until it or the engine ends the session.
 struct Reader {
     port: Port,
-    node: NodeId,
-    session: u64,
-    heard: Arc<AtomicU64>,
-    /// What it last said it works on: a heartbeat that says the same only counts as heard.
-    last: Option<Option<(TaskKey, Option<StepId>)>>,
+    incoming: Incoming,
 }
 
 impl Reader {
@@ -117,7 +83,7 @@ impl Reader {
                 received = inbound.message() => received,
                 _ = &mut ended => return,
             };
-            let node = &self.node;
+            let node = self.incoming.node();
             let goes_on = match received {
                 Ok(Some(message)) => self.take(message).await,
                 Ok(None) => false,
@@ -127,7 +93,7 @@ impl Reader {
                 }
             };
             if !goes_on {
-                drop(self.port.send(Input::Gone { node: self.node, session: self.session }).await);
+                drop(self.port.send(self.incoming.gone()).await);
                 return;
             }
         }
@@ -135,81 +101,17 @@ impl Reader {
 
     /// Gives a message to the engine. False if the session is to end.
     async fn take(&mut self, message: v1::AgentMessage) -> bool {
-        self.heard.store(self.port.clock().now().0, Ordering::Relaxed);
-        let message = match message.message.map(from_wire).transpose() {
-            Ok(Some(message)) => message,
-            // A newer agent says something that we don't know.
-            Ok(None) => return true,
+        match self.incoming.take(message, self.port.clock().now()) {
+            Ok(Some(input)) => self.port.send(input).await.is_ok(),
+            Ok(None) => true,
             Err(bad) => {
                 let what = format!(
                     "a message that cannot be read; its session is closed: {}",
                     crate::engine::told(&bad)
                 );
-                self.port.refused(format!("node {}", self.node), what);
-                return false;
+                self.port.refused(format!("node {}", self.incoming.node()), what);
+                false
             }
-        };
-        if let FromAgent::Working(at) = &message {
-            if self.last.as_ref() == Some(at) {
-                return true;
-            }
-            self.last = Some(at.clone());
-        } else if matches!(message, FromAgent::Report(..)) {
-            self.last = None;
         }
-        let said = Input::Said { node: self.node.clone(), session: self.session, message: Box::new(message) };
-        self.port.send(said).await.is_ok()
     }
-}
-
-fn from_wire(message: In) -> Result<FromAgent, BadMessage> {
-    let key = |key: Option<v1::TaskKey>| TaskKey::try_from(key.ok_or(BadMessage::Missing("task key"))?);
-    let step = |step: String| if step.is_empty() { Ok(None) } else { StepId::new(step).map(Some) };
-    Ok(match message {
-        In::Hello(_) => {
-            return Err(BadMessage::Missing("place here: a hello is the first message and no other"));
-        }
-        In::Heartbeat(v1::Heartbeat { task: None, .. }) => FromAgent::Working(None),
-        In::Heartbeat(beat) => FromAgent::Working(Some((key(beat.task)?, step(beat.step)?))),
-        In::TaskReport(report) => {
-            let result = result_from_wire(report.result())?;
-            let current = step(report.current_step)?;
-            let steps = read_document("ended_steps", report.ended_steps.as_ref())?;
-            FromAgent::Report(Report { key: key(report.key)?, steps, result }, current)
-        }
-        In::OrderRefused(refused) => {
-            FromAgent::OrderRefused { key: key(refused.key)?, reason: refused.reason }
-        }
-        In::Output(output) => FromAgent::Output {
-            key: key(output.key)?,
-            step: StepId::new(output.step)?,
-            offset: output.offset,
-            data: output.data,
-        },
-        In::PreviewReport(report) => FromAgent::Preview {
-            request: report.request,
-            stage: report.stage.parse()?,
-            previews: read_document("step_previews", report.step_previews.as_ref())?,
-        },
-        In::Facts(facts) => FromAgent::Facts(read_document("facts", Some(&facts))?),
-    })
-}
-
-fn to_wire(message: ToAgent) -> Result<v1::CoordinatorMessage, Status> {
-    let message = match message {
-        ToAgent::Welcome { fleet, generation, heartbeat_interval_s } => Out::Welcome(v1::Welcome {
-            fleet: fleet.to_string(),
-            generation: generation.0,
-            coordinator_version: env!("CARGO_PKG_VERSION").to_owned(),
-            heartbeat_interval_s,
-        }),
-        ToAgent::Order(order) => Out::TaskOrder(document("task_order", &order)?),
-        ToAgent::Acknowledge(key) => Out::Acknowledge(v1::Acknowledge { key: Some((&key).into()) }),
-        ToAgent::Preview { request, stage, steps } => Out::PreviewRequest(v1::PreviewRequest {
-            request,
-            stage: stage.to_string(),
-            planned_steps: Some(document("planned_steps", &steps)?),
-        }),
-    };
-    Ok(v1::CoordinatorMessage { message: Some(message) })
 }

@@ -8,4 +8,5 @@ pub mod listen;
 mod operator;
 pub mod peer;
 pub mod services;
+pub mod session;
 mod watch;

@@ -1,0 +1,166 @@
+//! An agent's session without its connection: the wire's messages in the engine's words and back, and which of them the
+//! engine need not see. Sockets, waiting and who may speak are `agent`'s.
+
+use crate::engine::{Connected, FromAgent, Input, Reply, Session, ToAgent};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::sync::{mpsc, oneshot};
+use wavegate_common::facts::Facts;
+use wavegate_common::id::{Generation, NodeId, StepId, Timestamp};
+use wavegate_common::order::TaskKey;
+use wavegate_common::rollout::Report;
+use wavegate_proto::convert::{BadMessage, document, read_document, result_from_wire};
+use wavegate_proto::v1;
+use wavegate_proto::v1::agent_message::Message as In;
+use wavegate_proto::v1::coordinator_message::Message as Out;
+
+/// Messages that may wait for an agent to read them: a welcome, an order, acknowledgements, a preview for each stage.
+const OUTBOUND: usize = 64;
+
+/// The connection's end of a session.
+pub struct Opened {
+    /// What the engine says to the agent.
+    pub messages: mpsc::Receiver<ToAgent>,
+    /// Closed when the engine has ended the session.
+    pub ended: oneshot::Receiver<()>,
+    /// When the agent was last heard, in milliseconds since the epoch; the engine reads it.
+    pub heard: Arc<AtomicU64>,
+}
+
+/// A session as it begins, for the engine and for the connection: `node` said `hello` at `now`, with the certificate of
+/// this fingerprint. The session's number will go to `reply`.
+///
+/// # Errors
+/// [`BadMessage`] if the node's facts can't be read.
+pub fn open(
+    node: NodeId,
+    fingerprint: String,
+    hello: &v1::Hello,
+    now: Timestamp,
+    reply: Reply<u64>,
+) -> Result<(Connected, Opened), BadMessage> {
+    let facts: Option<Facts> =
+        hello.facts.is_some().then(|| read_document("facts", hello.facts.as_ref())).transpose()?;
+    let (outbound, messages) = mpsc::channel(OUTBOUND);
+    let (alive, ended) = oneshot::channel();
+    let heard = Arc::new(AtomicU64::new(now.0));
+    let connected = Connected {
+        node,
+        fingerprint,
+        agent_version: printable(&hello.agent_version),
+        generation_seen: Generation(hello.generation_seen),
+        facts,
+        session: Session { outbound, heard: heard.clone(), alive },
+        reply,
+    };
+    Ok((connected, Opened { messages, ended, heard }))
+}
+
+fn printable(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(64).collect()
+}
+
+/// What comes in on an open session.
+pub struct Incoming {
+    node: NodeId,
+    session: u64,
+    heard: Arc<AtomicU64>,
+    /// What the agent last said it works on: a heartbeat that says the same only counts as heard.
+    last: Option<Option<(TaskKey, Option<StepId>)>>,
+}
+
+impl Incoming {
+    /// Of a node's session with this number; `heard` is [`Opened::heard`].
+    #[must_use]
+    pub const fn new(node: NodeId, session: u64, heard: Arc<AtomicU64>) -> Self {
+        Self { node, session, heard, last: None }
+    }
+
+    /// The node.
+    #[must_use]
+    pub const fn node(&self) -> &NodeId {
+        &self.node
+    }
+
+    /// That the session has ended.
+    #[must_use]
+    pub fn gone(self) -> Input {
+        Input::Gone { node: self.node, session: self.session }
+    }
+
+    /// What a message that came at `now` is to the engine; `None` if the engine need not see it.
+    ///
+    /// # Errors
+    /// [`BadMessage`] if it can't be read; the session is to end then.
+    pub fn take(&mut self, message: v1::AgentMessage, now: Timestamp) -> Result<Option<Input>, BadMessage> {
+        self.heard.store(now.0, Ordering::Relaxed);
+        // A newer agent may say something that we don't know.
+        let Some(message) = message.message.map(from_wire).transpose()? else { return Ok(None) };
+        if let FromAgent::Working(at) = &message {
+            if self.last.as_ref() == Some(at) {
+                return Ok(None);
+            }
+            self.last = Some(at.clone());
+        } else if matches!(message, FromAgent::Report(..)) {
+            self.last = None;
+        }
+        let (node, session) = (self.node.clone(), self.session);
+        Ok(Some(Input::Said { node, session, message: Box::new(message) }))
+    }
+}
+
+fn from_wire(message: In) -> Result<FromAgent, BadMessage> {
+    let key = |key: Option<v1::TaskKey>| TaskKey::try_from(key.ok_or(BadMessage::Missing("task key"))?);
+    let step = |step: String| if step.is_empty() { Ok(None) } else { StepId::new(step).map(Some) };
+    Ok(match message {
+        In::Hello(_) => {
+            return Err(BadMessage::Missing("place here: a hello is the first message and no other"));
+        }
+        In::Heartbeat(v1::Heartbeat { task: None, .. }) => FromAgent::Working(None),
+        In::Heartbeat(beat) => FromAgent::Working(Some((key(beat.task)?, step(beat.step)?))),
+        In::TaskReport(report) => {
+            let result = result_from_wire(report.result())?;
+            let current = step(report.current_step)?;
+            let steps = read_document("ended_steps", report.ended_steps.as_ref())?;
+            FromAgent::Report(Report { key: key(report.key)?, steps, result }, current)
+        }
+        In::OrderRefused(refused) => {
+            FromAgent::OrderRefused { key: key(refused.key)?, reason: refused.reason }
+        }
+        In::Output(output) => FromAgent::Output {
+            key: key(output.key)?,
+            step: StepId::new(output.step)?,
+            offset: output.offset,
+            data: output.data,
+        },
+        In::PreviewReport(report) => FromAgent::Preview {
+            request: report.request,
+            stage: report.stage.parse()?,
+            previews: read_document("step_previews", report.step_previews.as_ref())?,
+        },
+        In::Facts(facts) => FromAgent::Facts(read_document("facts", Some(&facts))?),
+    })
+}
+
+/// What the engine says, for the wire.
+///
+/// # Errors
+/// [`BadMessage`] if it can't be written.
+pub fn to_wire(message: ToAgent) -> Result<v1::CoordinatorMessage, BadMessage> {
+    let message = match message {
+        ToAgent::Welcome { fleet, generation, heartbeat_interval_s } => Out::Welcome(v1::Welcome {
+            fleet: fleet.to_string(),
+            generation: generation.0,
+            coordinator_version: env!("CARGO_PKG_VERSION").to_owned(),
+            heartbeat_interval_s,
+        }),
+        ToAgent::Order(order) => Out::TaskOrder(document("task_order", &order)?),
+        ToAgent::Acknowledge(key) => Out::Acknowledge(v1::Acknowledge { key: Some((&key).into()) }),
+        ToAgent::Preview { request, stage, steps } => Out::PreviewRequest(v1::PreviewRequest {
+            request,
+            stage: stage.to_string(),
+            planned_steps: Some(document("planned_steps", &steps)?),
+        }),
+    };
+    Ok(v1::CoordinatorMessage { message: Some(message) })
+}
