@@ -1,13 +1,16 @@
-//! The agent: one loop over one closed set of events. It takes orders and puts them in the journal, has the worker run
-//! them, and tells the coordinator what the journal says. It touches neither the machine nor the network itself.
+//! The agent: one loop over one closed set of events. It waits for them, has `core` decide, and carries out what that
+//! wants: opens sessions, gives the worker its jobs, keeps the timers. It touches neither the machine nor the network itself.
 
+mod core;
 mod obey;
+
+pub use self::core::{Beginning, Core, Effect, Event, OBSERVE_EVERY};
 
 use crate::config::Address;
 use crate::credentials::Enrolled;
 use crate::host::Host;
-use crate::journal::{AppendError, SharedJournal, Store};
-use crate::link::{self, Backoff, LinkError, Outbox, Session, Target, ToCoordinator};
+use crate::journal::{AppendError, SharedJournal};
+use crate::link::{self, Backoff, Session, Target, ToCoordinator};
 use crate::os::Os;
 use crate::output::Output;
 use crate::policy::PolicyFile;
@@ -20,14 +23,9 @@ use std::sync::mpsc::Sender;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
-use wavegate_common::facts::Facts;
 use wavegate_common::id::NodeId;
-use wavegate_common::journal::{Journal, Next};
 use wavegate_common::platform::Role;
 use wavegate_proto::tls::{self, TlsError};
-
-/// How often an idle node is observed anew, so that what people do to it by hand is seen.
-const OBSERVE_EVERY: Duration = Duration::from_secs(300);
 
 /// What an agent is started with.
 pub struct Setup {
@@ -72,20 +70,14 @@ pub enum AgentError {
     Worker,
 }
 
-/// Everything that can happen to an agent.
-enum Event {
-    /// Something happened in a session.
-    Link { session: u64, told: link::Told },
-    /// The worker did something.
-    Worker(worker::Told),
+/// What the loop waits for.
+enum Awaited {
+    /// Something to decide about.
+    Happened(Event),
     /// There is something to say, and the link has room for it.
     LinkHasRoom(mpsc::OwnedPermit<ToCoordinator>),
     /// A step printed something.
     OutputGrew,
-    /// The coordinator waits for a sign of life.
-    HeartbeatDue,
-    /// The node was last observed a while ago.
-    ObserveDue,
     /// The agent is asked to end.
     Stop,
 }
@@ -103,28 +95,15 @@ pub async fn run(setup: Setup, stop: impl Future<Output = ()>) -> Result<(), Age
 }
 
 struct Agent {
+    core: Core,
     target: Target,
-    node: NodeId,
-    journal: SharedJournal,
-    host: Arc<dyn Host>,
     output: Arc<Output>,
     jobs: Sender<Job>,
     events: mpsc::Receiver<Event>,
     send_event: mpsc::Sender<Event>,
-    backoff: Backoff,
-    facts: Option<Box<Facts>>,
-    observing: bool,
-    previews: usize,
-    sessions: u64,
-    session: Option<Open>,
-    observe: Interval,
-}
-
-/// The session that is open, or being opened.
-struct Open {
-    session: Session,
-    outbox: Outbox,
+    session: Option<Session>,
     heartbeat: Option<Interval>,
+    observe: Interval,
 }
 
 impl Agent {
@@ -144,169 +123,89 @@ impl Agent {
         };
         let tell = send_event.clone();
         let jobs = worker::start(tools, move |told| tell.blocking_send(Event::Worker(told)).is_ok())?;
-        let mut observe = interval_at(Instant::now() + OBSERVE_EVERY, OBSERVE_EVERY);
-        observe.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Ok(Self {
+        let core = Core::new(Beginning {
+            fleet: fleet.clone(),
+            coordinator: setup.coordinator.clone(),
             backoff: Backoff::new(setup.reconnect_min, setup.reconnect_max, seed(&node, &*setup.host)),
-            target: Target { address: setup.coordinator, fleet, tls },
             node,
-            journal: setup.journal,
             host: setup.host,
-            output,
-            jobs,
-            events,
-            send_event,
-            facts: None,
-            observing: false,
-            previews: 0,
-            sessions: 0,
-            session: None,
-            observe,
-        })
+            journal: setup.journal,
+            output: output.clone(),
+        });
+        let target = Target { address: setup.coordinator, fleet, tls };
+        let observe = every(OBSERVE_EVERY);
+        Ok(Self { core, target, output, jobs, events, send_event, session: None, heartbeat: None, observe })
     }
 
     async fn serve(mut self, stop: impl Future<Output = ()>) -> Result<(), AgentError> {
         let mut stop = std::pin::pin!(stop);
-        // The first session begins with facts, so it waits for them; a task that is open waits too, for a moment.
-        self.observe();
-        if self.journal.read(Journal::next) != Next::Idle {
-            tracing::info!("the journal has an open task: going on with it");
-            self.job(Job::Advance);
-        }
+        let begin = self.core.begin();
+        self.carry_out(begin);
         loop {
-            let event = tokio::select! {
+            let awaited = tokio::select! {
                 biased;
-                () = &mut stop => Event::Stop,
-                event = self.next_event() => event,
+                () = &mut stop => Awaited::Stop,
+                awaited = self.next() => awaited,
             };
-            match event {
-                Event::Stop => return Ok(()),
-                Event::Link { session, told } if session == self.sessions => self.on_link(told),
-                // A session that was given up had a last word.
-                Event::Link { .. } => {}
-                Event::Worker(told) => self.on_worker(told)?,
-                Event::LinkHasRoom(permit) => self.say(permit),
+            match awaited {
+                Awaited::Stop => return Ok(()),
+                Awaited::Happened(event) => {
+                    let effects = self.core.take(event)?;
+                    self.carry_out(effects);
+                }
+                Awaited::LinkHasRoom(permit) => {
+                    if let Some(message) = self.core.next_message() {
+                        permit.send(message);
+                    }
+                }
                 // Nothing to do but to look again whether there is something to say.
-                Event::OutputGrew => {}
-                Event::HeartbeatDue => self.outbox(Outbox::heartbeat),
-                Event::ObserveDue => self.observe(),
+                Awaited::OutputGrew => {}
             }
         }
     }
 
-    async fn next_event(&mut self) -> Event {
-        let output = self.output.clone();
-        let (room, heartbeat) = match &mut self.session {
-            Some(open) => {
-                let says = !open.outbox.is_empty(&output);
-                (says.then(|| open.session.send.clone()), open.heartbeat.as_mut())
-            }
-            None => (None, None),
-        };
+    async fn next(&mut self) -> Awaited {
+        let says = self.session.as_ref().filter(|_| self.core.has_to_say());
+        let room = says.map(|session| session.send.clone());
         // The closed set of what an agent waits for. A closed link is told by its last event, not here.
         tokio::select! {
-            Some(event) = self.events.recv() => event,
-            Some(permit) = room_in(room) => Event::LinkHasRoom(permit),
-            () = output.grown() => Event::OutputGrew,
-            () = tick(heartbeat) => Event::HeartbeatDue,
-            _ = self.observe.tick() => Event::ObserveDue,
+            Some(event) = self.events.recv() => Awaited::Happened(event),
+            Some(permit) = room_in(room) => Awaited::LinkHasRoom(permit),
+            () = self.output.grown() => Awaited::OutputGrew,
+            () = tick(self.heartbeat.as_mut()) => Awaited::Happened(Event::HeartbeatDue),
+            _ = self.observe.tick() => Awaited::Happened(Event::ObserveDue),
         }
     }
 
-    fn on_link(&mut self, told: link::Told) {
-        match told {
-            link::Told::Connected => self.outbox(Outbox::connected),
-            link::Told::Said(said) => self.on_said(*said),
-            link::Told::Down(error) => self.lost(&error),
-        }
-    }
-
-    fn on_worker(&mut self, told: worker::Told) -> Result<(), AgentError> {
-        match told {
-            worker::Told::Recorded(key) => self.outbox(|outbox| outbox.report(key)),
-            worker::Told::Observed(observed) => self.observed(observed),
-            worker::Told::Previewed(preview) => {
-                self.previews = self.previews.saturating_sub(1);
-                self.outbox(|outbox| outbox.preview(preview));
-            }
-            worker::Told::JournalLost(error) => return Err(AgentError::Journal(error)),
-            worker::Told::Ended => return Err(AgentError::Worker),
-        }
-        Ok(())
-    }
-
-    fn observed(&mut self, observed: Result<Box<Facts>, String>) {
-        self.observing = false;
-        match observed {
-            Ok(facts) => {
-                self.facts = Some(facts);
-                self.outbox(Outbox::facts);
-            }
-            Err(reason) => {
-                tracing::error!(reason, "this node can't be observed; the coordinator has its last facts")
+    fn carry_out(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Dial { session, after } => self.dial(session, after),
+                Effect::Heartbeat { every: period } => self.heartbeat = Some(every(period)),
+                // A worker that has ended has said so; that event is on its way.
+                Effect::Work(job) => drop(self.jobs.send(job)),
+                Effect::Status(status) => notify(&[NotifyState::Status(&status)]),
             }
         }
-        if self.session.is_none() {
-            self.connect(Duration::ZERO);
-        }
     }
 
-    fn observe(&mut self) {
-        if !self.observing {
-            self.observing = true;
-            self.job(Job::Observe);
-        }
-    }
-
-    /// Jobs are few: one task, one observation and a bounded number of previews wait at most.
-    fn job(&self, job: Job) {
-        // A worker that has ended has said so; that event is on its way.
-        let _ = self.jobs.send(job);
-    }
-
-    fn outbox(&mut self, put: impl FnOnce(&mut Outbox)) {
-        if let Some(open) = &mut self.session {
-            put(&mut open.outbox);
-        }
-    }
-
-    fn say(&mut self, permit: mpsc::OwnedPermit<ToCoordinator>) {
-        let Some(open) = &mut self.session else { return };
-        let sources = link::Sources {
-            node: &self.node,
-            facts: self.facts.as_deref(),
-            journal: &self.journal,
-            output: &self.output,
-        };
-        if let Some(message) = open.outbox.next(&sources) {
-            permit.send(message);
-        }
-    }
-
-    fn lost(&mut self, error: &LinkError) {
-        tracing::warn!(error = error as &dyn std::error::Error, "no session with the coordinator");
-        self.connect_again();
-    }
-
-    /// Gives the session up and opens another after a while.
-    fn connect_again(&mut self) {
-        let delay = self.backoff.next_delay();
-        tracing::info!(coordinator = %self.target.address, delay_ms = delay.as_millis(), "dialling again");
-        notify(&[NotifyState::Status(&format!("not connected to {}", self.target.address))]);
-        self.connect(delay);
-    }
-
-    fn connect(&mut self, delay: Duration) {
-        self.sessions += 1;
-        let (session, events) = (self.sessions, self.send_event.clone());
+    fn dial(&mut self, session: u64, after: Duration) {
+        let events = self.send_event.clone();
         let tell = move |told| {
             let events = events.clone();
             // The loop is there as long as its sessions are: it drops them when it ends.
             async move { drop(events.send(Event::Link { session, told }).await) }
         };
-        let session = link::open(self.target.clone(), delay, tell);
-        self.session = Some(Open { session, outbox: Outbox::default(), heartbeat: None });
+        self.heartbeat = None;
+        self.session = Some(link::open(self.target.clone(), after, tell));
     }
+}
+
+/// Ticks in so long, and again and again after the same time.
+fn every(period: Duration) -> Interval {
+    let mut interval = interval_at(Instant::now() + period, period);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    interval
 }
 
 /// Room for one message; never, if there is nothing to say, and `None` if the session is over.

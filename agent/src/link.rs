@@ -7,7 +7,7 @@ mod message;
 mod outbox;
 
 pub use backoff::Backoff;
-pub use message::{FromCoordinator, ToCoordinator, Welcome};
+pub use message::{FromCoordinator, ToCoordinator, Welcome, from_wire, to_wire};
 pub use outbox::{Outbox, Sources};
 
 use crate::config::Address;

@@ -49,19 +49,66 @@ pub fn advance(
     machine: Machine<'_>,
     tell: &mut dyn FnMut(Progress<'_>),
 ) -> Result<(), AppendError> {
-    while let Some((order, next)) = store.read(open_task) {
-        let key = &order.key;
-        match next {
-            Next::Idle => return Ok(()),
-            Next::Step { index, .. } => run_step(store, machine, &order, index, tell)?,
-            Next::End { result } => {
-                store.append(&Record::TaskEnded { key: key.clone(), result, at: machine.host.now() })?;
-                tracing::info!(task = %key, ?result, "task ended");
-            }
-        }
-        tell(Progress::Recorded(key));
+    let mut at = At::default();
+    while let Some(next) = go_on(store, machine, at, tell)? {
+        at = next;
     }
     Ok(())
+}
+
+/// Where a runner is in the open task, beyond what the journal says. The default is the place after a start.
+#[derive(Debug, Default)]
+pub struct At(Place);
+
+#[derive(Debug, Default)]
+enum Place {
+    /// What comes next is in the journal.
+    #[default]
+    BetweenSteps,
+    /// The start of a step is recorded, and nothing done yet.
+    Begun(Box<Begun>),
+    /// The step is done, and that is not recorded yet.
+    Worked { key: TaskKey, step: StepId, outcome: Outcome },
+}
+
+#[derive(Debug)]
+struct Begun {
+    key: TaskKey,
+    step: StepId,
+    action: Action,
+    timeout_s: u64,
+    policy: InForce,
+    unsettled: Option<Unsettled>,
+}
+
+/// Does the next piece of the open task: adds one record to the journal, or does the work of one step on the machine, which
+/// adds none. Says where the runner then is; `None` if no task is open.
+///
+/// # Errors
+/// Those of [`advance`]; what follows is to begin at the default place again.
+pub fn go_on(
+    store: &impl Store,
+    machine: Machine<'_>,
+    at: At,
+    tell: &mut dyn FnMut(Progress<'_>),
+) -> Result<Option<At>, AppendError> {
+    let place = match at.0 {
+        Place::BetweenSteps => match store.read(open_task) {
+            None => return Ok(None),
+            Some((order, Next::Step { index, .. })) => begin_step(store, machine, &order, index, tell)?,
+            Some((order, Next::End { result })) => {
+                let key = order.key;
+                store.append(&Record::TaskEnded { key: key.clone(), result, at: machine.host.now() })?;
+                tracing::info!(task = %key, ?result, "task ended");
+                tell(Progress::Recorded(&key));
+                Place::BetweenSteps
+            }
+            Some((_, Next::Idle)) => return Ok(None),
+        },
+        Place::Begun(begun) => work_on(store, machine, *begun, tell),
+        Place::Worked { key, step, outcome } => end_step(store, machine, key, step, outcome, tell)?,
+    };
+    Ok(Some(At(place)))
 }
 
 /// The name of a step's transaction: the same after a crash, different for every attempt and step. A `:` is in none
@@ -78,48 +125,75 @@ fn open_task(journal: &Journal) -> Option<(TaskOrder, Next)> {
     }
 }
 
-fn run_step(
+fn begin_step(
     store: &impl Store,
     machine: Machine<'_>,
     order: &TaskOrder,
     index: usize,
     tell: &mut dyn FnMut(Progress<'_>),
-) -> Result<(), AppendError> {
-    let step = &order.steps[index];
-    let (key, id) = (&order.key, &step.id);
-    tell(Progress::Step(key, id));
-    let outcome = match (&step.work, permitted(machine.policy, &order.steps[index..])) {
-        (Work::Skip { reason }, _) => Outcome::Skipped { reason: reason.clone() },
+) -> Result<Place, AppendError> {
+    let (key, step) = (order.key.clone(), &order.steps[index]);
+    let id = step.id.clone();
+    tell(Progress::Step(&key, &id));
+    match (&step.work, permitted(machine.policy, &order.steps[index..])) {
+        (Work::Skip { reason }, _) => {
+            let outcome = Outcome::Skipped { reason: reason.clone() };
+            end_step(store, machine, key, id, outcome, tell)
+        }
         // It was not begun, and no record says that it was.
-        (Work::Run { .. }, Err(error)) => Outcome::Failed { error },
+        (Work::Run { .. }, Err(error)) => end_step(store, machine, key, id, Outcome::Failed { error }, tell),
         (Work::Run { action, timeout_s }, Ok(policy)) => {
             // Asked before this start is recorded, which would look like the one that was interrupted.
-            let unsettled = store.read(|journal| unsettled(journal, key.stage, id));
+            let unsettled = store.read(|journal| unsettled(journal, key.stage, &id));
             store.append(&Record::StepStarted {
                 key: key.clone(),
                 step: id.clone(),
                 at: machine.host.now(),
             })?;
-            tell(Progress::Recorded(key));
-            let changed_at = |step: &StepId| store.read(|journal| journal.changed_at(key.stage, step));
-            let mut cx = Context {
-                host: machine.host,
-                os: machine.os,
-                policy: &policy,
-                transaction: transaction_name(key, id),
-                timeout: Duration::from_secs(*timeout_s),
-                patience: PATIENCE.min(Duration::from_secs(timeout_s / 2)),
-                output: &mut |line| tell(Progress::Line(line)),
-                changed_at: &changed_at,
-                forecast: &Forecast::default(),
-            };
-            work(action, &mut cx, unsettled)
+            tell(Progress::Recorded(&key));
+            let (action, timeout_s) = (action.clone(), *timeout_s);
+            Ok(Place::Begun(Box::new(Begun { key, step: id, action, timeout_s, policy, unsettled })))
         }
+    }
+}
+
+fn work_on(
+    store: &impl Store,
+    machine: Machine<'_>,
+    begun: Begun,
+    tell: &mut dyn FnMut(Progress<'_>),
+) -> Place {
+    let Begun { key, step, action, timeout_s, policy, unsettled } = begun;
+    let changed_at = |step: &StepId| store.read(|journal| journal.changed_at(key.stage, step));
+    let mut cx = Context {
+        host: machine.host,
+        os: machine.os,
+        policy: &policy,
+        transaction: transaction_name(&key, &step),
+        timeout: Duration::from_secs(timeout_s),
+        patience: PATIENCE.min(Duration::from_secs(timeout_s / 2)),
+        output: &mut |line| tell(Progress::Line(line)),
+        changed_at: &changed_at,
+        forecast: &Forecast::default(),
     };
-    tracing::info!(task = %key, step = %id, %outcome, "step ended");
+    let outcome = work(&action, &mut cx, unsettled);
+    Place::Worked { key, step, outcome }
+}
+
+fn end_step(
+    store: &impl Store,
+    machine: Machine<'_>,
+    key: TaskKey,
+    step: StepId,
+    outcome: Outcome,
+    tell: &mut dyn FnMut(Progress<'_>),
+) -> Result<Place, AppendError> {
+    tracing::info!(task = %key, %step, %outcome, "step ended");
     // Among the step's output too: whoever reads that wants to see every step, also one that printed nothing.
     tell(Progress::Line(&outcome.to_string()));
-    store.append(&Record::StepEnded { key: key.clone(), step: id.clone(), at: machine.host.now(), outcome })
+    store.append(&Record::StepEnded { key: key.clone(), step, at: machine.host.now(), outcome })?;
+    tell(Progress::Recorded(&key));
+    Ok(Place::BetweenSteps)
 }
 
 /// The policy as it is now, if it permits every step that is to come: what the node's own root does not want done is not

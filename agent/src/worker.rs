@@ -10,14 +10,14 @@ use crate::policy::PolicyFile;
 use crate::preview;
 use crate::runner::{self, Machine, Progress};
 use std::any::Any;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 use wavegate_common::facts::Facts;
 use wavegate_common::id::{NodeId, StepId};
-use wavegate_common::journal::{Journal, Next, Record};
+use wavegate_common::journal::Record;
 use wavegate_common::order::{PlannedStep, TaskKey, Work};
 use wavegate_common::outcome::{Outcome, Preview, StepError};
 use wavegate_common::plan::StepPreview;
@@ -117,22 +117,73 @@ impl<F: Fn(Told) -> bool> Drop for Teller<F> {
 
 fn run(tools: &Tools, jobs: &Receiver<Job>, tell: &dyn Fn(Told) -> bool) {
     while let Ok(job) = jobs.recv() {
-        let goes_on = match job {
-            Job::Advance => advance(tools, tell) && tell(observe(tools)),
-            Job::Observe => tell(observe(tools)),
-            // What the node looks like goes along, so that a plan is never made from facts that are older than its previews.
-            Job::Preview(job) => tell(observe(tools)) && tell(Told::Previewed(look(tools, job))),
-        };
-        if !goes_on {
-            return;
+        let mut doing = Doing::new(job);
+        loop {
+            match doing.go_on(tools, &mut |told| tell(told)) {
+                Pace::GoesOn => {}
+                Pace::Done => break,
+                Pace::Ended => return,
+            }
         }
     }
 }
 
-/// Runs the open task to its end; `false` if the worker is to end.
-fn advance(tools: &Tools, tell: &dyn Fn(Told) -> bool) -> bool {
-    let mut stood_still = false;
-    loop {
+/// How a job stands after a piece of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pace {
+    /// There is more to do.
+    GoesOn,
+    /// The job is done.
+    Done,
+    /// The worker has ended: nobody listens any more, or the journal takes no more records.
+    Ended,
+}
+
+/// A job that is being done, piece by piece on the caller's thread.
+#[derive(Debug)]
+pub struct Doing {
+    left: VecDeque<Piece>,
+    stood_still: bool,
+}
+
+#[derive(Debug)]
+enum Piece {
+    Task(runner::At),
+    Observe,
+    Preview(PreviewJob),
+}
+
+impl Doing {
+    /// A job, not yet begun.
+    #[must_use]
+    pub fn new(job: Job) -> Self {
+        let left = match job {
+            Job::Advance => [Piece::Task(runner::At::default()), Piece::Observe].into(),
+            Job::Observe => [Piece::Observe].into(),
+            // What the node looks like goes along, so that a plan is never made from facts that are older than its previews.
+            Job::Preview(job) => [Piece::Observe, Piece::Preview(job)].into(),
+        };
+        Self { left, stood_still: false }
+    }
+
+    /// Does the next piece: of a task as much as [`runner::go_on`] does, otherwise one observation or one preview. A
+    /// record that does not get to disk now is waited for, as a piece. `tell` says `false` if nobody listens any more.
+    pub fn go_on(&mut self, tools: &Tools, tell: &mut dyn FnMut(Told) -> bool) -> Pace {
+        let goes_on = match self.left.pop_front() {
+            None => true,
+            Some(Piece::Task(at)) => self.task(tools, at, tell),
+            Some(Piece::Observe) => tell(observe(tools)),
+            Some(Piece::Preview(job)) => tell(Told::Previewed(look(tools, job))),
+        };
+        match (goes_on, self.left.is_empty()) {
+            (false, _) => Pace::Ended,
+            (true, false) => Pace::GoesOn,
+            (true, true) => Pace::Done,
+        }
+    }
+
+    /// Goes on with the open task; `false` if the worker is to end.
+    fn task(&mut self, tools: &Tools, at: runner::At, tell: &mut dyn FnMut(Told) -> bool) -> bool {
         let ran = caught(|| {
             let mut on_progress = |progress: Progress<'_>| match progress {
                 Progress::Recorded(key) => {
@@ -142,39 +193,46 @@ fn advance(tools: &Tools, tell: &dyn Fn(Told) -> bool) -> bool {
                 Progress::Line(line) => tools.output.line(line),
             };
             let machine = Machine { host: &*tools.host, os: &tools.os, policy: &tools.policy };
-            runner::advance(&tools.journal, machine, &mut on_progress)
+            runner::go_on(&tools.journal, machine, at, &mut on_progress)
         });
-        let recorded = match ran {
-            Ok(recorded) => recorded,
+        let ran = match ran {
+            Ok(ran) => ran,
             Err(message) => match fail_step(tools, &message) {
-                Some(recorded) => recorded,
+                Some(recorded) => recorded.map(|()| Some(runner::At::default())),
                 None => return false,
             },
         };
-        match recorded {
-            Ok(()) if tools.journal.read(Journal::next) == Next::Idle => return true,
-            Ok(()) => {}
-            Err(AppendError::Closed) => return false,
+        match ran {
+            Ok(None) => true,
+            Ok(Some(at)) => {
+                self.left.push_front(Piece::Task(at));
+                true
+            }
+            Err(AppendError::Closed) => false,
             Err(error) if error.can_be_tried_again() => {
-                tracing::error!(
-                    error = &error as &dyn std::error::Error,
-                    "the task stands still until this is solved"
-                );
-                // For whoever reads along from afar: to the coordinator the node is at work as before.
-                if !stood_still {
-                    tools.output.line(&format!(
-                        "the task stands still, and goes on when this is solved: {}",
-                        chain(&error)
-                    ));
-                    stood_still = true;
-                }
-                tools.host.sleep(RETRY_APPEND);
+                self.stand_still(tools, &error);
+                self.left.push_front(Piece::Task(runner::At::default()));
+                true
             }
             Err(error) => {
                 tell(Told::JournalLost(error));
-                return false;
+                false
             }
         }
+    }
+
+    fn stand_still(&mut self, tools: &Tools, error: &AppendError) {
+        tracing::error!(
+            error = error as &dyn std::error::Error,
+            "the task stands still until this is solved"
+        );
+        // For whoever reads along from afar: to the coordinator the node is at work as before.
+        if !self.stood_still {
+            let why = chain(error);
+            tools.output.line(&format!("the task stands still, and goes on when this is solved: {why}"));
+            self.stood_still = true;
+        }
+        tools.host.sleep(RETRY_APPEND);
     }
 }
 

@@ -1,12 +1,10 @@
 //! What the agent does with what the coordinator says: whom it believes, and which orders go into the journal.
 
-use super::{Agent, notify};
+use super::core::{Core, Effect};
 use crate::journal::Store;
 use crate::link::{FromCoordinator, Welcome};
 use crate::worker::{Job, PreviewJob};
-use sd_notify::NotifyState;
 use std::time::Duration;
-use tokio::time::{MissedTickBehavior, interval};
 use wavegate_common::journal::{Journal, Record, Verdict};
 use wavegate_common::order::{TaskKey, TaskOrder};
 
@@ -15,9 +13,9 @@ const DEFAULT_HEARTBEAT_S: u32 = 5;
 /// Previews that may wait for the worker.
 const PREVIEWS: usize = 16;
 
-impl Agent {
+impl Core {
     pub(super) fn on_said(&mut self, said: FromCoordinator) {
-        let welcomed = self.session.as_ref().is_some_and(|open| open.heartbeat.is_some());
+        let welcomed = self.session.as_ref().is_some_and(|open| open.welcomed);
         match said {
             FromCoordinator::Welcome(welcome) => self.welcome(&welcome),
             _ if !welcomed => {
@@ -26,7 +24,7 @@ impl Agent {
                 );
                 self.connect_again();
             }
-            FromCoordinator::Order(order) => self.take(&order),
+            FromCoordinator::Order(order) => self.on_order(&order),
             FromCoordinator::UnreadableOrder { key, reason } => self.refuse(key, reason),
             FromCoordinator::Acknowledged(key) => self.acknowledged(key),
             FromCoordinator::Preview(job) => self.preview(job),
@@ -36,13 +34,13 @@ impl Agent {
     fn welcome(&mut self, welcome: &Welcome) {
         let Welcome { fleet, generation, version, heartbeat_interval_s } = welcome;
         let seen = self.journal.read(Journal::generation);
-        if *fleet != self.target.fleet {
-            tracing::error!(ours = %self.target.fleet, theirs = %fleet, "the coordinator is of another fleet; its orders are not obeyed");
+        if *fleet != self.fleet {
+            tracing::error!(ours = %self.fleet, theirs = %fleet, "the coordinator is of another fleet; its orders are not obeyed");
             return self.connect_again();
         }
         if *generation < seen {
             tracing::error!(
-                %generation, %seen, coordinator = %self.target.address,
+                %generation, %seen, coordinator = %self.coordinator,
                 "the coordinator is of an older generation than this node has seen: it was replaced, or its store was \
                  set back; its orders are not obeyed. End the old one, or start the new one until it has passed {seen}"
             );
@@ -57,20 +55,18 @@ impl Agent {
             );
             return self.connect_again();
         }
-        tracing::info!(coordinator = %self.target.address, %generation, version, "connected");
-        notify(&[NotifyState::Status(&format!("connected to {}", self.target.address))]);
+        tracing::info!(coordinator = %self.coordinator, %generation, version, "connected");
+        self.want(Effect::Status(format!("connected to {}", self.coordinator)));
         self.backoff.reset();
         let every = if *heartbeat_interval_s == 0 { DEFAULT_HEARTBEAT_S } else { *heartbeat_interval_s };
+        self.want(Effect::Heartbeat { every: Duration::from_secs(every.into()) });
         if let Some(open) = &mut self.session {
-            let mut beat = interval(Duration::from_secs(every.into()));
-            beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            beat.reset();
-            open.heartbeat = Some(beat);
+            open.welcomed = true;
             self.journal.read(|journal| open.outbox.welcomed(journal, &self.output));
         }
     }
 
-    fn take(&mut self, order: &TaskOrder) {
+    fn on_order(&mut self, order: &TaskOrder) {
         let key = order.key.clone();
         if key.node != self.node {
             return self.refuse(key, format!("this is {}, not the order's node", self.node));
@@ -79,7 +75,7 @@ impl Agent {
             Ok(Verdict::Accept) => {
                 tracing::info!(task = %key, steps = order.steps.len(), "task accepted");
                 self.outbox(|outbox| outbox.report(key));
-                self.job(Job::Advance);
+                self.want(Effect::Work(Job::Advance));
             }
             Ok(Verdict::Known) => self.outbox(|outbox| outbox.report(key)),
             Ok(Verdict::Refuse(refusal)) => self.refuse(key, refusal.to_string()),
@@ -125,6 +121,6 @@ impl Agent {
             return;
         }
         self.previews += 1;
-        self.job(Job::Preview(job));
+        self.want(Effect::Work(Job::Preview(job)));
     }
 }

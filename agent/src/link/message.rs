@@ -82,7 +82,7 @@ pub struct Welcome {
 }
 
 /// A message for the wire. One that can't be written is logged and left out.
-pub(super) fn to_wire(message: ToCoordinator) -> Option<v1::AgentMessage> {
+pub fn to_wire(message: ToCoordinator) -> Option<v1::AgentMessage> {
     match written(message) {
         Ok(message) => Some(v1::AgentMessage { message: Some(message) }),
         Err(error) => {
@@ -131,7 +131,7 @@ fn written(message: ToCoordinator) -> Result<Out, BadMessage> {
 }
 
 /// A message off the wire. One that can't be understood is logged and left out: the session has others.
-pub(super) fn from_wire(message: v1::CoordinatorMessage) -> Option<FromCoordinator> {
+pub fn from_wire(message: v1::CoordinatorMessage) -> Option<FromCoordinator> {
     match understood(message) {
         Ok(said) => Some(said),
         Err(error) => {

@@ -257,3 +257,22 @@ fn transactions_are_named_after_attempt_and_step() {
     let key = node.order(2, &[set_lock_path()]);
     assert_eq!(transaction_name(&key, &id("set")), "r1:compute:2:set");
 }
+
+#[test]
+fn a_piece_is_one_record_or_the_work_of_one_step() {
+    let node = Node::new();
+    node.order(1, &[set_lock_path(), skip()]);
+    let machine = Machine { host: &node.host, os: &node.os, policy: &node.policy };
+    let text = || {
+        let text = std::fs::read_to_string(crate::journal::path_in(node.state.path())).expect("a journal");
+        let done = node.host.machine().history.len();
+        (text.lines().count(), done)
+    };
+    let (mut at, mut seen) = (At::default(), vec![text()]);
+    while let Some(next) = go_on(&node.journal, machine, at, &mut |_| {}).expect("it goes on") {
+        at = next;
+        seen.push(text());
+    }
+    // Accepted; started; the file; ended; skipped; the end of the task.
+    assert_eq!(seen, [(2, 0), (3, 0), (3, 1), (4, 1), (5, 1), (6, 1)]);
+}

@@ -1,0 +1,274 @@
+//! Tests of the agent's decisions, on one thread: without timers, sockets and waiting.
+
+use super::*;
+use crate::host::fake::{FakeHost, FakeMachine};
+use crate::journal::JournalFile;
+use crate::link::{FromCoordinator, Told, Welcome};
+use crate::os::Os;
+use crate::policy::PolicyFile;
+use crate::worker::{Doing, Pace, PreviewJob, Tools};
+use std::collections::{BTreeSet, VecDeque};
+use wavegate_common::id::{Generation, PlanId, RolloutId, StepId};
+use wavegate_common::order::{PlannedStep, TaskKey, TaskOrder, Work};
+use wavegate_common::platform::Stage;
+use wavegate_common::rollout::TaskResult;
+
+/// An agent whose effects are carried out by the test.
+struct Node {
+    state: tempfile::TempDir,
+    core: Core,
+    tools: Tools,
+    jobs: VecDeque<Job>,
+    /// What it did and said, in order.
+    log: Vec<String>,
+    session: u64,
+}
+
+fn fleet() -> FleetId {
+    FleetId::new("test").expect("a name")
+}
+
+fn node() -> NodeId {
+    NodeId::new("n1").expect("a name")
+}
+
+fn key(attempt: u32) -> TaskKey {
+    let (rollout, plan) = (RolloutId::new("r1").expect("an id"), PlanId::new("p1").expect("an id"));
+    TaskKey { rollout, plan, stage: Stage::Compute, node: node(), attempt }
+}
+
+fn order(generation: u64, attempt: u32) -> TaskOrder {
+    let work = Work::Skip { reason: "nothing to do".to_owned() };
+    let step = PlannedStep { id: StepId::new("a").expect("an id"), title: "A".to_owned(), work };
+    TaskOrder { key: key(attempt), generation: Generation(generation), steps: vec![step] }
+}
+
+impl Node {
+    fn new() -> Self {
+        Self::on(tempfile::tempdir().expect("a directory"))
+    }
+
+    /// An agent on the state that another left.
+    fn on(state: tempfile::TempDir) -> Self {
+        let journal = SharedJournal::new(JournalFile::open(state.path()).expect("a journal").0);
+        let machine = FakeMachine::debian_compute();
+        let os = Os { platform: machine.platform.clone() };
+        let (host, output) = (Arc::new(FakeHost::new(machine)), Arc::new(Output::default()));
+        let core = Core::new(Beginning {
+            fleet: fleet(),
+            node: node(),
+            coordinator: "coordinator.example:7600".parse().expect("an address"),
+            host: host.clone(),
+            journal: journal.clone(),
+            output: output.clone(),
+            backoff: Backoff::new(Duration::from_secs(1), Duration::from_secs(20), 7),
+        });
+        let policy = PolicyFile::new(state.path().join("policy.toml"));
+        let tools = Tools { host, os, policy, node: node(), extra_roles: BTreeSet::new(), journal, output };
+        let mut node = Self { state, core, tools, jobs: VecDeque::new(), log: Vec::new(), session: 0 };
+        let begin = node.core.begin();
+        node.carry_out(begin);
+        node
+    }
+
+    fn carry_out(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            self.log.push(match effect {
+                Effect::Dial { session, after } => {
+                    self.session = session;
+                    format!("dial {session} after {} ms", after.as_millis())
+                }
+                Effect::Heartbeat { every } => format!("heartbeat every {} s", every.as_secs()),
+                Effect::Work(job) => {
+                    let name = match &job {
+                        Job::Advance => "advance",
+                        Job::Observe => "observe",
+                        Job::Preview(_) => "preview",
+                    };
+                    self.jobs.push_back(job);
+                    format!("work {name}")
+                }
+                Effect::Status(status) => status,
+            });
+        }
+    }
+
+    fn take(&mut self, event: Event) {
+        let effects = self.core.take(event).expect("it goes on");
+        self.carry_out(effects);
+    }
+
+    fn told(&mut self, told: Told) {
+        self.take(Event::Link { session: self.session, told });
+    }
+
+    fn said(&mut self, said: FromCoordinator) {
+        self.told(Told::Said(Box::new(said)));
+    }
+
+    fn welcome(&mut self, fleet: FleetId, generation: u64) {
+        let (generation, version) = (Generation(generation), "1".to_owned());
+        self.said(FromCoordinator::Welcome(Welcome { fleet, generation, version, heartbeat_interval_s: 3 }));
+    }
+
+    /// Does every job and says everything, until neither is left.
+    fn settle(&mut self) {
+        loop {
+            while self.core.has_to_say() {
+                let message = self.core.next_message().expect("something to say");
+                self.log.push(format!("say {}", word(&message)));
+            }
+            let Some(job) = self.jobs.pop_front() else { return };
+            let mut doing = Doing::new(job);
+            loop {
+                let mut told = Vec::new();
+                let pace = doing.go_on(&self.tools, &mut |what| {
+                    told.push(what);
+                    true
+                });
+                told.into_iter().for_each(|what| self.take(Event::Worker(what)));
+                if pace != Pace::GoesOn {
+                    assert_eq!(pace, Pace::Done);
+                    break;
+                }
+            }
+        }
+    }
+
+    fn new_log(&mut self) -> String {
+        std::mem::take(&mut self.log).join("\n")
+    }
+
+    fn connected() -> Self {
+        let mut node = Self::new();
+        node.settle();
+        node.told(Told::Connected);
+        node.settle();
+        node.welcome(fleet(), 3);
+        node.settle();
+        node
+    }
+}
+
+fn word(message: &ToCoordinator) -> String {
+    match message {
+        ToCoordinator::Hello { generation_seen, facts, .. } => {
+            format!("hello, generation {generation_seen}, facts {}", facts.is_some())
+        }
+        ToCoordinator::Heartbeat { sequence, .. } => format!("heartbeat {sequence}"),
+        ToCoordinator::Report(task) => format!("report {} {:?}", task.order.key.attempt, task.result),
+        ToCoordinator::Refused { reason, .. } => format!("refused: {reason}"),
+        ToCoordinator::Output(piece) => format!("output of {}", piece.step),
+        ToCoordinator::Preview(done) => format!("preview {}", done.request),
+        ToCoordinator::Facts(_) => "facts".to_owned(),
+    }
+}
+
+#[test]
+fn a_task_from_the_first_dial_to_its_acknowledgement() {
+    let mut node = Node::connected();
+    node.said(FromCoordinator::Order(order(3, 1)));
+    node.settle();
+    node.said(FromCoordinator::Order(order(3, 1)));
+    node.said(FromCoordinator::Acknowledged(key(1)));
+    node.take(Event::HeartbeatDue);
+    node.settle();
+    insta::assert_snapshot!(node.new_log(), @"
+    work observe
+    dial 1 after 0 ms
+    say hello, generation 0, facts true
+    connected to coordinator.example:7600
+    heartbeat every 3 s
+    say heartbeat 1
+    work advance
+    say report 1 None
+    say report 1 Some(Finished)
+    say facts
+    say output of a
+    say heartbeat 2
+    say report 1 Some(Finished)
+    ");
+    let task = node.tools.journal.read(|journal| journal.task(&key(1)).cloned()).expect("the task");
+    assert_eq!((task.result, task.acknowledged), (Some(TaskResult::Finished), true));
+}
+
+#[test]
+fn whoever_is_not_to_be_obeyed_is_left_and_dialled_again_later_and_later() {
+    let mut node = Node::connected();
+    node.new_log();
+    let expected = "not connected to coordinator.example:7600\ndial";
+    for said in [
+        FromCoordinator::Order(order(9, 1)),
+        FromCoordinator::Welcome(Welcome {
+            fleet: FleetId::new("other").expect("a name"),
+            generation: Generation(9),
+            version: "1".to_owned(),
+            heartbeat_interval_s: 3,
+        }),
+    ] {
+        node.told(Told::Down(LinkError::Closed { address: node.core.coordinator.clone() }));
+        node.told(Told::Connected);
+        node.settle();
+        node.new_log();
+        node.said(said);
+        let log = node.new_log();
+        assert!(log.starts_with(expected), "{log}");
+        assert!(!node.core.has_to_say(), "the new session is not connected yet");
+    }
+    node.told(Told::Connected);
+    node.welcome(fleet(), 2);
+    assert!(node.new_log().starts_with(expected), "an older generation than the one seen");
+    assert_eq!(node.tools.journal.read(Journal::generation), Generation(3));
+    assert!(node.tools.journal.read(|journal| journal.current().is_none()));
+}
+
+#[test]
+fn the_last_words_of_a_session_that_was_given_up_are_ignored() {
+    let mut node = Node::connected();
+    let old = node.session;
+    node.told(Told::Down(LinkError::Closed { address: node.core.coordinator.clone() }));
+    assert_ne!(node.session, old);
+    node.new_log();
+    node.take(Event::Link { session: old, told: Told::Said(Box::new(FromCoordinator::Order(order(3, 1)))) });
+    node.take(Event::Link { session: old, told: Told::Connected });
+    node.settle();
+    assert_eq!(node.new_log(), "");
+}
+
+#[test]
+fn an_open_task_goes_on_before_there_is_a_coordinator() {
+    let mut node = Node::connected();
+    node.said(FromCoordinator::Order(order(3, 1)));
+    let Node { state, core, tools, .. } = node;
+    drop((core, tools));
+    let mut node = Node::on(state);
+    node.settle();
+    insta::assert_snapshot!(node.new_log(), @"
+    work observe
+    work advance
+    dial 1 after 0 ms
+    ");
+    assert_eq!(node.tools.journal.read(Journal::next), Next::Idle);
+}
+
+#[test]
+fn previews_that_wait_are_bounded() {
+    let mut node = Node::connected();
+    node.new_log();
+    for request in 0..40 {
+        let job = PreviewJob { request, stage: Stage::Compute, steps: order(3, 1).steps };
+        node.said(FromCoordinator::Preview(job));
+    }
+    let asked = node.jobs.len();
+    node.settle();
+    let log = node.new_log();
+    assert_eq!((asked, log.matches("say preview").count()), (16, 16), "{log}");
+    assert_eq!(node.core.previews, 0);
+}
+
+#[test]
+fn a_worker_that_ended_ends_the_agent() {
+    let mut node = Node::connected();
+    let error = node.core.take(Event::Worker(worker::Told::Ended)).expect_err("it can't go on");
+    assert!(matches!(error, AgentError::Worker), "{error}");
+}
