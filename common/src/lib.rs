@@ -16,3 +16,4 @@ pub mod policy;
 pub mod procedure;
 pub mod rollout;
 pub mod spelling;
+pub mod waves;

@@ -2,6 +2,7 @@
 
 use crate::action::Action;
 use crate::id::{Generation, NodeId, PlanId, RolloutId, StepId};
+use crate::plan::PlannedNode;
 use crate::platform::Stage;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -65,6 +66,9 @@ pub struct TaskOrder {
     pub key: TaskKey,
     /// The generation of the coordinator that gave it.
     pub generation: Generation,
+    /// What the plan saw of the node; a node that has changed since is not worked on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub planned: Option<PlannedNode>,
     /// The steps, in order.
     pub steps: Vec<PlannedStep>,
 }

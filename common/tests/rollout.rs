@@ -50,6 +50,7 @@ fn plan(stages: &[(Vec<usize>, Limits)], steps: usize) -> Arc<Plan> {
         StagePlan {
             stage: *stage,
             limits: *limits,
+            groups: BTreeMap::new(),
             waves: waves.filter(|wave| !wave.is_empty()).map(<[NodeId]>::to_vec).collect(),
             tasks: tasks.collect(),
         }
@@ -157,7 +158,9 @@ impl World {
             in_transit: vec![],
             old_orders: vec![],
         };
-        world.record(Event::Started { mode, by: Actor("op".into()) }).expect("a new rollout starts");
+        world
+            .record(Event::Started { mode, by: Actor("op".into()), approved_by: vec![] })
+            .expect("a new rollout starts");
         world
     }
 
@@ -329,7 +332,7 @@ impl World {
             Act::Stop => drop(self.record(Event::StopRequested { by: Actor("op".into()) })),
             Act::Retry => self.retry_failed(),
             Act::NextWave => {
-                if let Some((stage, wave)) = self.rollout.wave_to_release() {
+                if let Some((stage, wave)) = self.rollout.wave_to_release(Timestamp(self.now)) {
                     let _ = self.record(Event::WaveReleased { stage, wave, by: Actor("op".into()) });
                 }
             }
@@ -340,7 +343,7 @@ impl World {
         let failed: Vec<TaskRef> = Stage::ALL
             .iter()
             .flat_map(|stage| self.rollout.tasks(*stage).map(move |(node, task)| (stage, node, task)))
-            .filter(|(_, _, task)| task.state == TaskState::Failed)
+            .filter(|(_, _, task)| task.state() == TaskState::Failed)
             .map(|(stage, node, task)| TaskRef { stage: *stage, node: node.clone(), attempt: task.attempt })
             .collect();
         for task in failed {
@@ -435,6 +438,8 @@ fn stages(machines: usize) -> impl Strategy<Value = Vec<(Vec<usize>, Limits)>> {
         canary: canary.min(max_unavailable),
         max_unavailable,
         errors_allowed,
+        soak_s: 0,
+        start: Mode::Auto,
     });
     let members = prop::sample::subsequence((0..machines).collect::<Vec<_>>(), 0..=machines);
     prop::collection::vec((members, limits), 3)
@@ -473,7 +478,8 @@ proptest! {
     }
 }
 
-const ONE_AT_A_TIME: Limits = Limits { canary: 1, max_unavailable: 1, errors_allowed: 0 };
+const ONE_AT_A_TIME: Limits =
+    Limits { canary: 1, max_unavailable: 1, errors_allowed: 0, soak_s: 0, start: Mode::Auto };
 
 fn task(stage: Stage, index: usize, attempt: u32) -> TaskRef {
     TaskRef { stage, node: node(index), attempt }
@@ -555,7 +561,10 @@ fn a_lost_node_holds_the_stage_until_it_returns() {
     world.act(&Act::Off(0));
     world.now += LOST_AFTER_MS;
     world.decide();
-    assert_eq!(world.rollout.task(Stage::Compute, &node(0)).map(|t| t.state), Some(TaskState::Unknown));
+    assert_eq!(
+        world.rollout.task(Stage::Compute, &node(0)).map(wavegate_common::rollout::Task::state),
+        Some(TaskState::Unknown)
+    );
     assert_eq!(world.rollout.status().0, Status::Running, "a lost node holds, it does not halt");
     let links = world.links();
     let observed = Observed { now: Timestamp(world.now), links: &links, lost_after_ms: LOST_AFTER_MS };

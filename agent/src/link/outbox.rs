@@ -175,7 +175,8 @@ mod tests {
         /// A task that ended, with a line of output; acknowledged or not.
         fn ended(&self, attempt: u32, acknowledged: bool) {
             let (key, at) = (self.key(attempt), Timestamp(1));
-            let order = TaskOrder { key: key.clone(), generation: Generation(2), steps: Vec::new() };
+            let order =
+                TaskOrder { key: key.clone(), generation: Generation(2), planned: None, steps: Vec::new() };
             self.append(Record::Accepted { order, at });
             self.append(Record::TaskEnded { key: key.clone(), result: TaskResult::Finished, at });
             if acknowledged {

@@ -26,7 +26,7 @@ pub fn key(attempt: u32) -> TaskKey {
 }
 
 pub fn order(attempt: u32, generation: u64, steps: &[PlannedStep]) -> TaskOrder {
-    TaskOrder { key: key(attempt), generation: Generation(generation), steps: steps.to_vec() }
+    TaskOrder { key: key(attempt), generation: Generation(generation), planned: None, steps: steps.to_vec() }
 }
 
 pub fn os(machine: &FakeMachine) -> Os {

@@ -1,32 +1,24 @@
 //! Making a plan of a procedure and the facts of a fleet. A pure function: the same arguments make the same plan.
 
-use super::{FORMAT, Limits, PlanBody, PlannedNode, Problem, StagePlan};
+use super::{FORMAT, PlanBody, PlannedNode, Problem, StagePlan};
 use crate::facts::Facts;
 use crate::id::{Actor, NodeId, Timestamp};
 use crate::order::{PlannedStep, Work};
 use crate::outcome::StepError;
 use crate::platform::{Role, Stage};
 use crate::procedure::{
-    BuildError, Condition, Procedure, StageSteps, Step, Type, Value, Values, Verdict, refuse_zero, release_of,
+    BuildError, Condition, Procedure, StageSteps, Step, Type, Value, Values, Verdict, release_of,
 };
+use crate::waves::{WaveOverride, WavePolicy};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What the operator asks for beyond the procedure.
+/// What the operator asks for beyond the procedure, and what is known of the fleet beyond its facts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Options {
-    /// Limits in place of the procedure's, by stage.
-    pub limits: BTreeMap<Stage, LimitOverride>,
-}
-
-/// Limits in place of the procedure's; `None` leaves the procedure's.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct LimitOverride {
-    /// See [`Limits::canary`].
-    pub canary: Option<u32>,
-    /// See [`Limits::max_unavailable`].
-    pub max_unavailable: Option<u32>,
-    /// See [`Limits::errors_allowed`].
-    pub errors_allowed: Option<u32>,
+    /// Waves and limits in place of the procedure's, by stage.
+    pub waves: BTreeMap<Stage, WaveOverride>,
+    /// The labels of nodes, by name: where they stand, who owns them.
+    pub labels: BTreeMap<NodeId, BTreeMap<String, String>>,
 }
 
 /// Why there is no plan. What is wrong with single nodes is a [`Problem`] of the plan instead.
@@ -71,10 +63,10 @@ pub fn compile(
     created_by: Actor,
 ) -> Result<PlanBody, CompileError> {
     check_fleet(procedure, fleet)?;
-    let mut compiler = Compiler { procedure, values, fleet, problems: Vec::new() };
-    let limits = limits_of(procedure, options)?;
-    let stages =
-        procedure.stages.iter().zip(limits).map(|(stage, limits)| compiler.stage(stage, limits)).collect();
+    let mut compiler = Compiler { procedure, values, fleet, labels: &options.labels, problems: Vec::new() };
+    let waves = waves_of(procedure, options)?;
+    let stages = procedure.stages.iter().zip(waves).map(|(stage, waves)| compiler.stage(stage, &waves));
+    let stages = stages.collect::<Result<_, _>>()?;
     let nodes = fleet.iter().map(|(node, facts)| (node.clone(), compiler.node(facts))).collect();
     let parameters =
         procedure.parameters.keys().filter_map(|name| Some((name.clone(), compiler.value(name)?)));
@@ -107,35 +99,23 @@ fn check_fleet(procedure: &Procedure, fleet: &BTreeMap<NodeId, Facts>) -> Result
     Err(CompileError::NothingToDo { nodes: fleet.len(), procedure: procedure.name.clone(), roles })
 }
 
-fn limits_of(procedure: &Procedure, options: &Options) -> Result<Vec<Limits>, CompileError> {
-    if let Some(stage) =
-        options.limits.keys().find(|stage| procedure.stages.iter().all(|own| own.stage != **stage))
-    {
+/// How the waves of each stage of the procedure are made.
+fn waves_of(procedure: &Procedure, options: &Options) -> Result<Vec<WavePolicy>, CompileError> {
+    let known = |stage: &Stage| procedure.stages.iter().any(|own| own.stage == *stage);
+    if let Some(stage) = options.waves.keys().find(|stage| !known(stage)) {
         let what = format!("procedure {} has no such stage; leave its limits out", procedure.name);
         return Err(CompileError::Limit { stage: *stage, what });
     }
-    let mut all = Vec::new();
-    for own in &procedure.stages {
-        let asked = options.limits.get(&own.stage).copied().unwrap_or_default();
-        let limits = Limits {
-            canary: asked.canary.unwrap_or(own.limits.canary),
-            max_unavailable: asked.max_unavailable.unwrap_or(own.limits.max_unavailable),
-            errors_allowed: asked.errors_allowed.unwrap_or(own.limits.errors_allowed),
-        };
-        let refused = refuse_zero("canary", limits.canary)
-            .or_else(|| refuse_zero("max_unavailable", limits.max_unavailable));
-        if let Some(what) = refused {
-            return Err(CompileError::Limit { stage: own.stage, what });
-        }
-        all.push(limits);
-    }
-    Ok(all)
+    let unchanged = WaveOverride::default();
+    let asked = |own: &StageSteps| own.waves.with(options.waves.get(&own.stage).unwrap_or(&unchanged));
+    Ok(procedure.stages.iter().map(asked).collect())
 }
 
 struct Compiler<'a> {
     procedure: &'a Procedure,
     values: &'a Values,
     fleet: &'a BTreeMap<NodeId, Facts>,
+    labels: &'a BTreeMap<NodeId, BTreeMap<String, String>>,
     problems: Vec<Problem>,
 }
 
@@ -156,15 +136,44 @@ impl Compiler<'_> {
             roles: facts.roles.clone(),
             platform: facts.platform.clone(),
             release,
+            versions: facts.versions.clone(),
             observed_at: facts.observed_at,
         }
     }
 
-    fn stage(&mut self, stage: &StageSteps, limits: Limits) -> StagePlan {
-        let nodes = nodes_of(stage, self.fleet);
-        let waves = waves(stage.stage, &nodes, limits);
+    fn stage(&mut self, stage: &StageSteps, policy: &WavePolicy) -> Result<StagePlan, CompileError> {
+        let mut nodes = nodes_of(stage, self.fleet);
+        let count = u32::try_from(nodes.len()).unwrap_or(u32::MAX);
+        let limits = policy.limits(count).map_err(|what| CompileError::Limit { stage: stage.stage, what })?;
+        let groups = policy.group_by.as_ref().map_or_else(BTreeMap::new, |label| {
+            let groups = self.groups(stage.stage, label, &nodes);
+            nodes.sort_by(|one, other| groups.get(&one.1.node).cmp(&groups.get(&other.1.node)));
+            groups
+        });
+        let waves = waves(stage.stage, &nodes, policy, &groups);
         let tasks = nodes.iter().map(|(_, facts)| (facts.node.clone(), self.task(stage, facts))).collect();
-        StagePlan { stage: stage.stage, limits, waves, tasks }
+        Ok(StagePlan { stage: stage.stage, limits, waves, groups, tasks })
+    }
+
+    /// The group of each node that takes part; one that has none is a problem.
+    fn groups(&mut self, stage: Stage, label: &str, nodes: &[(Role, &Facts)]) -> BTreeMap<NodeId, String> {
+        let mut groups = BTreeMap::new();
+        for (_, facts) in nodes {
+            match self.labels.get(&facts.node).and_then(|labels| labels.get(label)) {
+                Some(group) => drop(groups.insert(facts.node.clone(), group.clone())),
+                None => {
+                    let what = format!(
+                        "stage {stage} is done {label} by {label}, and {} has no label {label}",
+                        facts.node
+                    );
+                    let next = format!(
+                        "name it in the inventory (labels = {{ {label} = ... }}; wavegate inventory set), then plan again"
+                    );
+                    self.problem(facts, stage, None, what, next);
+                }
+            }
+        }
+        groups
     }
 
     fn task(&mut self, stage: &StageSteps, facts: &Facts) -> Vec<PlannedStep> {
@@ -274,15 +283,23 @@ fn nodes_of<'f>(stage: &StageSteps, fleet: &'f BTreeMap<NodeId, Facts>) -> Vec<(
     nodes.into_iter().map(|(_, _, role, facts)| (role, facts)).collect()
 }
 
-/// The canary, then batches of `max_unavailable`. An etcd member is a wave of its own whatever the limits are: two
-/// members that are down at once may be the quorum.
-fn waves(stage: Stage, nodes: &[(Role, &Facts)], limits: Limits) -> Vec<Vec<NodeId>> {
+/// The canary, then batches as the policy says, none with nodes of two groups. An etcd member is a wave of its own whatever
+/// the policy is: two members that are down at once may be the quorum.
+fn waves(
+    stage: Stage,
+    nodes: &[(Role, &Facts)],
+    policy: &WavePolicy,
+    groups: &BTreeMap<NodeId, String>,
+) -> Vec<Vec<NodeId>> {
+    let count = u32::try_from(nodes.len()).unwrap_or(u32::MAX);
     let mut waves: Vec<Vec<NodeId>> = Vec::new();
     let mut room = 0;
     for (role, facts) in nodes {
         let alone = stage == Stage::Etcd && *role == Role::EtcdMember;
-        if room == 0 || alone {
-            room = if waves.is_empty() { limits.canary } else { limits.max_unavailable };
+        let group = |node: &NodeId| groups.get(node);
+        let before = waves.last().and_then(|wave| wave.last());
+        if room == 0 || alone || before.is_some_and(|before| group(before) != group(&facts.node)) {
+            room = policy.size(waves.len(), count);
             waves.push(Vec::new());
         }
         if let Some(wave) = waves.last_mut() {

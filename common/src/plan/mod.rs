@@ -3,16 +3,20 @@
 //! Making one is `compile`'s job; this file says what a plan is.
 
 mod compile;
+mod drift;
 mod versions;
 
-pub use compile::{CompileError, LimitOverride, Options, compile};
+pub use compile::{CompileError, Options, compile};
+pub use drift::{Difference, differences};
 pub use versions::{VersionDifference, version_differences};
 
+use crate::facts::Component;
 use crate::id::{Actor, NodeId, PlanId, StepId, Timestamp};
 use crate::order::PlannedStep;
 use crate::outcome::{Preview, StepError};
 use crate::platform::{Platform, Release, Role, Stage};
 use crate::procedure::Value;
+use crate::waves::Mode;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,10 +30,24 @@ pub const FORMAT: u32 = 1;
 pub struct Limits {
     /// Nodes in the first wave, at least 1.
     pub canary: u32,
-    /// Nodes in flight, failed or unknown at the same time, at least 1. Later waves have at most so many nodes.
+    /// Nodes in flight, failed or unknown at the same time, at least 1.
     pub max_unavailable: u32,
     /// Failed nodes that are tolerated; one more halts the rollout. 0 halts at the first.
     pub errors_allowed: u32,
+    /// Seconds between the end of a wave and the begin of the next, also when that is of the next stage.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub soak_s: u64,
+    /// Who lets a wave begin, unless the rollout is manual as a whole.
+    #[serde(default, skip_serializing_if = "is_auto")]
+    pub start: Mode,
+}
+
+const fn is_zero(soak_s: &u64) -> bool {
+    *soak_s == 0
+}
+
+const fn is_auto(start: &Mode) -> bool {
+    matches!(start, Mode::Auto)
 }
 
 /// A node as the plan saw it.
@@ -41,6 +59,9 @@ pub struct PlannedNode {
     pub platform: Platform,
     /// The OpenStack release used in the conditions of steps.
     pub release: Option<Release>,
+    /// Installed versions.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub versions: BTreeMap<Component, String>,
     /// When its facts were observed.
     pub observed_at: Timestamp,
 }
@@ -63,6 +84,9 @@ pub struct StagePlan {
     pub limits: Limits,
     /// The nodes in the order of work: waves, the first being the canary. Every node of `tasks` is in exactly one.
     pub waves: Vec<Vec<NodeId>>,
+    /// The group of each node, where the stage is done group by group; else empty.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub groups: BTreeMap<NodeId, String>,
     /// The steps of each node.
     pub tasks: BTreeMap<NodeId, Vec<PlannedStep>>,
 }

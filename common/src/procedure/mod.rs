@@ -15,6 +15,7 @@ mod site;
 mod steps;
 mod template;
 mod value;
+mod waves;
 
 pub(crate) use condition::release_of;
 pub use condition::{Condition, Verdict};
@@ -26,8 +27,8 @@ pub use value::{AUTO, Type, Value};
 
 use crate::action::Action;
 use crate::id::StepId;
-use crate::plan::Limits;
 use crate::platform::{OsFamily, Role, Stage};
+use crate::waves::WavePolicy;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A procedure whose text has been checked.
@@ -67,8 +68,8 @@ pub struct StageSteps {
     pub stage: Stage,
     /// Nodes with one of these roles take part; the order of the roles is the order of work.
     pub roles: Vec<Role>,
-    /// How many nodes at once, unless the operator says otherwise.
-    pub limits: Limits,
+    /// How its nodes are put into waves, unless the operator says otherwise.
+    pub waves: WavePolicy,
     /// Conditions on every step of the stage.
     pub when: Vec<Condition>,
     /// The steps, in order, for all platforms.
@@ -179,11 +180,6 @@ impl Step {
 
 fn missing(parameters: Vec<String>) -> Vec<BuildError> {
     parameters.into_iter().map(|parameter| BuildError::Missing { parameter }).collect()
-}
-
-/// Says why a limit of 0 is refused, if it is 0.
-pub(crate) fn refuse_zero(limit: &str, value: u32) -> Option<String> {
-    (value == 0).then(|| format!("{limit} 0 would let no node start; it must be 1 or more"))
 }
 
 /// The procedures that ship with wavegate, by name: file name and text.

@@ -4,8 +4,7 @@ use super::arguments::read_conditions;
 use super::diagnostic::{Diagnostics, Report, unknown_word};
 use super::fields::Fields;
 use super::parameters::Parameters;
-use super::{Condition, Procedure, StageSteps, refuse_zero};
-use crate::plan::Limits;
+use super::{Condition, Procedure, StageSteps};
 use crate::platform::{OsFamily, Role, Stage, UnknownWord};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
@@ -13,8 +12,19 @@ use std::str::FromStr;
 use toml::Spanned;
 use toml::de::DeTable;
 
-const STAGE_FIELDS: &[&str] =
-    &["stage", "roles", "canary", "max_unavailable", "errors_allowed", "when", "steps"];
+const STAGE_FIELDS: &[&str] = &[
+    "stage",
+    "roles",
+    "canary",
+    "batches",
+    "group_by",
+    "max_unavailable",
+    "errors_allowed",
+    "soak_s",
+    "start",
+    "when",
+    "steps",
+];
 
 impl Procedure {
     /// Reads and checks a procedure; `file` is only for messages.
@@ -145,27 +155,10 @@ impl Reader<'_, '_> {
             );
         }
         let roles = self.words(&roles);
-        let limits = self.limits(fields);
+        let waves = self.waves(fields);
         let when = self.conditions(fields);
         let steps = self.steps(fields);
-        Some(StageSteps { stage: stage?, roles, limits: limits?, when, steps })
-    }
-
-    fn limits(&mut self, fields: &Fields<'_, '_>) -> Option<Limits> {
-        let [canary, max_unavailable, errors_allowed] =
-            ["canary", "max_unavailable", "errors_allowed"].map(|key| fields.number(self.report, key));
-        for (name, limit) in [("canary", &canary), ("max_unavailable", &max_unavailable)] {
-            if let Some(limit) = limit
-                && let Some(refusal) = refuse_zero(name, *limit.get_ref())
-            {
-                self.report.add(&limit.span(), refusal);
-            }
-        }
-        Some(Limits {
-            canary: canary?.into_inner(),
-            max_unavailable: max_unavailable?.into_inner(),
-            errors_allowed: errors_allowed?.into_inner(),
-        })
+        Some(StageSteps { stage: stage?, roles, waves: waves?, when, steps })
     }
 
     pub(super) fn conditions(&mut self, fields: &Fields<'_, '_>) -> Vec<Condition> {

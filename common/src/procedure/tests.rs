@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::platform::Stage;
+use crate::waves::{Amount, Batches};
 use proptest::prelude::*;
 
 const GOOD: &str = r#"
@@ -118,7 +119,8 @@ fn what_is_read_is_what_is_written() {
         [Stage::Etcd, Stage::Compute]
     );
     let etcd = &procedure.stages[0];
-    assert_eq!(etcd.limits, Limits { canary: 1, max_unavailable: 1, errors_allowed: 0 });
+    assert_eq!((etcd.waves.canary, etcd.waves.max_unavailable), (1, Amount::Count(1)));
+    assert_eq!((&etcd.waves.batches, etcd.waves.soak_s), (&Batches::MaxUnavailable, 0));
     assert_eq!(etcd.steps.len(), 4);
     assert_eq!(etcd.steps[2].platforms, procedure.platforms, "no platforms are all of the procedure's");
     assert_eq!(etcd.steps[0].timeout_s, Argument::Number(1800), "the action's own limit");
@@ -195,7 +197,25 @@ complaints! {
     max_unavailable_zero: "max_unavailable = 1" => "max_unavailable = 0",
         "p.toml:31:19: max_unavailable 0 would let no node start; it must be 1 or more";
     negative_limit: "errors_allowed = 0" => "errors_allowed = -1",
-        "p.toml:32:18: 'errors_allowed' is a negative number; it must be a whole number, 0 or more";
+        "p.toml:32:18: 'errors_allowed' is a negative number; it must be a whole number, 0 or more, or a part of the stage, e.g. \"25%\"";
+    no_part: "errors_allowed = 0" => "errors_allowed = \"125%\"",
+        "p.toml:32:18: 'errors_allowed' is a string; it must be a whole number, 0 or more, or a part of the stage, e.g. \"25%\"";
+    no_part_at_once: "max_unavailable = 1" => "max_unavailable = \"0%\"",
+        "p.toml:31:19: max_unavailable 0 would let no node start; it must be 1 or more";
+    no_batches: "canary = 1" => "canary = 1\nbatches = []",
+        "p.toml:31:11: batches has no size in it; leave it out, or name at least one";
+    empty_batch: "canary = 1" => "canary = 1\nbatches = [1, \"0%\"]",
+        "p.toml:31:11: batches 0 would let no node start; it must be 1 or more";
+    batches_of_what: "canary = 1" => "canary = 1\nbatches = \"growing\"",
+        "p.toml:31:11: 'batches' is a string; it must be a list of sizes, e.g. [1, 5, \"25%\"], or \"doubling\"";
+    one_bad_batch: "canary = 1" => "canary = 1\nbatches = [1, true]",
+        "p.toml:31:15: 'batches' is true or false; it must be a whole number, 0 or more, or a part of the stage, e.g. \"25%\"";
+    long_soak: "canary = 1" => "canary = 1\nsoak_s = 3000000",
+        "p.toml:31:10: soak_s 3000000 is longer than 30 days; it must be 2592000 at most";
+    unknown_start: "canary = 1" => "canary = 1\nstart = \"manuel\"",
+        "p.toml:31:9: unknown mode 'manuel'; did you mean 'manual'?";
+    no_group: "canary = 1" => "canary = 1\ngroup_by = \"\"",
+        "p.toml:31:12: 'group_by' of stage 'etcd' is empty; write one";
     unknown_role: "roles = [\"etcd-member\"]" => "roles = [\"etcd-members\"]",
         "p.toml:29:10: unknown role 'etcd-members'; did you mean 'etcd-member'?";
     no_roles: "roles = [\"compute\"]\n" => "",

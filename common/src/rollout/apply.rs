@@ -1,9 +1,8 @@
 //! `apply`: the only way a rollout's state changes, live and in replay. An event that must not be is a typed error.
 
-use super::decide::Hold;
-use super::{EndedStep, Entry, Event, Rollout, Status, Task, TaskRef, TaskResult, TaskState};
-use crate::id::{NodeId, StepId, Timestamp};
-use crate::platform::Stage;
+use super::{EndedStep, Entry, Event, Hold, Rollout, Status, Task, TaskRef, TaskResult, TaskState, Waiver};
+use crate::id::{Actor, NodeId, StepId, Timestamp};
+use crate::platform::{Role, Stage};
 
 /// Why an event can't be applied. The rollout is then as it was.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -94,6 +93,48 @@ pub enum IllegalEvent {
         /// Allowed ones.
         allowed: u32,
     },
+    /// The plan has no such node, or it has nothing left to do.
+    #[error("{node} has nothing left to do in this rollout")]
+    NothingToWaive {
+        /// The node.
+        node: NodeId,
+    },
+    /// A node that is worked on can't be waived.
+    #[error("{node} is {state} in stage {stage}")]
+    AtWork {
+        /// The stage.
+        stage: Stage,
+        /// The node.
+        node: NodeId,
+        /// The state of its task.
+        state: TaskState,
+    },
+    /// An etcd member that is not done may be down, and the next one would be taken down beside it.
+    #[error(
+        "{node} is an etcd member that has not finished stage etcd: with it out, the next one may cost the quorum"
+    )]
+    EtcdMember {
+        /// The node.
+        node: NodeId,
+    },
+    /// A waiver must have an end that is still to come.
+    #[error("the waiver of {node} would be over already")]
+    WaiverOver {
+        /// The node.
+        node: NodeId,
+    },
+    /// There is no waiver to end.
+    #[error("{node} is not waived")]
+    NotWaived {
+        /// The node.
+        node: NodeId,
+    },
+    /// A waiver is not over by itself before its time.
+    #[error("the waiver of {node} is not over yet")]
+    WaiverNotOver {
+        /// The node.
+        node: NodeId,
+    },
     /// The wave is not the one that waits.
     #[error("wave {} of stage {stage} is not the one that waits", wave + 1)]
     NotTheWave {
@@ -120,9 +161,10 @@ impl Rollout {
 
     fn apply_event(&mut self, event: &Event, at: Timestamp) -> Result<(), IllegalEvent> {
         match event {
-            Event::Started { mode, .. } => {
+            Event::Started { mode, approved_by, .. } => {
                 self.require(&[Status::Ready])?;
                 self.mode = *mode;
+                self.approved_by.clone_from(approved_by);
                 self.started_at = Some(at);
                 self.become_status(Status::Running, at);
             }
@@ -145,6 +187,7 @@ impl Rollout {
                 self.task_in(task, &[TaskState::Preparing, TaskState::Applying])?
                     .become_state(TaskState::Unknown, at);
             }
+            Event::TaskOverdue { task } => self.task_in(task, &[TaskState::Applying])?.overdue = true,
             Event::TaskReturned { task } => {
                 self.task_in(task, &[TaskState::Unknown])?.become_accepted(at);
             }
@@ -155,11 +198,13 @@ impl Rollout {
             }
             Event::WaveReleased { stage, wave, .. } => {
                 self.require(&[Status::Running, Status::Paused])?;
-                if self.wave_to_release() != Some((*stage, *wave)) {
+                if self.wave_to_release(at) != Some((*stage, *wave)) {
                     return Err(IllegalEvent::NotTheWave { stage: *stage, wave: *wave });
                 }
                 self.released.insert((*stage, *wave));
             }
+            Event::NodeWaived { node, reason, until, by } => self.waive(node, reason, *until, by, at)?,
+            Event::WaiverEnded { node, by } => self.end_waiver(node, by.as_ref(), at)?,
             Event::Paused { reason } => {
                 self.require(&[Status::Running])?;
                 self.pause = Some(reason.clone());
@@ -175,7 +220,7 @@ impl Rollout {
                 self.require(&[Status::Running])?;
                 if let Some(stage) = self.current_stage() {
                     let (stage, node) = (stage.stage, self.first_unfinished(stage.stage));
-                    let state = self.task(stage, &node).map_or(TaskState::Scheduled, |task| task.state);
+                    let state = self.task(stage, &node).map_or(TaskState::Scheduled, Task::state);
                     return Err(IllegalEvent::TaskIs { stage, node, state });
                 }
                 self.become_status(Status::Finished, at);
@@ -194,7 +239,7 @@ impl Rollout {
                 found: task.attempt,
             });
         }
-        self.may_start(task.stage, &task.node).map_err(|hold| IllegalEvent::Held {
+        self.may_start(task.stage, &task.node, at).map_err(|hold| IllegalEvent::Held {
             stage: task.stage,
             node: task.node.clone(),
             hold,
@@ -203,6 +248,7 @@ impl Rollout {
             t.attempt = task.attempt;
             t.steps.clear();
             t.accepted = false;
+            t.overdue = false;
             t.started_at = Some(at);
         });
         task.and_modify(|t| t.become_state(TaskState::Preparing, at));
@@ -243,17 +289,90 @@ impl Rollout {
         self.require(&[Status::Stopping])?;
         for (stage, tasks) in &self.tasks {
             if let Some((node, task)) = tasks.iter().find(|(_, task)| task.in_flight()) {
-                return Err(IllegalEvent::TaskIs { stage: *stage, node: node.clone(), state: task.state });
+                return Err(IllegalEvent::TaskIs { stage: *stage, node: node.clone(), state: task.progress });
             }
         }
         for task in self.tasks.values_mut().flat_map(|tasks| tasks.values_mut()) {
-            if task.state == TaskState::Scheduled {
+            if task.progress == TaskState::Scheduled {
                 task.become_state(TaskState::Canceled, at);
             }
         }
         self.pause = None;
         self.become_status(Status::Stopped, at);
         Ok(())
+    }
+
+    /// The node's tasks that are not finished do not count from here. A waiver that is in force is given a new reason and end.
+    fn waive(
+        &mut self,
+        node: &NodeId,
+        reason: &str,
+        until: Timestamp,
+        by: &Actor,
+        at: Timestamp,
+    ) -> Result<(), IllegalEvent> {
+        self.require(&[Status::Running, Status::Paused])?;
+        self.may_waive(node)?;
+        if until <= at {
+            return Err(IllegalEvent::WaiverOver { node: node.clone() });
+        }
+        self.waivers.iter_mut().filter(|waiver| waiver.node == *node && waiver.in_force()).for_each(
+            |waiver| {
+                waiver.ended = Some(at);
+                waiver.ended_by = Some(by.clone());
+            },
+        );
+        self.waivers.push(Waiver {
+            node: node.clone(),
+            reason: reason.to_owned(),
+            by: by.clone(),
+            at,
+            until,
+            ended: None,
+            ended_by: None,
+        });
+        self.tasks_of_mut(node).for_each(|task| task.waived = true);
+        Ok(())
+    }
+
+    /// Whether a node may be let not count: it has something left to do, is not at it, and is no etcd member that may be down.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn may_waive(&self, node: &NodeId) -> Result<(), IllegalEvent> {
+        let tasks = || self.tasks.iter().filter_map(|(stage, tasks)| Some((*stage, tasks.get(node)?)));
+        let left = || tasks().filter(|(_, task)| task.progress != TaskState::Finished);
+        if left().next().is_none() {
+            return Err(IllegalEvent::NothingToWaive { node: node.clone() });
+        }
+        if let Some((stage, task)) = left().find(|(_, task)| task.in_flight()) {
+            return Err(IllegalEvent::AtWork { stage, node: node.clone(), state: task.progress });
+        }
+        let member =
+            self.plan.body.nodes.get(node).is_some_and(|node| node.roles.contains(&Role::EtcdMember));
+        if member && left().any(|(stage, _)| stage == Stage::Etcd) {
+            return Err(IllegalEvent::EtcdMember { node: node.clone() });
+        }
+        Ok(())
+    }
+
+    fn end_waiver(&mut self, node: &NodeId, by: Option<&Actor>, at: Timestamp) -> Result<(), IllegalEvent> {
+        if self.ended() {
+            return Err(IllegalEvent::NotWhile { status: self.status });
+        }
+        let waiver = self.waivers.iter_mut().find(|waiver| waiver.node == *node && waiver.in_force());
+        let waiver = waiver.ok_or_else(|| IllegalEvent::NotWaived { node: node.clone() })?;
+        if by.is_none() && at < waiver.until {
+            return Err(IllegalEvent::WaiverNotOver { node: node.clone() });
+        }
+        waiver.ended = Some(at);
+        waiver.ended_by = by.cloned();
+        self.tasks_of_mut(node).for_each(|task| task.waived = false);
+        Ok(())
+    }
+
+    fn tasks_of_mut(&mut self, node: &NodeId) -> impl Iterator<Item = &mut Task> {
+        self.tasks.values_mut().filter_map(move |tasks| tasks.get_mut(node))
     }
 
     fn require(&self, allowed: &[Status]) -> Result<(), IllegalEvent> {
@@ -276,8 +395,8 @@ impl Rollout {
                 found: about.attempt,
             });
         }
-        if !states.contains(&task.state) {
-            return Err(IllegalEvent::TaskIs { stage, node, state: task.state });
+        if !states.contains(&task.progress) {
+            return Err(IllegalEvent::TaskIs { stage, node, state: task.progress });
         }
         Ok(task)
     }
@@ -293,7 +412,7 @@ impl Rollout {
     }
 
     fn first_unfinished(&self, stage: Stage) -> NodeId {
-        let open = self.tasks(stage).find(|(_, task)| task.state != TaskState::Finished);
+        let open = self.tasks(stage).find(|(_, task)| !task.settled());
         open.map_or_else(
             || unreachable!("the stage is current: it has an unfinished task"),
             |(node, _)| node.clone(),
@@ -312,11 +431,12 @@ impl Rollout {
 impl Task {
     fn become_accepted(&mut self, at: Timestamp) {
         self.accepted = true;
+        self.overdue = false;
         self.become_state(TaskState::Applying, at);
     }
 
     fn become_state(&mut self, state: TaskState, at: Timestamp) {
-        self.state = state;
+        self.progress = state;
         self.since = at;
     }
 }

@@ -2,8 +2,10 @@
 //!
 //! A start is legal exactly when [`Rollout::may_start`] says so: `apply` asks it, and `decide` offers nothing else.
 
-use super::{Event, PauseReason, Rollout, Status, Task, TaskRef, TaskState};
+use super::hold::max_unavailable;
+use super::{Event, Hold, PauseReason, Rollout, Status, Task, TaskRef, TaskState};
 use crate::id::{NodeId, Timestamp};
+use crate::order::Work;
 use crate::plan::StagePlan;
 use crate::platform::Stage;
 use serde::{Deserialize, Serialize};
@@ -52,134 +54,7 @@ impl Observed<'_> {
     }
 }
 
-/// What holds a start, apart from the node's link.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Hold {
-    /// The rollout does not run.
-    #[error("the rollout is {status}")]
-    NotRunning {
-        /// Its status.
-        status: Status,
-    },
-    /// The task is not waiting to be started.
-    #[error("it is {state}")]
-    NotScheduled {
-        /// Its state.
-        state: TaskState,
-    },
-    /// The barrier: an earlier stage is not done.
-    #[error("stage {stage} is not done: {unfinished} nodes are not finished")]
-    Barrier {
-        /// The stage that is not done.
-        stage: Stage,
-        /// Its unfinished nodes.
-        unfinished: u32,
-    },
-    /// An earlier wave has not ended.
-    #[error("wave {} has not ended", wave + 1)]
-    EarlierWave {
-        /// The wave, from 0.
-        wave: usize,
-    },
-    /// The canary failed: it must finish before any other node starts.
-    #[error("the canary has not finished")]
-    Canary,
-    /// An operator has not let the wave begin.
-    #[error("wave {} waits for an operator", wave + 1)]
-    NotReleased {
-        /// The wave, from 0.
-        wave: usize,
-    },
-    /// More nodes went wrong than may.
-    #[error("{errors} nodes failed or are unknown, {allowed} allowed")]
-    Errors {
-        /// Failed and unknown nodes.
-        errors: u32,
-        /// Allowed ones.
-        allowed: u32,
-    },
-    /// As many nodes are in flight, failed or unknown as may be.
-    #[error("{unavailable} nodes are in flight, failed or unknown, at most {allowed} may be")]
-    MaxUnavailable {
-        /// Such nodes.
-        unavailable: u32,
-        /// Allowed ones.
-        allowed: u32,
-    },
-}
-
 impl Rollout {
-    /// Whether a task may be given out now, as far as the rollout's own state goes (the node's link is asked apart).
-    ///
-    /// # Errors
-    /// What holds it.
-    pub fn may_start(&self, stage: Stage, node: &NodeId) -> Result<(), Hold> {
-        if self.status != Status::Running {
-            return Err(Hold::NotRunning { status: self.status });
-        }
-        let state = self.task(stage, node).map_or(TaskState::Canceled, |task| task.state);
-        if state != TaskState::Scheduled {
-            return Err(Hold::NotScheduled { state });
-        }
-        self.barrier(stage)?;
-        let Some(planned) = self.plan.stage(stage) else { return Err(Hold::NotScheduled { state }) };
-        let wave = planned.waves.iter().position(|wave| wave.contains(node)).unwrap_or(planned.waves.len());
-        self.earlier_waves(planned, wave)?;
-        if !self.is_released(stage, wave) {
-            return Err(Hold::NotReleased { wave });
-        }
-        self.within_limits(planned)
-    }
-
-    /// I1: no task of a stage before every task of every earlier stage is finished.
-    fn barrier(&self, stage: Stage) -> Result<(), Hold> {
-        for earlier in self.plan.body.stages.iter().filter(|earlier| earlier.stage < stage) {
-            let counts = self.counts(earlier.stage);
-            let unfinished = counts.total() - counts.finished;
-            if unfinished > 0 {
-                return Err(Hold::Barrier { stage: earlier.stage, unfinished });
-            }
-        }
-        Ok(())
-    }
-
-    fn earlier_waves(&self, planned: &StagePlan, wave: usize) -> Result<(), Hold> {
-        let state = |node: &NodeId| self.task(planned.stage, node).map(|task| task.state);
-        for (index, earlier) in planned.waves.iter().enumerate().take(wave) {
-            for node in earlier {
-                match state(node) {
-                    Some(TaskState::Finished) => {}
-                    Some(TaskState::Failed) if index > 0 => {}
-                    Some(TaskState::Failed | TaskState::Unknown) if index == 0 => return Err(Hold::Canary),
-                    Some(
-                        TaskState::Scheduled
-                        | TaskState::Preparing
-                        | TaskState::Applying
-                        | TaskState::Failed
-                        | TaskState::Unknown
-                        | TaskState::Canceled,
-                    )
-                    | None => return Err(Hold::EarlierWave { wave: index }),
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// I2 and I3: how many nodes may be worked on, and how many may have gone wrong.
-    fn within_limits(&self, planned: &StagePlan) -> Result<(), Hold> {
-        let counts = self.counts(planned.stage);
-        let (errors, allowed) = (counts.failed + counts.unknown, planned.limits.errors_allowed);
-        if errors > allowed {
-            return Err(Hold::Errors { errors, allowed });
-        }
-        let (unavailable, allowed) = (counts.unavailable(), max_unavailable(planned));
-        if unavailable >= allowed {
-            return Err(Hold::MaxUnavailable { unavailable, allowed });
-        }
-        Ok(())
-    }
-
     /// The events that should be recorded next, each legal when the ones before it have been applied. Empty when there
     /// is nothing to do but wait; what for is [`Rollout::waiting`]'s to say.
     #[must_use]
@@ -187,9 +62,10 @@ impl Rollout {
         if self.ended() || self.status == Status::Ready {
             return Vec::new();
         }
-        let lost = self.lost(observed);
-        if !lost.is_empty() {
-            return lost;
+        let mut passed = self.expired(observed.now);
+        passed.extend(self.lost(observed));
+        if !passed.is_empty() {
+            return passed;
         }
         match self.status {
             Status::Stopping if !self.any_in_flight() => vec![Event::Stopped],
@@ -214,9 +90,9 @@ impl Rollout {
         let candidates =
             stage.waves.iter().flatten().filter_map(|node| Some((node, self.task(stage.stage, node)?)));
         candidates
-            .filter(|(_, task)| task.state == TaskState::Scheduled)
+            .filter(|(_, task)| task.state() == TaskState::Scheduled)
             .filter(|(node, _)| observed.link(node).is_online())
-            .filter(|(node, _)| self.may_start(stage.stage, node).is_ok())
+            .filter(|(node, _)| self.may_start(stage.stage, node, observed.now).is_ok())
             .take(room as usize)
             .map(|(node, task)| Event::TaskStarted {
                 task: TaskRef { stage: stage.stage, node: node.clone(), attempt: task.attempt + 1 },
@@ -224,6 +100,12 @@ impl Rollout {
             .collect()
     }
 
+    fn expired(&self, now: Timestamp) -> Vec<Event> {
+        let over = self.waivers.iter().filter(|waiver| waiver.in_force() && waiver.until <= now);
+        over.map(|waiver| Event::WaiverEnded { node: waiver.node.clone(), by: None }).collect()
+    }
+
+    /// Tasks whose node was not heard of for too long, and those that take too long.
     fn lost(&self, observed: Observed<'_>) -> Vec<Event> {
         let gone = |node: &NodeId| match observed.link(node) {
             Link::Online { .. } => false,
@@ -236,15 +118,32 @@ impl Rollout {
         // A rollout that is being stopped sends no order that was not confirmed, so it would wait for ever for such a task.
         let unconfirmed = |task: &Task| {
             self.status == Status::Stopping
-                && task.state == TaskState::Preparing
+                && task.progress == TaskState::Preparing
                 && observed.now.millis_since(task.since) >= observed.lost_after_ms
         };
-        tasks
-            .filter(|(_, node, task)| task.in_flight() && (gone(node) || unconfirmed(task)))
-            .map(|(stage, node, task)| Event::TaskLost {
-                task: TaskRef { stage: *stage, node: node.clone(), attempt: task.attempt },
-            })
-            .collect()
+        let event = |(stage, node, task): (&Stage, &NodeId, &Task)| {
+            let about = || TaskRef { stage: *stage, node: node.clone(), attempt: task.attempt };
+            if task.in_flight() && (gone(node) || unconfirmed(task)) {
+                return Some(Event::TaskLost { task: about() });
+            }
+            let late = task.progress == TaskState::Applying
+                && !task.overdue
+                && observed.now.millis_since(task.since) >= self.limit_ms(*stage, node);
+            late.then(|| Event::TaskOverdue { task: about() })
+        };
+        tasks.filter_map(event).collect()
+    }
+
+    /// Milliseconds that a node may work on its task without anybody wondering: what its steps may take together, half as
+    /// much again, and ten minutes.
+    pub(super) fn limit_ms(&self, stage: Stage, node: &NodeId) -> u64 {
+        let steps = self.plan.stage(stage).and_then(|stage| stage.tasks.get(node));
+        let limits = steps.into_iter().flatten().map(|step| match step.work {
+            Work::Run { timeout_s, .. } => timeout_s,
+            Work::Skip { .. } => 0,
+        });
+        let together = limits.fold(0u64, u64::saturating_add);
+        together.saturating_add(together / 2).saturating_add(600).saturating_mul(1000)
     }
 
     /// The first stage in which more nodes have failed than may, with how many have and how many may.
@@ -259,19 +158,14 @@ impl Rollout {
         self.tasks.values().flat_map(|tasks| tasks.values()).any(super::Task::in_flight)
     }
 
-    /// The wave that waits for an operator, if one does.
+    /// The wave that an operator may let begin now: one that waits for that, or rests.
     #[must_use]
-    pub fn wave_to_release(&self) -> Option<(Stage, usize)> {
+    pub fn wave_to_release(&self, now: Timestamp) -> Option<(Stage, usize)> {
         let stage = self.current_stage()?;
         let wave = self.current_wave(stage)?;
-        (!self.is_released(stage.stage, wave)).then_some((stage.stage, wave))
-    }
-}
-
-/// I3: whatever a plan says, never more than one etcd member at a time.
-fn max_unavailable(stage: &StagePlan) -> u32 {
-    match stage.stage {
-        Stage::Etcd => 1,
-        Stage::Compute | Stage::Control => stage.limits.max_unavailable,
+        match self.may_begin(stage, wave, now) {
+            Err(Hold::NotReleased { .. } | Hold::Soaking { .. }) => Some((stage.stage, wave)),
+            Err(_) | Ok(()) => None,
+        }
     }
 }

@@ -2,18 +2,9 @@
 
 use crate::id::{Actor, Generation, NodeId, StepId, Timestamp};
 use crate::outcome::Outcome;
-use crate::platform::{Stage, words};
+use crate::platform::Stage;
+use crate::waves::Mode;
 use serde::{Deserialize, Serialize};
-
-words!(
-    /// Who lets a wave begin.
-    Mode, "mode" {
-        /// A wave begins when the one before it has ended well.
-        Auto = "auto",
-        /// A wave begins when an operator says so (`wavegate wave next`).
-        Manual = "manual",
-    }
-);
 
 /// How a task ended on its node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,6 +57,9 @@ pub enum Event {
         mode: Mode,
         /// Who started it.
         by: Actor,
+        /// Who had approved its plan.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        approved_by: Vec<Actor>,
     },
     /// A task was given out. It is recorded before its order is sent.
     TaskStarted {
@@ -105,6 +99,12 @@ pub enum Event {
         #[serde(flatten)]
         task: TaskRef,
     },
+    /// The node of a task works on it for longer than its steps may take together.
+    TaskOverdue {
+        /// The task.
+        #[serde(flatten)]
+        task: TaskRef,
+    },
     /// A lost node is back and its journal says that the task goes on.
     TaskReturned {
         /// The task.
@@ -133,6 +133,24 @@ pub enum Event {
         wave: usize,
         /// Who.
         by: Actor,
+    },
+    /// An operator lets a node not count, or gives another reason or end for that.
+    NodeWaived {
+        /// The node.
+        node: NodeId,
+        /// Why.
+        reason: String,
+        /// From when on it counts again.
+        until: Timestamp,
+        /// Who.
+        by: Actor,
+    },
+    /// A node counts again.
+    WaiverEnded {
+        /// The node.
+        node: NodeId,
+        /// Who withdrew the waiver; `None` if its time was over.
+        by: Option<Actor>,
     },
     /// Nothing new starts from here.
     Paused {

@@ -5,158 +5,26 @@
 mod apply;
 mod decide;
 mod event;
+mod hold;
 mod report;
+mod state;
 mod waiting;
 
+pub use crate::waves::Mode;
 pub use apply::IllegalEvent;
-pub use decide::{Hold, Link, Observed};
-pub use event::{Entry, Event, Mode, PauseReason, TaskRef, TaskResult};
+pub use decide::{Link, Observed};
+pub use event::{Entry, Event, PauseReason, TaskRef, TaskResult};
+pub use hold::Hold;
 pub use report::{Contradiction, Report, Reported};
+pub use state::{Counts, EndedStep, StageState, Status, Task, TaskState, Waiver};
 pub use waiting::{Subject, WaitingOn};
 
-use crate::id::{NodeId, RolloutId, StepId, Timestamp};
+use crate::id::{Actor, NodeId, RolloutId, Timestamp};
 use crate::order::{TaskKey, TaskOrder};
-use crate::outcome::Outcome;
 use crate::plan::{Plan, StagePlan};
-use crate::platform::{Stage, words};
-use serde::{Deserialize, Serialize};
+use crate::platform::Stage;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-
-words!(
-    /// Where a rollout is.
-    Status, "rollout status" {
-        /// Recorded, nothing started.
-        Ready = "ready",
-        /// Tasks are given out as the plan allows.
-        Running = "running",
-        /// Nothing new starts; what runs may end.
-        Paused = "paused",
-        /// Nothing new starts ever again; what runs may end.
-        Stopping = "stopping",
-        /// Ended before every node was done.
-        Stopped = "stopped",
-        /// Every node is done.
-        Finished = "finished",
-    }
-);
-
-words!(
-    /// Where a task is.
-    TaskState, "task state" {
-        /// Not tried yet.
-        Scheduled = "scheduled",
-        /// Given out; the node has not confirmed that it has the order.
-        Preparing = "preparing",
-        /// The node works on it.
-        Applying = "applying",
-        /// All its steps are done.
-        Finished = "finished",
-        /// A step failed.
-        Failed = "failed",
-        /// The node was lost while it worked on it.
-        Unknown = "unknown",
-        /// The rollout was stopped before it was tried.
-        Canceled = "canceled",
-    }
-);
-
-words!(
-    /// Where a stage is; it follows from its tasks.
-    StageState, "stage state" {
-        /// No task was given out.
-        Unstarted = "unstarted",
-        /// The first wave is being worked on.
-        Canary = "canary",
-        /// A later wave is being worked on.
-        Active = "active",
-        /// Every task is finished, or there is none.
-        Done = "done",
-        /// A node failed or is unknown.
-        Error = "error",
-    }
-);
-
-/// A step that ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct EndedStep {
-    /// The step.
-    pub step: StepId,
-    /// When it ended, by the node's clock.
-    pub ended_at: Timestamp,
-    /// What came of it.
-    pub outcome: Outcome,
-}
-
-/// The task of one stage on one node, as the rollout knows it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Task {
-    /// Where it is.
-    pub state: TaskState,
-    /// The attempt that the rest is about; 0 before the first.
-    pub attempt: u32,
-    /// Since when it is in this state.
-    pub since: Timestamp,
-    /// When the attempt was given out.
-    pub started_at: Option<Timestamp>,
-    /// Whether the node is known to have had the order of this attempt.
-    pub accepted: bool,
-    /// The steps that ended in this attempt, in order.
-    pub steps: Vec<EndedStep>,
-}
-
-impl Task {
-    /// Given out and not known to have ended.
-    #[must_use]
-    pub const fn in_flight(&self) -> bool {
-        matches!(self.state, TaskState::Preparing | TaskState::Applying)
-    }
-
-    /// Whether any step of the last attempt changed the node.
-    #[must_use]
-    pub fn changed(&self) -> bool {
-        self.steps.iter().any(|step| step.outcome.changed())
-    }
-}
-
-/// How many tasks are where. The parts always add up to the nodes of the plan.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Counts {
-    /// Not tried: scheduled or canceled.
-    pub not_tried: u32,
-    /// Preparing or applying.
-    pub running: u32,
-    /// Finished.
-    pub finished: u32,
-    /// Failed.
-    pub failed: u32,
-    /// Lost while applying.
-    pub unknown: u32,
-}
-
-impl Counts {
-    /// All of them.
-    #[must_use]
-    pub const fn total(&self) -> u32 {
-        self.not_tried + self.running + self.finished + self.failed + self.unknown
-    }
-
-    /// Nodes that count against max_unavailable.
-    #[must_use]
-    pub const fn unavailable(&self) -> u32 {
-        self.running + self.failed + self.unknown
-    }
-
-    fn add(&mut self, state: TaskState) {
-        match state {
-            TaskState::Scheduled | TaskState::Canceled => self.not_tried += 1,
-            TaskState::Preparing | TaskState::Applying => self.running += 1,
-            TaskState::Finished => self.finished += 1,
-            TaskState::Failed => self.failed += 1,
-            TaskState::Unknown => self.unknown += 1,
-        }
-    }
-}
 
 /// One execution of one plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -168,7 +36,9 @@ pub struct Rollout {
     pause: Option<PauseReason>,
     mode: Mode,
     started_at: Option<Timestamp>,
+    approved_by: Vec<Actor>,
     tasks: BTreeMap<Stage, BTreeMap<NodeId, Task>>,
+    waivers: Vec<Waiver>,
     released: BTreeSet<(Stage, usize)>,
     last_seq: u64,
 }
@@ -178,11 +48,13 @@ impl Rollout {
     #[must_use]
     pub fn new(id: RolloutId, plan: Arc<Plan>) -> Self {
         let fresh = Task {
-            state: TaskState::Scheduled,
+            progress: TaskState::Scheduled,
+            waived: false,
             attempt: 0,
             since: Timestamp::default(),
             started_at: None,
             accepted: false,
+            overdue: false,
             steps: Vec::new(),
         };
         let tasks_of = |stage: &StagePlan| {
@@ -197,7 +69,9 @@ impl Rollout {
             pause: None,
             mode: Mode::Auto,
             started_at: None,
+            approved_by: Vec::new(),
             tasks,
+            waivers: Vec::new(),
             released: BTreeSet::new(),
             last_seq: 0,
         }
@@ -239,6 +113,24 @@ impl Rollout {
         self.mode
     }
 
+    /// Who had approved its plan when it was started.
+    #[must_use]
+    pub fn approved_by(&self) -> &[Actor] {
+        &self.approved_by
+    }
+
+    /// Every waiver that there was, in the order in which they were given; each node has at most one in force.
+    #[must_use]
+    pub fn waivers(&self) -> &[Waiver] {
+        &self.waivers
+    }
+
+    /// The waiver of a node, if one is in force.
+    #[must_use]
+    pub fn waiver(&self, node: &NodeId) -> Option<&Waiver> {
+        self.waivers.iter().find(|waiver| waiver.in_force() && waiver.node == *node)
+    }
+
     /// When it was started.
     #[must_use]
     pub const fn started_at(&self) -> Option<Timestamp> {
@@ -273,16 +165,15 @@ impl Rollout {
     pub fn counts(&self, stage: Stage) -> Counts {
         let mut counts = Counts::default();
         for (_, task) in self.tasks(stage) {
-            counts.add(task.state);
+            counts.add(task.state());
         }
         counts
     }
 
-    /// The stage that is being worked on: the first with a task that is not finished.
+    /// The stage that is being worked on: the first with a task that is neither finished nor waived.
     #[must_use]
     pub fn current_stage(&self) -> Option<&StagePlan> {
-        let open =
-            |stage: &&StagePlan| self.tasks(stage.stage).any(|(_, task)| task.state != TaskState::Finished);
+        let open = |stage: &&StagePlan| self.tasks(stage.stage).any(|(_, task)| !task.settled());
         self.plan.body.stages.iter().find(open)
     }
 
@@ -290,8 +181,12 @@ impl Rollout {
     /// done what it is for, so its wave is not over.
     #[must_use]
     pub fn current_wave(&self, stage: &StagePlan) -> Option<usize> {
-        let over = |wave: usize, node: &NodeId| match self.task(stage.stage, node).map(|task| task.state) {
-            Some(TaskState::Finished) => true,
+        (0..stage.waves.len()).find(|wave| !self.wave_is_over(stage, *wave))
+    }
+
+    fn wave_is_over(&self, stage: &StagePlan, wave: usize) -> bool {
+        let over = |node: &NodeId| match self.task(stage.stage, node).map(Task::state) {
+            Some(TaskState::Finished | TaskState::Waived) => true,
             Some(TaskState::Failed) => wave > 0,
             Some(
                 TaskState::Scheduled
@@ -302,21 +197,47 @@ impl Rollout {
             )
             | None => false,
         };
-        let open = |(index, wave): (usize, &Vec<NodeId>)| !wave.iter().all(|node| over(index, node));
-        stage.waves.iter().enumerate().position(open)
+        stage.waves.get(wave).is_none_or(|nodes| nodes.iter().all(over))
     }
 
-    /// Whether a wave may begin, as far as operators are asked.
+    /// Whether the waves of a stage begin when an operator says so.
+    #[must_use]
+    pub fn is_manual(&self, stage: &StagePlan) -> bool {
+        self.mode == Mode::Manual || stage.limits.start == Mode::Manual
+    }
+
+    /// Whether an operator let a wave begin.
     #[must_use]
     pub fn is_released(&self, stage: Stage, wave: usize) -> bool {
-        self.mode == Mode::Auto || self.released.contains(&(stage, wave))
+        self.released.contains(&(stage, wave))
+    }
+
+    /// Until when what was done before a wave is left to prove itself, if a soak time was asked for and something was
+    /// done: the time begins with the end of the wave before it, which for the first wave is the last of the stage before.
+    #[must_use]
+    pub fn soaks_until(&self, stage: Stage, wave: usize) -> Option<Timestamp> {
+        let before = match wave.checked_sub(1) {
+            Some(before) => self.plan.stage(stage).map(|planned| (planned, before)),
+            None => self
+                .plan
+                .body
+                .stages
+                .iter()
+                .rfind(|earlier| earlier.stage < stage && !earlier.waves.is_empty())
+                .map(|earlier| (earlier, earlier.waves.len() - 1)),
+        };
+        let (planned, before) = before.filter(|(planned, _)| planned.limits.soak_s > 0)?;
+        let done = planned.waves.iter().take(before + 1).flatten();
+        let ended = done.filter_map(|node| self.task(planned.stage, node));
+        let ended = ended.filter(|task| task.attempt > 0).map(|task| task.since).max()?;
+        Some(Timestamp(ended.0.saturating_add(planned.limits.soak_s.saturating_mul(1000))))
     }
 
     /// Where a stage is.
     #[must_use]
     pub fn stage_state(&self, stage: &StagePlan) -> StageState {
         let counts = self.counts(stage.stage);
-        if counts.finished == counts.total() {
+        if counts.finished + counts.waived == counts.total() {
             return StageState::Done;
         }
         if counts.failed + counts.unknown > 0 {
@@ -324,6 +245,9 @@ impl Rollout {
         }
         if counts.not_tried == counts.total() {
             return StageState::Unstarted;
+        }
+        if self.ended() {
+            return StageState::Stopped;
         }
         match self.current_wave(stage) {
             Some(0) => StageState::Canary,
@@ -335,7 +259,7 @@ impl Rollout {
     #[must_use]
     pub fn stage_times(&self, stage: Stage) -> (Option<Timestamp>, Option<Timestamp>) {
         let began = self.tasks(stage).filter_map(|(_, task)| task.started_at).min();
-        let done = self.tasks(stage).all(|(_, task)| task.state == TaskState::Finished);
+        let done = self.tasks(stage).all(|(_, task)| task.settled());
         let ended = if done { self.tasks(stage).map(|(_, task)| task.since).max() } else { None };
         (began, ended)
     }
@@ -348,7 +272,7 @@ impl Rollout {
     pub fn open_orders(&self, generation: crate::id::Generation) -> impl Iterator<Item = TaskOrder> {
         self.plan.body.stages.iter().flat_map(move |stage| {
             let given_out = |task: &Task| {
-                (task.in_flight() || task.state == TaskState::Unknown)
+                (task.in_flight() || task.progress == TaskState::Unknown)
                     && !self.ended()
                     && (task.accepted || self.status == Status::Running)
             };
@@ -363,6 +287,7 @@ impl Rollout {
                             attempt: task.attempt,
                         },
                         generation,
+                        planned: self.plan.body.nodes.get(node).cloned(),
                         steps: stage.tasks.get(node)?.clone(),
                     })
                 },

@@ -62,11 +62,15 @@ impl Rollout {
         }
         let about = TaskRef { stage: key.stage, node: key.node.clone(), attempt: key.attempt };
         let mut events = Vec::new();
-        match task.state {
+        match task.progress {
             TaskState::Preparing => events.push(Event::TaskAccepted { task: about.clone() }),
             TaskState::Unknown => events.push(Event::TaskReturned { task: about.clone() }),
             TaskState::Applying => {}
-            TaskState::Scheduled | TaskState::Finished | TaskState::Failed | TaskState::Canceled => {
+            TaskState::Scheduled
+            | TaskState::Finished
+            | TaskState::Failed
+            | TaskState::Canceled
+            | TaskState::Waived => {
                 return Ok(Reported { events, acknowledge: report.result.is_some() });
             }
         }

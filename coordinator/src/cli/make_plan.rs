@@ -3,12 +3,11 @@
 use super::document;
 use super::error::CliError;
 use super::output::Output;
+use super::waves::WaveArgs;
 use super::{Invocation, render};
 use indicatif::{ProgressBar, ProgressStyle};
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
-use wavegate_common::platform::Stage;
 use wavegate_proto::v1;
 use wavegate_proto::v1::make_plan_response::Message;
 
@@ -27,15 +26,8 @@ pub(super) struct PlanArgs {
     /// Value of one parameter; wins over the file. May be given more than once
     #[arg(long, value_name = "NAME=VALUE", value_parser = setting)]
     set: Vec<String>,
-    /// Nodes of a stage in its first wave, e.g. compute=2
-    #[arg(long, value_name = "STAGE=N", value_parser = limit)]
-    canary: Vec<(Stage, u32)>,
-    /// Nodes of a stage that may be worked on or have failed at the same time, e.g. compute=10
-    #[arg(long, value_name = "STAGE=N", value_parser = limit)]
-    max_unavailable: Vec<(Stage, u32)>,
-    /// Nodes of a stage that may fail before the rollout halts, e.g. compute=1
-    #[arg(long, value_name = "STAGE=N", value_parser = limit)]
-    errors_allowed: Vec<(Stage, u32)>,
+    #[command(flatten)]
+    waves: WaveArgs,
 }
 
 fn setting(text: &str) -> Result<String, String> {
@@ -43,12 +35,6 @@ fn setting(text: &str) -> Result<String, String> {
         Some((name, _)) if !name.is_empty() => Ok(text.to_owned()),
         _ => Err("write NAME=VALUE".to_owned()),
     }
-}
-
-fn limit(text: &str) -> Result<(Stage, u32), String> {
-    let (stage, number) = text.split_once('=').ok_or("write STAGE=N, e.g. compute=2")?;
-    let stage = stage.parse::<Stage>().map_err(|error| error.to_string())?;
-    Ok((stage, number.parse().map_err(|_| format!("'{number}' is no whole number, 0 or more"))?))
 }
 
 impl PlanArgs {
@@ -69,24 +55,8 @@ impl PlanArgs {
             parameters_text,
             parameters_file,
             settings: self.set.clone(),
-            limits: self.limits(),
+            limits: self.waves.limits(),
         })
-    }
-
-    fn limits(&self) -> Vec<v1::StageLimits> {
-        let mut limits: BTreeMap<Stage, v1::StageLimits> = BTreeMap::new();
-        let mut of = |stage: Stage, put: fn(&mut v1::StageLimits, u32), number: u32| {
-            let fresh = || v1::StageLimits { stage: stage.to_string(), ..v1::StageLimits::default() };
-            put(limits.entry(stage).or_insert_with(fresh), number);
-        };
-        self.canary.iter().for_each(|(stage, n)| of(*stage, |limits, n| limits.canary = Some(n), *n));
-        self.max_unavailable
-            .iter()
-            .for_each(|(stage, n)| of(*stage, |limits, n| limits.max_unavailable = Some(n), *n));
-        self.errors_allowed
-            .iter()
-            .for_each(|(stage, n)| of(*stage, |limits, n| limits.errors_allowed = Some(n), *n));
-        limits.into_values().collect()
     }
 }
 
@@ -166,25 +136,6 @@ mod tests {
 
     fn args(line: &str) -> PlanArgs {
         Line::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{error}")).plan
-    }
-
-    #[test]
-    fn limits_of_a_stage_are_put_together() {
-        let args = args(
-            "plan --canary compute=2 --max-unavailable compute=5 --errors-allowed control=1 --canary compute=3",
-        );
-        let limits = args.limits();
-        let compute = v1::StageLimits {
-            stage: "compute".into(),
-            canary: Some(3),
-            max_unavailable: Some(5),
-            errors_allowed: None,
-        };
-        assert_eq!(limits[0], compute);
-        assert_eq!(
-            (limits[1].stage.as_str(), limits[1].errors_allowed, limits.len()),
-            ("control", Some(1), 2)
-        );
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod address;
 mod answer;
 mod connect;
 mod document;
+mod duration;
 mod ending;
 mod error;
 mod events;
@@ -31,6 +32,7 @@ mod token;
 mod upgrade;
 mod watch;
 mod wave;
+mod waves;
 mod why;
 
 pub use error::CliError;

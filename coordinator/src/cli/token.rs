@@ -1,7 +1,7 @@
 //! `wavegate token create`: a token with which one agent, or any, may enrol.
 
+use super::duration::seconds;
 use super::{CliError, Exit, Invocation, render};
-use jiff::{Span, SpanRelativeTo};
 use wavegate_common::id::Timestamp;
 use wavegate_proto::v1;
 
@@ -21,14 +21,6 @@ pub(super) struct Create {
     /// The only node that may use it
     #[arg(long, value_name = "NODE")]
     node: Option<String>,
-}
-
-/// Reads a duration as people write it, in seconds.
-fn seconds(text: &str) -> Result<u64, String> {
-    let wrong = || format!("'{text}' is no duration; write for example 30m, 24h or 7d");
-    let span: Span = text.parse().map_err(|_| wrong())?;
-    let duration = span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(|_| wrong())?;
-    u64::try_from(duration.as_secs()).ok().filter(|seconds| *seconds > 0).ok_or_else(wrong)
 }
 
 pub(super) async fn run(invocation: &Invocation, command: &Command) -> Result<Exit, CliError> {
@@ -51,21 +43,4 @@ pub(super) async fn run(invocation: &Invocation, command: &Command) -> Result<Ex
          On the node, with the coordinator's address in /etc/wavegate/agent.toml: wavegate-agent enrol --token TOKEN"
     ));
     Ok(Exit::Ok)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn durations_are_as_people_write_them() {
-        let read = |text| seconds(text).expect(text);
-        assert_eq!(
-            [read("90s"), read("30m"), read("24h"), read("7d"), read("1h 30m")],
-            [90, 1800, 86_400, 604_800, 5400]
-        );
-        for bad in ["", "soon", "24", "-1h", "0s", "1 month"] {
-            assert!(seconds(bad).is_err(), "{bad}");
-        }
-    }
 }

@@ -87,6 +87,7 @@ impl Engine {
             why: format!("the coordinator cannot store what happens: {}", trouble.what),
             since: trouble.since,
             nodes: Vec::new(),
+            by: None,
             unblock: "make room on the coordinator's disk (df -h); it goes on by itself".to_owned(),
         });
         let stage = rollout.current_stage().map(|stage| stage.stage);
@@ -97,6 +98,7 @@ impl Engine {
                 why: format!("{node}: {}", complaint.what),
                 since: complaint.since,
                 nodes: vec![node.clone()],
+                by: None,
                 unblock: format!("look at the agent's log there: journalctl -u wavegate-agent (on {node})"),
             })
         });

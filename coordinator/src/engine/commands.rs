@@ -8,7 +8,7 @@ use super::{Answer, Command, Engine, RequestError, told};
 use crate::store::{AuditRecord, RolloutRecord, rollout_id, rollout_number};
 use std::sync::Arc;
 use wavegate_common::id::{Actor, NodeId, PlanId, RolloutId};
-use wavegate_common::plan::{Plan, Problem};
+use wavegate_common::plan::{Plan, Problem, differences};
 use wavegate_common::rollout::{Event, IllegalEvent, Mode, PauseReason, Rollout, Status, TaskRef, TaskState};
 
 const PROBLEMS_SHOWN: usize = 10;
@@ -65,7 +65,7 @@ impl Engine {
             plan.body.nodes.len()
         );
         let rollout = Rollout::new(id.clone(), Arc::new(plan));
-        let events = vec![Event::Started { mode, by: by.clone() }];
+        let events = vec![Event::Started { mode, by: by.clone(), approved_by: Vec::new() }];
         self.begin(rollout, &record, events, audit)
             .map_err(|error| refused("it cannot be started", error))?;
         self.steps.clear();
@@ -122,9 +122,10 @@ impl Engine {
         }
         let differs = |node: &NodeId| {
             let facts = self.nodes.get(node).and_then(|record| record.facts.as_ref());
-            planned.get(node).zip(facts).is_none_or(|(planned, facts)| {
-                planned.roles != facts.roles || planned.platform != facts.platform
-            })
+            planned
+                .get(node)
+                .zip(facts)
+                .is_none_or(|(planned, facts)| !differences(planned, facts, false).is_empty())
         };
         let changed = names(planned.keys().filter(|node| differs(node)));
         if !changed.is_empty() {
@@ -202,7 +203,8 @@ impl Engine {
                 "the waves of rollout {id} begin by themselves, since it was started without --manual; to hold it: wavegate pause"
             )));
         }
-        let Some((stage, wave)) = rollout.wave_to_release().filter(|_| !rollout.ended()) else {
+        let Some((stage, wave)) = rollout.wave_to_release(self.clock.now()).filter(|_| !rollout.ended())
+        else {
             let text = format!("no wave of rollout {} waits for an operator (wavegate why)", rollout.id());
             return if rollout.ended() {
                 Err(RequestError::NotNow(text))
@@ -304,7 +306,7 @@ fn running(rollout: &Rollout) -> u32 {
 
 fn failed_tasks(rollout: &Rollout) -> impl Iterator<Item = TaskRef> {
     rollout.plan().body.stages.iter().flat_map(move |stage| {
-        let failed = rollout.tasks(stage.stage).filter(|(_, task)| task.state == TaskState::Failed);
+        let failed = rollout.tasks(stage.stage).filter(|(_, task)| task.state() == TaskState::Failed);
         failed.map(|(node, task)| TaskRef { stage: stage.stage, node: node.clone(), attempt: task.attempt })
     })
 }
@@ -331,6 +333,12 @@ fn refused(what: &str, error: RecordError) -> RequestError {
                 | IllegalEvent::OtherStep { .. }
                 | IllegalEvent::ResultContradictsSteps { .. }
                 | IllegalEvent::Held { .. }
+                | IllegalEvent::NothingToWaive { .. }
+                | IllegalEvent::AtWork { .. }
+                | IllegalEvent::EtcdMember { .. }
+                | IllegalEvent::WaiverOver { .. }
+                | IllegalEvent::NotWaived { .. }
+                | IllegalEvent::WaiverNotOver { .. }
                 | IllegalEvent::NotTheWave { .. } => "see what it waits for: wavegate why",
             };
             RequestError::Illegal { what: what.to_owned(), why: Box::new(why), next: next.to_owned() }

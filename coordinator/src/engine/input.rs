@@ -8,9 +8,10 @@ use tokio::sync::{mpsc, oneshot};
 use wavegate_common::facts::Facts;
 use wavegate_common::id::{Actor, FleetId, Generation, NodeId, PlanId, RolloutId, StepId};
 use wavegate_common::order::{PlannedStep, TaskKey, TaskOrder};
-use wavegate_common::plan::{LimitOverride, Plan, StepPreview};
+use wavegate_common::plan::{Plan, StepPreview};
 use wavegate_common::platform::Stage;
 use wavegate_common::rollout::{Mode, Report, WaitingOn};
+use wavegate_common::waves::WaveOverride;
 
 /// Where an answer goes. Whoever asked may have gone; then it goes nowhere.
 pub type Reply<T> = oneshot::Sender<Result<T, RequestError>>;
@@ -263,8 +264,8 @@ pub struct MakePlan {
     pub parameters: Option<(String, String)>,
     /// `name=value`.
     pub settings: Vec<String>,
-    /// Limits in place of the procedure's.
-    pub limits: BTreeMap<Stage, LimitOverride>,
+    /// Waves and limits in place of the procedure's.
+    pub waves: BTreeMap<Stage, WaveOverride>,
     /// Where progress and the plan go. Closed when whoever asked has gone: then the work is given up.
     pub updates: mpsc::UnboundedSender<Result<PlanUpdate, RequestError>>,
 }

@@ -267,6 +267,6 @@ fn compiled(
     let procedure = Procedure::parse(&request.procedure_file, &request.procedure).map_err(wrong)?;
     let file = request.parameters.as_ref().map(|(name, text)| SiteFile { name, text });
     let values = procedure.values(file, &request.settings).map_err(wrong)?;
-    let options = Options { limits: request.limits.clone() };
+    let options = Options { waves: request.waves.clone(), ..Options::default() };
     Ok(compile(&procedure, &values, fleet, &options, now, request.by.clone())?)
 }

@@ -132,7 +132,7 @@ impl Engine {
         let unconfirmed = rollout.open_orders(self.generation).filter(|order| {
             let task = rollout.task(order.key.stage, &order.key.node);
             let waiting =
-                task.is_some_and(|task| matches!(task.state, TaskState::Preparing | TaskState::Unknown));
+                task.is_some_and(|task| matches!(task.progress, TaskState::Preparing | TaskState::Unknown));
             let sent = self.ordered.get(&order.key.node).filter(|(key, _)| *key == order.key);
             waiting
                 && self.links.is_online(&order.key.node)

@@ -16,19 +16,25 @@ pub(super) fn names<'a>(nodes: impl IntoIterator<Item = &'a NodeId>) -> String {
 /// An event in a line, for the log.
 pub(super) fn event(event: &Event) -> String {
     match event {
-        Event::Started { mode, by } => format!("started by {by}, mode {mode}"),
+        Event::Started { mode, by, .. } => format!("started by {by}, mode {mode}"),
         Event::TaskStarted { task } => format!("{} is given out", place(task)),
         Event::TaskAccepted { task } => format!("{} is being applied", place(task)),
         Event::StepEnded { task, step, outcome, .. } => format!("{} step {step}: {outcome}", place(task)),
         Event::TaskEnded { task, result: TaskResult::Finished } => format!("{} finished", place(task)),
         Event::TaskEnded { task, result: TaskResult::Failed } => format!("{} failed", place(task)),
         Event::TaskLost { task } => format!("{} is unknown: its node is lost", place(task)),
+        Event::TaskOverdue { task } => {
+            format!("{} takes longer than its steps may take together", place(task))
+        }
         Event::TaskReturned { task } => format!("{} goes on: its node is back", place(task)),
         Event::TaskRestarted { task } => format!("{} begins anew: its node lost its journal", place(task)),
         Event::TaskRetried { task, by } => format!("{} is to be tried again, says {by}", place(task)),
         Event::WaveReleased { stage, wave, by } => {
             format!("wave {} of stage {stage} may begin, says {by}", wave + 1)
         }
+        Event::NodeWaived { node, reason, by, .. } => format!("{node} is waived by {by}: {reason}"),
+        Event::WaiverEnded { node, by: Some(by) } => format!("the waiver of {node} is withdrawn by {by}"),
+        Event::WaiverEnded { node, by: None } => format!("the waiver of {node} is over: it counts again"),
         Event::Paused { reason: PauseReason::Operator { by } } => format!("paused by {by}"),
         Event::Paused { reason: PauseReason::ErrorThreshold { stage, failed, allowed } } => {
             format!("halted: {failed} node(s) failed in stage {stage}, {allowed} allowed")

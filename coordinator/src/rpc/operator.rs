@@ -11,10 +11,10 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status};
 use wavegate_common::id::{Actor, NodeId, PlanId};
-use wavegate_common::plan::LimitOverride;
 use wavegate_common::platform::Stage;
 use wavegate_common::procedure;
 use wavegate_common::rollout::Mode;
+use wavegate_common::waves::WaveOverride;
 use wavegate_proto::convert::document;
 use wavegate_proto::v1;
 use wavegate_proto::v1::make_plan_response::Message;
@@ -191,14 +191,29 @@ fn given<T: FromStr<Err: std::fmt::Display>>(text: &str) -> Result<Option<T>, St
     if text.is_empty() { Ok(None) } else { name(text).map(Some) }
 }
 
+fn wave_override(limits: v1::StageLimits) -> Result<WaveOverride, Status> {
+    fn read<T: FromStr<Err: std::fmt::Display>>(text: Option<&String>) -> Result<Option<T>, Status> {
+        text.map(|text| name(text)).transpose()
+    }
+    Ok(WaveOverride {
+        canary: limits.canary,
+        batches: read(limits.batches.as_ref())?,
+        max_unavailable: read(limits.max_unavailable.as_ref())?,
+        errors_allowed: read(limits.errors_allowed.as_ref())?,
+        group_by: limits.group_by,
+        soak_s: limits.soak_s,
+        start: read(limits.start.as_ref())?,
+    })
+}
+
 fn plan_request(
     by: Actor,
     request: v1::MakePlanRequest,
     updates: mpsc::UnboundedSender<Result<PlanUpdate, crate::engine::RequestError>>,
 ) -> Result<MakePlan, Status> {
-    let mut limits = BTreeMap::new();
-    for v1::StageLimits { stage, canary, max_unavailable, errors_allowed } in request.limits {
-        limits.insert(name::<Stage>(&stage)?, LimitOverride { canary, max_unavailable, errors_allowed });
+    let mut waves = BTreeMap::new();
+    for limits in request.limits {
+        waves.insert(name::<Stage>(&limits.stage)?, wave_override(limits)?);
     }
     let (procedure_file, procedure) = if request.procedure_text.is_empty() {
         let shipped = procedure::shipped(&request.procedure);
@@ -215,7 +230,7 @@ fn plan_request(
     };
     let parameters = (request.parameters_file, request.parameters_text);
     let parameters = (!parameters.1.is_empty()).then_some(parameters);
-    Ok(MakePlan { by, procedure, procedure_file, parameters, settings: request.settings, limits, updates })
+    Ok(MakePlan { by, procedure, procedure_file, parameters, settings: request.settings, waves, updates })
 }
 
 fn plan_update(update: PlanUpdate) -> Result<v1::MakePlanResponse, Status> {

@@ -199,7 +199,7 @@ fn task_status(
     TaskStatus {
         node: node.clone(),
         wave,
-        state: task.state,
+        state: task.state(),
         attempt: task.attempt,
         since: task.since,
         started_at: task.started_at,

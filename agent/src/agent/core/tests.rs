@@ -40,7 +40,7 @@ fn key(attempt: u32) -> TaskKey {
 fn order(generation: u64, attempt: u32) -> TaskOrder {
     let work = Work::Skip { reason: "nothing to do".to_owned() };
     let step = PlannedStep { id: StepId::new("a").expect("an id"), title: "A".to_owned(), work };
-    TaskOrder { key: key(attempt), generation: Generation(generation), steps: vec![step] }
+    TaskOrder { key: key(attempt), generation: Generation(generation), planned: None, steps: vec![step] }
 }
 
 impl Node {

@@ -19,6 +19,7 @@ fn order(attempt: u32, steps: &[&str]) -> TaskOrder {
     TaskOrder {
         key: TaskKey { rollout, plan, stage: Stage::Compute, node, attempt },
         generation: Generation(u64::from(attempt)),
+        planned: None,
         steps: steps.iter().map(step).collect(),
     }
 }

@@ -2,9 +2,10 @@
 
 use super::*;
 use crate::facts::DhcpAgent;
-use crate::plan::Plan;
+use crate::plan::{Limits, Plan};
 use crate::platform::{OsFamily, PackageManager, Platform, Release, ServiceManager};
 use crate::procedure::shipped;
+use crate::waves::{Amount, Batches, Mode};
 use proptest::prelude::*;
 use std::fmt::Write;
 
@@ -84,15 +85,15 @@ fn plan(fleet: &BTreeMap<NodeId, Facts>, set: &[&str]) -> PlanBody {
     plan_with(fleet, set, &Options::default()).expect("a plan")
 }
 
-fn limits(stage: Stage, limits: LimitOverride) -> Options {
-    Options { limits: [(stage, limits)].into() }
+fn limits(stage: Stage, waves: WaveOverride) -> Options {
+    Options { waves: [(stage, waves)].into(), ..Options::default() }
 }
 
 /// Stage, wave, node, step; nodes with the same steps are written once.
 fn render(plan: &PlanBody) -> String {
     let mut text = String::new();
     for stage in &plan.stages {
-        let Limits { canary, max_unavailable, errors_allowed } = stage.limits;
+        let Limits { canary, max_unavailable, errors_allowed, .. } = stage.limits;
         let _ = writeln!(
             text,
             "stage {} (canary {canary}, max {max_unavailable}, errors {errors_allowed})",
@@ -235,22 +236,72 @@ fn what_cannot_be_planned() {
     insta::assert_snapshot!(refused(&BTreeMap::new(), &options), @"the fleet has no nodes; start agents on the machines and enrol them, then plan again");
     let idle = [facts("a", OsFamily::Debian, &[], None)].into();
     insta::assert_snapshot!(refused(&idle, &options), @"none of the 1 nodes has a role that procedure calico-openstack works on (etcd-member, etcd-proxy, etcd-gateway, compute, control); look at `wavegate nodes`, add roles in the agents' configuration where they were not found, then plan again");
-    let zero = limits(Stage::Compute, LimitOverride { max_unavailable: Some(0), ..LimitOverride::default() });
+    let zero = limits(
+        Stage::Compute,
+        WaveOverride { max_unavailable: Some(Amount::Count(0)), ..WaveOverride::default() },
+    );
     insta::assert_snapshot!(refused(&fleet(None), &zero), @"stage compute: max_unavailable 0 would let no node start; it must be 1 or more");
-    let zero = limits(Stage::Etcd, LimitOverride { canary: Some(0), ..LimitOverride::default() });
+    let zero = limits(Stage::Etcd, WaveOverride { canary: Some(0), ..WaveOverride::default() });
     insta::assert_snapshot!(refused(&fleet(None), &zero), @"stage etcd: canary 0 would let no node start; it must be 1 or more");
+    let large = limits(Stage::Control, WaveOverride { canary: Some(3), ..WaveOverride::default() });
+    insta::assert_snapshot!(refused(&fleet(None), &large), @"stage control: canary 3 is more than the 2 node(s) of the stage, so that nothing would be tried before everything; it must be 2 or less");
 }
 
 #[test]
 fn members_stay_alone_whatever_the_limits_are() {
     let wide = limits(
         Stage::Etcd,
-        LimitOverride { canary: Some(3), max_unavailable: Some(4), errors_allowed: Some(1) },
+        WaveOverride {
+            canary: Some(3),
+            max_unavailable: Some(Amount::Count(4)),
+            errors_allowed: Some(Amount::Count(1)),
+            ..WaveOverride::default()
+        },
     );
     let plan = plan_with(&fleet(Some("mitaka")), &SITE, &wide).expect("a plan");
     let sizes: Vec<usize> = plan.stages[0].waves.iter().map(Vec::len).collect();
     assert_eq!(sizes, [1, 1, 1, 4, 1]);
-    assert_eq!(plan.stages[0].limits, Limits { canary: 3, max_unavailable: 4, errors_allowed: 1 });
+    let Limits { canary, max_unavailable, errors_allowed, .. } = plan.stages[0].limits;
+    assert_eq!((canary, max_unavailable, errors_allowed), (3, 4, 1));
+}
+
+fn wave_names(plan: &PlanBody, stage: usize) -> Vec<String> {
+    let wave = |wave: &Vec<NodeId>| wave.iter().map(NodeId::as_str).collect::<Vec<_>>().join(" ");
+    plan.stages[stage].waves.iter().map(wave).collect()
+}
+
+#[test]
+fn waves_grow_and_stay_in_their_groups() {
+    let nodes = (1..=9).map(|n| facts(&format!("c{n}"), OsFamily::Debian, &[Role::Compute], Some("mitaka")));
+    let nodes: BTreeMap<NodeId, Facts> = nodes.collect();
+    let label = |node: &NodeId| {
+        let rack = if ["c2", "c5", "c8"].contains(&node.as_str()) { "b" } else { "a" };
+        [("rack".to_owned(), rack.to_owned())].into()
+    };
+    let labels: BTreeMap<_, _> = nodes.keys().map(|node| (node.clone(), label(node))).collect();
+    let waves = |waves: WaveOverride, labels| {
+        let options = Options { waves: [(Stage::Compute, waves)].into(), labels };
+        plan_with(&nodes, &SITE, &options).expect("a plan")
+    };
+    let doubling = WaveOverride { batches: Some(Batches::Doubling), ..WaveOverride::default() };
+    assert_eq!(
+        wave_names(&waves(doubling.clone(), BTreeMap::new()), 1),
+        ["c1", "c2 c3", "c4 c5 c6 c7", "c8 c9"]
+    );
+    let grouped = WaveOverride {
+        group_by: Some("rack".to_owned()),
+        soak_s: Some(60),
+        start: Some(Mode::Manual),
+        ..doubling
+    };
+    let plan = waves(grouped.clone(), labels.clone());
+    assert_eq!(wave_names(&plan, 1), ["c1", "c3 c4", "c6 c7 c9", "c2 c5 c8"]);
+    assert_eq!(plan.problems, []);
+    assert_eq!((plan.stages[1].limits.soak_s, plan.stages[1].limits.start), (60, Mode::Manual));
+    let some = labels.into_iter().filter(|(node, _)| node.as_str() != "c4").collect();
+    let problems = waves(grouped, some).problems;
+    assert_eq!(problems.len(), 1);
+    insta::assert_snapshot!(format!("{}; {}", problems[0].error, problems[0].error.next), @"stage compute is done rack by rack, and c4 has no label rack; name it in the inventory (labels = { rack = ... }; wavegate inventory set), then plan again");
 }
 
 #[test]
@@ -291,13 +342,29 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
     fn waves_hold_every_node_once_and_stay_in_their_limits(
-        fleet in any_fleet(), canary in 1u32..5, max_unavailable in 1u32..6,
+        fleet in any_fleet(), canary in 1u32..5, max_unavailable in 1u32..6, grouped in any::<bool>(),
     ) {
-        let limits = LimitOverride { canary: Some(canary), max_unavailable: Some(max_unavailable), errors_allowed: None };
-        let options = Options { limits: Stage::ALL.iter().map(|stage| (*stage, limits)).collect() };
-        let Ok(plan) = plan_with(&fleet, &SITE, &options) else {
-            prop_assert!(fleet.values().all(|facts| facts.roles.is_empty()));
-            return Ok(());
+        let waves = WaveOverride {
+            canary: Some(canary),
+            max_unavailable: Some(Amount::Count(max_unavailable)),
+            group_by: grouped.then(|| "rack".to_owned()),
+            ..WaveOverride::default()
+        };
+        let label = |node: &NodeId| [("rack".to_owned(), format!("r{}", node.as_str().len() % 2))].into();
+        let options = Options {
+            waves: Stage::ALL.iter().map(|stage| (*stage, waves.clone())).collect(),
+            labels: fleet.keys().map(|node| (node.clone(), label(node))).collect(),
+        };
+        let plan = match plan_with(&fleet, &SITE, &options) {
+            Ok(plan) => plan,
+            Err(CompileError::Limit { what, .. }) => {
+                prop_assert!(what.starts_with("canary"), "{}", what);
+                return Ok(());
+            }
+            Err(_) => {
+                prop_assert!(fleet.values().all(|facts| facts.roles.is_empty()));
+                return Ok(());
+            }
         };
         prop_assert_eq!(&Ok(plan.clone()), &plan_with(&fleet, &SITE, &options), "the same arguments, the same plan");
         prop_assert!(Plan::seal(plan.clone()).is_ok());
@@ -310,7 +377,15 @@ proptest! {
             prop_assert_eq!(nodes.len(), expected.len(), "each node once");
             prop_assert_eq!(&nodes.iter().copied().collect::<BTreeSet<_>>(), &expected);
             prop_assert_eq!(stage.tasks.keys().collect::<BTreeSet<_>>(), expected);
-            prop_assert!(nodes.is_sorted_by_key(|node| (order(node), *node)), "roles in order, then names");
+            let group = |node: &NodeId| stage.groups.get(node);
+            prop_assert_eq!(stage.groups.len(), if grouped { nodes.len() } else { 0 });
+            prop_assert!(
+                nodes.is_sorted_by_key(|node| (group(node), order(node), *node)),
+                "groups, roles in order, then names"
+            );
+            for wave in &stage.waves {
+                prop_assert!(wave.iter().all(|node| group(node) == group(&wave[0])), "two groups in a wave");
+            }
             for (number, wave) in stage.waves.iter().enumerate() {
                 let limit = if number == 0 { canary } else { max_unavailable };
                 prop_assert!(!wave.is_empty() && wave.len() <= limit as usize);

@@ -129,6 +129,7 @@ impl Told<'_> {
             }
             TaskState::Unknown => "lost: what it did is unknown until it returns".to_owned(),
             TaskState::Canceled => "not tried: the rollout was stopped".to_owned(),
+            TaskState::Waived => "waived: nobody waits for it".to_owned(),
             TaskState::Applying if returned => "is back and goes on".to_owned(),
             TaskState::Scheduled | TaskState::Preparing | TaskState::Applying => return,
         };
@@ -171,8 +172,8 @@ mod tests {
         2026-11-22T12:01:16+00:00  compute compute-2  step install-packages changed: calico-felix 1.4.5~trusty -> 1.4.6~trusty, calico-common - -> 1.4.6~trusty
         2026-11-22T12:01:17+00:00  compute compute-3  started
         2026-11-22T12:00:10+00:00  rollout  r-20261122-1 running
-        2026-11-22T12:01:30+00:00  waiting  compute-3 went offline while applying stage compute; next: switch compute-3 on, or start its agent there: systemctl start wavegate-agent; it goes on by itself when it is back. If it is gone for good: wavegate stop, then wavegate node remove compute-3
-        2026-11-22T12:01:30+00:00  waiting  stage control waits for stage compute: 2 of 3 node(s) not finished: compute-2, compute-3; next: every node of stage compute finishes
+        2026-11-22T12:01:30+00:00  waiting  compute-3 went offline while applying stage compute; next: switch compute-3 on, or start its agent there: systemctl start wavegate-agent; it goes on by itself when it is back. To go on without it: wavegate waive compute-3; if it is gone for good: wavegate stop, then wavegate node remove compute-3
+        2026-11-22T12:01:30+00:00  waiting  stage control waits for stage compute: 2 of 3 node(s) not finished: compute-2, compute-3; next: every node of stage compute finishes or is waived
         ");
     }
 

@@ -13,8 +13,8 @@ pub fn entry(entry: &Entry, look: &Look) -> String {
 
 fn event(event: &Event) -> (Tone, String) {
     match event {
-        Event::Started { mode: Mode::Auto, by } => (Tone::Heading, format!("rollout started by {by}")),
-        Event::Started { mode: Mode::Manual, by } => {
+        Event::Started { mode: Mode::Auto, by, .. } => (Tone::Heading, format!("rollout started by {by}")),
+        Event::Started { mode: Mode::Manual, by, .. } => {
             (Tone::Heading, format!("rollout started by {by}; each wave waits for an operator"))
         }
         Event::TaskStarted { task } => (Tone::Plain, format!("{}: given out", named(task))),
@@ -33,6 +33,18 @@ fn event(event: &Event) -> (Tone, String) {
             (Tone::Bad, format!("{}: failed", named(task)))
         }
         Event::TaskLost { task } => (Tone::Bad, format!("{}: the node is lost", named(task))),
+        Event::TaskOverdue { task } => {
+            (Tone::Bad, format!("{}: takes longer than its steps may take together", named(task)))
+        }
+        Event::NodeWaived { node, reason, by, .. } => {
+            (Tone::Bad, format!("{node}: waived by {by}: {reason}"))
+        }
+        Event::WaiverEnded { node, by: Some(by) } => {
+            (Tone::Busy, format!("{node}: its waiver is withdrawn by {by}, it counts again"))
+        }
+        Event::WaiverEnded { node, by: None } => {
+            (Tone::Busy, format!("{node}: its waiver is over, it counts again"))
+        }
         Event::TaskReturned { task } => {
             (Tone::Good, format!("{}: the node is back and goes on", named(task)))
         }

@@ -132,7 +132,7 @@ const fn tone_of_task(state: TaskState) -> Tone {
         TaskState::Scheduled | TaskState::Canceled => Tone::Faint,
         TaskState::Preparing | TaskState::Applying => Tone::Busy,
         TaskState::Finished => Tone::Good,
-        TaskState::Failed | TaskState::Unknown => Tone::Bad,
+        TaskState::Failed | TaskState::Unknown | TaskState::Waived => Tone::Bad,
     }
 }
 
@@ -141,7 +141,7 @@ const fn tone_of_stage(state: StageState) -> Tone {
         StageState::Unstarted => Tone::Faint,
         StageState::Canary | StageState::Active => Tone::Busy,
         StageState::Done => Tone::Good,
-        StageState::Error => Tone::Bad,
+        StageState::Error | StageState::Stopped => Tone::Bad,
     }
 }
 

@@ -14,6 +14,7 @@ use wavegate_common::order::{PlannedStep, Work};
 use wavegate_common::outcome::Preview;
 use wavegate_common::plan::{Limits, Plan, PlannedNode, StagePlan, StepPreview};
 use wavegate_common::procedure::{Procedure, Value, shipped};
+use wavegate_common::waves::Mode;
 
 /// The whole plan.
 #[must_use]
@@ -78,14 +79,26 @@ fn described(node: Option<&PlannedNode>) -> String {
     format!(" ({}{release})", node.platform)
 }
 
-/// `2 waves, at most 1 at a time, halts at the first failure`
+/// `2 waves, at most 1 at a time, halts at the first failure`, and what else was asked for.
 fn limits(stage: &StagePlan) -> String {
-    let Limits { max_unavailable, errors_allowed, .. } = stage.limits;
+    let Limits { max_unavailable, errors_allowed, soak_s, start, .. } = stage.limits;
     let halts = match errors_allowed {
         0 => "halts at the first failure".to_owned(),
         allowed => format!("halts at more than {}", counted(allowed as usize, "failure")),
     };
-    format!("{}, at most {max_unavailable} at a time, {halts}", counted(stage.waves.len(), "wave"))
+    let mut text =
+        format!("{}, at most {max_unavailable} at a time, {halts}", counted(stage.waves.len(), "wave"));
+    if !stage.groups.is_empty() {
+        let groups: BTreeSet<&String> = stage.groups.values().collect();
+        text.push_str(&format!(", {} one after the other", counted(groups.len(), "group")));
+    }
+    if soak_s > 0 {
+        text.push_str(&format!(", {} of rest after each wave", time::duration(soak_s.saturating_mul(1000))));
+    }
+    if start == Mode::Manual {
+        text.push_str(", each wave waits for an operator");
+    }
+    text
 }
 
 fn task_of(plan: &Plan, stage: &StagePlan, node: &NodeId, look: &Look) -> String {

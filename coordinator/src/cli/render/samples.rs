@@ -152,6 +152,7 @@ const FLEET: &[(&str, OsFamily, &[Role])] = &[
 
 fn planned_nodes() -> BTreeMap<NodeId, PlannedNode> {
     let planned = |roles: &[Role], family| PlannedNode {
+        versions: BTreeMap::new(),
         roles: roles.iter().copied().collect(),
         platform: platform(family),
         release: (!roles.is_empty()).then(|| "kilo".parse().expect("a release")),
@@ -166,7 +167,8 @@ fn stage(stage: Stage, limits: (u32, u32, u32), waves: &[&[&str]], steps: &[Plan
     let (canary, max_unavailable, errors_allowed) = limits;
     StagePlan {
         stage,
-        limits: Limits { canary, max_unavailable, errors_allowed },
+        limits: Limits { canary, max_unavailable, errors_allowed, soak_s: 0, start: Mode::Auto },
+        groups: BTreeMap::new(),
         tasks: waves.iter().flatten().map(|node| (node.clone(), steps.to_vec())).collect(),
         waves,
     }
@@ -281,7 +283,10 @@ impl Play {
     }
 
     pub fn start(mut self, seconds: u64) -> Self {
-        self.event(seconds, Event::Started { mode: Mode::Auto, by: Actor("alice".into()) });
+        self.event(
+            seconds,
+            Event::Started { mode: Mode::Auto, by: Actor("alice".into()), approved_by: vec![] },
+        );
         self
     }
 

@@ -40,21 +40,18 @@ pub fn headline(status: &RolloutStatus, look: &Look) -> String {
 }
 
 fn stages(status: &RolloutStatus, look: &Look) -> String {
-    let mut table = look.table(&[
-        "STAGE",
-        "STATE",
-        "WAVE",
-        "FINISHED",
-        "RUNNING",
-        "FAILED",
-        "UNKNOWN",
-        "NOT TRIED",
-        "TIME",
-    ]);
+    // A column that nearly always would hold nothing but zeros is there when it says something.
+    let any_waived = status.stages.iter().any(|stage| stage.counts.waived > 0);
+    let mut headings =
+        vec!["STAGE", "STATE", "WAVE", "FINISHED", "RUNNING", "FAILED", "UNKNOWN", "NOT TRIED", "TIME"];
+    if any_waived {
+        headings.insert(7, "WAIVED");
+    }
+    let mut table = look.table(&headings);
     for stage in &status.stages {
-        let Counts { not_tried, running, finished, failed, unknown } = stage.counts;
+        let Counts { not_tried, running, finished, failed, unknown, waived } = stage.counts;
         let bad = |count: u32| cell(if count > 0 { Tone::Bad } else { Tone::Plain }, count);
-        table.add_row([
+        let mut row = vec![
             cell(Tone::Plain, stage.stage),
             cell(tone_of_stage(stage.state), stage.state),
             cell(Tone::Plain, wave(stage)),
@@ -64,7 +61,11 @@ fn stages(status: &RolloutStatus, look: &Look) -> String {
             bad(unknown),
             cell(Tone::Plain, not_tried),
             cell(Tone::Plain, took(stage, as_of(status))),
-        ]);
+        ];
+        if any_waived {
+            row.insert(7, bad(waived));
+        }
+        table.add_row(row);
     }
     look.lay_out(table, 0)
 }
@@ -195,11 +196,11 @@ mod tests {
           compute-3 went offline while applying stage compute
             since  2 min (2026-11-22T12:01:20+00:00)
             next   switch compute-3 on, or start its agent there: systemctl start wavegate-agent; it goes
-                   on by itself when it is back. If it is gone for good: wavegate stop, then wavegate node
-                   remove compute-3
+                   on by itself when it is back. To go on without it: wavegate waive compute-3; if it is
+                   gone for good: wavegate stop, then wavegate node remove compute-3
           stage control waits for stage compute: 2 of 3 node(s) not finished: compute-2, compute-3
             since  3 min 10 s (2026-11-22T12:00:10+00:00)
-            next   every node of stage compute finishes
+            next   every node of stage compute finishes or is waived
         ");
     }
 
@@ -233,16 +234,16 @@ mod tests {
           halted: 1 node(s) failed in stage compute, 0 allowed
             since  54 s (2026-11-22T12:00:46+00:00)
             next   mend the cause (wavegate logs NODE), then: wavegate retry --all-failed && wavegate
-                   resume
+                   resume. A node that can't be mended now: wavegate waive NODE
           compute-1 failed in stage compute at step install-packages: apt-get ended with code 100:
           calico-felix depends on python-etcd (>= 0.4.3)
             since  54 s (2026-11-22T12:00:46+00:00)
             next   mend the cause (wavegate logs compute-1), then: wavegate retry compute-1 && wavegate
-                   resume
+                   resume; to go on without it: wavegate waive compute-1
           stage control waits for stage compute: 3 of 3 node(s) not finished: compute-1, compute-2,
           compute-3
             since  1 min 30 s (2026-11-22T12:00:10+00:00)
-            next   every node of stage compute finishes
+            next   every node of stage compute finishes or is waived
         ");
     }
 

@@ -73,6 +73,7 @@ pub fn result(task: &TaskStatus) -> &'static str {
         TaskState::Finished => "already so",
         TaskState::Failed => "failed",
         TaskState::Unknown => "unknown",
+        TaskState::Waived => "waived",
         TaskState::Scheduled | TaskState::Canceled => "not tried",
         TaskState::Preparing | TaskState::Applying => "running",
     }

@@ -50,11 +50,11 @@ mod tests {
           compute-3 went offline while applying stage compute
             since  2 min (2026-11-22T12:01:20+00:00)
             next   switch compute-3 on, or start its agent there: systemctl start wavegate-agent; it goes
-                   on by itself when it is back. If it is gone for good: wavegate stop, then wavegate node
-                   remove compute-3
+                   on by itself when it is back. To go on without it: wavegate waive compute-3; if it is
+                   gone for good: wavegate stop, then wavegate node remove compute-3
           stage control waits for stage compute: 2 of 3 node(s) not finished: compute-2, compute-3
             since  3 min 10 s (2026-11-22T12:00:10+00:00)
-            next   every node of stage compute finishes
+            next   every node of stage compute finishes or is waived
         ");
         assert!(why(&[], status.now, &samples::look()).starts_with("Nothing is waited for"));
     }

@@ -1,0 +1,55 @@
+//! Whether a node is still as the plan saw it: a plan is right for the fleet that it was made from, and for no other.
+
+use super::PlannedNode;
+use crate::facts::{Component, Facts};
+use crate::platform::Platform;
+use std::collections::BTreeSet;
+use std::fmt;
+
+/// Something about a node that is no longer as the plan saw it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// What, e.g. `roles` or `felix`.
+    pub what: &'static str,
+    /// What the plan saw.
+    pub planned: String,
+    /// What was found.
+    pub found: String,
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} -> {}", self.what, self.planned, self.found)
+    }
+}
+
+/// What is otherwise than planned: operating system, roles and, where `versions` asks for them, installed versions. The
+/// wavegate that works on a node changes its versions itself; then they are no reason to wonder.
+#[must_use]
+pub fn differences(planned: &PlannedNode, facts: &Facts, versions: bool) -> Vec<Difference> {
+    let differ = |what, planned: String, found: String| {
+        (planned != found).then_some(Difference { what, planned, found })
+    };
+    let roles = |roles: &BTreeSet<_>| {
+        let words: Vec<String> = roles.iter().map(ToString::to_string).collect();
+        if words.is_empty() { "none".to_owned() } else { words.join(", ") }
+    };
+    let mut all = Vec::new();
+    all.extend(differ("platform", platform(&planned.platform), platform(&facts.platform)));
+    all.extend(differ("roles", roles(&planned.roles), roles(&facts.roles)));
+    if versions {
+        all.extend(Component::ALL.iter().filter_map(|component| {
+            let version =
+                |known: Option<&String>| known.cloned().unwrap_or_else(|| "not installed".to_owned());
+            let (planned, found) = (planned.versions.get(component), facts.versions.get(component));
+            differ(component.as_str(), version(planned), version(found))
+        }));
+    }
+    all
+}
+
+/// What decides which steps a node has; how the operating system calls itself does not.
+fn platform(platform: &Platform) -> String {
+    let Platform { family, id, version_id, package_manager, service_manager, .. } = platform;
+    format!("{id} {version_id} ({family}, {package_manager}, {service_manager})")
+}

@@ -1,0 +1,188 @@
+//! Whether a task may be given out: the barrier, the waves, the limits. `apply` refuses what this refuses, and `decide`
+//! offers nothing else.
+
+use super::{Rollout, Status, Task, TaskState};
+use crate::id::{NodeId, Timestamp};
+use crate::plan::StagePlan;
+use crate::platform::Stage;
+
+/// What holds a start, apart from the node's link.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Hold {
+    /// The rollout does not run.
+    #[error("the rollout is {status}")]
+    NotRunning {
+        /// Its status.
+        status: Status,
+    },
+    /// The task is not waiting to be started.
+    #[error("it is {state}")]
+    NotScheduled {
+        /// Its state.
+        state: TaskState,
+    },
+    /// The barrier: an earlier stage is not done.
+    #[error("stage {stage} is not done: {unfinished} nodes are not finished")]
+    Barrier {
+        /// The stage that is not done.
+        stage: Stage,
+        /// Its unfinished nodes.
+        unfinished: usize,
+    },
+    /// An earlier wave has not ended.
+    #[error("wave {} has not ended", wave + 1)]
+    EarlierWave {
+        /// The wave, from 0.
+        wave: usize,
+    },
+    /// The canary failed or is lost: it must finish before any other node starts.
+    #[error("the canary has not finished")]
+    Canary,
+    /// What the wave before it did is left to prove itself for a while.
+    #[error("wave {} rests for {left_s} s more after what was done before it", wave + 1)]
+    Soaking {
+        /// The wave, from 0.
+        wave: usize,
+        /// Seconds, rounded up.
+        left_s: u64,
+    },
+    /// A node of another group is worked on, and two groups never are at once.
+    #[error("{node} of group {group} is being worked on, and it is of another group")]
+    OtherGroup {
+        /// The node that is worked on.
+        node: NodeId,
+        /// Its group.
+        group: String,
+    },
+    /// An operator has not let the wave begin.
+    #[error("wave {} waits for an operator", wave + 1)]
+    NotReleased {
+        /// The wave, from 0.
+        wave: usize,
+    },
+    /// More nodes went wrong than may.
+    #[error("{errors} nodes failed, are unknown or overdue, {allowed} allowed")]
+    Errors {
+        /// Failed, unknown and overdue nodes.
+        errors: u32,
+        /// Allowed ones.
+        allowed: u32,
+    },
+    /// As many nodes are in flight, failed or unknown as may be.
+    #[error("{unavailable} nodes are in flight, failed or unknown, at most {allowed} may be")]
+    MaxUnavailable {
+        /// Such nodes.
+        unavailable: u32,
+        /// Allowed ones.
+        allowed: u32,
+    },
+}
+
+impl Rollout {
+    /// Whether a task may be given out now, as far as the rollout's own state goes (the node's link is asked apart).
+    ///
+    /// # Errors
+    /// What holds it.
+    pub fn may_start(&self, stage: Stage, node: &NodeId, now: Timestamp) -> Result<(), Hold> {
+        if self.status != Status::Running {
+            return Err(Hold::NotRunning { status: self.status });
+        }
+        let state = self.task(stage, node).map_or(TaskState::Canceled, Task::state);
+        if state != TaskState::Scheduled {
+            return Err(Hold::NotScheduled { state });
+        }
+        self.barrier(stage)?;
+        let Some(planned) = self.plan().stage(stage) else { return Err(Hold::NotScheduled { state }) };
+        let wave = planned.waves.iter().position(|wave| wave.contains(node)).unwrap_or(planned.waves.len());
+        self.earlier_waves(planned, wave)?;
+        self.may_begin(planned, wave, now)?;
+        self.one_group(planned, node)?;
+        self.within_limits(planned)
+    }
+
+    /// I1: no task of a stage before every task of every earlier stage is finished or waived.
+    fn barrier(&self, stage: Stage) -> Result<(), Hold> {
+        for earlier in self.plan().body.stages.iter().filter(|earlier| earlier.stage < stage) {
+            let unfinished = self.tasks(earlier.stage).filter(|(_, task)| !task.settled()).count();
+            if unfinished > 0 {
+                return Err(Hold::Barrier { stage: earlier.stage, unfinished });
+            }
+        }
+        Ok(())
+    }
+
+    fn earlier_waves(&self, planned: &StagePlan, wave: usize) -> Result<(), Hold> {
+        for (index, earlier) in planned.waves.iter().enumerate().take(wave) {
+            if self.wave_is_over(planned, index) {
+                continue;
+            }
+            let canary = |node: &NodeId| self.task(planned.stage, node).map(Task::state);
+            let gone_wrong = |state| matches!(state, Some(TaskState::Failed | TaskState::Unknown));
+            if index == 0 && earlier.iter().any(|node| gone_wrong(canary(node))) {
+                return Err(Hold::Canary);
+            }
+            return Err(Hold::EarlierWave { wave: index });
+        }
+        Ok(())
+    }
+
+    /// Whether a wave may begin when those before it have ended: an operator's word goes before any soak time. A wave of
+    /// which a node was tried already has begun.
+    pub(super) fn may_begin(&self, planned: &StagePlan, wave: usize, now: Timestamp) -> Result<(), Hold> {
+        let tried = |node: &NodeId| self.task(planned.stage, node).is_some_and(|task| task.attempt > 0);
+        let begun = planned.waves.get(wave).is_some_and(|nodes| nodes.iter().any(tried));
+        if begun || self.is_released(planned.stage, wave) {
+            return Ok(());
+        }
+        if self.is_manual(planned) {
+            return Err(Hold::NotReleased { wave });
+        }
+        match self.soaks_until(planned.stage, wave) {
+            Some(until) if until > now => {
+                Err(Hold::Soaking { wave, left_s: until.millis_since(now).div_ceil(1000) })
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Nodes of two groups are never worked on at once, also when one of an earlier wave is tried again. Where a lost node is
+    /// at work is not known, so it counts.
+    fn one_group(&self, planned: &StagePlan, node: &NodeId) -> Result<(), Hold> {
+        let Some(group) = planned.groups.get(node) else { return Ok(()) };
+        let at_work = |task: &Task| {
+            matches!(task.state(), TaskState::Preparing | TaskState::Applying | TaskState::Unknown)
+        };
+        let mut others =
+            self.tasks(planned.stage).filter(|(_, task)| at_work(task)).filter_map(|(other, _)| {
+                Some((other, planned.groups.get(other)?)).filter(|(_, other)| *other != group)
+            });
+        match others.next() {
+            Some((node, group)) => Err(Hold::OtherGroup { node: node.clone(), group: group.clone() }),
+            None => Ok(()),
+        }
+    }
+
+    /// I2 and I3: how many nodes may be worked on, and how many may have gone wrong.
+    fn within_limits(&self, planned: &StagePlan) -> Result<(), Hold> {
+        let counts = self.counts(planned.stage);
+        let overdue = self.tasks(planned.stage).filter(|(_, task)| task.is_overdue()).count();
+        let overdue = u32::try_from(overdue).unwrap_or(u32::MAX);
+        let (errors, allowed) = (counts.failed + counts.unknown + overdue, planned.limits.errors_allowed);
+        if errors > allowed {
+            return Err(Hold::Errors { errors, allowed });
+        }
+        let (unavailable, allowed) = (counts.unavailable(), max_unavailable(planned));
+        if unavailable >= allowed {
+            return Err(Hold::MaxUnavailable { unavailable, allowed });
+        }
+        Ok(())
+    }
+}
+
+/// I3: whatever a plan says, never more than one etcd member at a time.
+pub(super) fn max_unavailable(stage: &StagePlan) -> u32 {
+    match stage.stage {
+        Stage::Etcd => 1,
+        Stage::Compute | Stage::Control => stage.limits.max_unavailable,
+    }
+}
