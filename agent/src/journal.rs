@@ -1,8 +1,9 @@
 //! The agent's journal for those who work with it: the loop and the runner share one. How it is kept on disk is
-//! `file`'s, its text is `lines`'s, and what its records mean is `wavegate_common::journal`'s business.
+//! `file`'s, where that is `medium`'s, its text is `lines`'s, and what its records mean is `wavegate_common::journal`'s business.
 
 pub mod file;
 pub mod lines;
+pub mod medium;
 
 pub use file::{AppendError, JournalFile, OpenError, path_in};
 

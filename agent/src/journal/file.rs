@@ -1,11 +1,16 @@
-//! The journal on disk: append only, every record synced before it counts, one agent at a time.
+//! The journal as a file: append only, every record synced before it counts, one agent at a time. What holds the file is
+//! `medium`'s business.
 
 use super::lines::{self, Damaged, FORMAT, Torn};
-use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
-use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use super::medium::{Directory, Lock, Medium, MediumFile};
+use std::fs::TryLockError;
 use std::path::{Path, PathBuf};
 use wavegate_common::journal::{BadRecord, Journal, Record};
+
+/// The journal's file.
+const FILE: &str = "journal";
+/// The file that takes its place when it is rewritten.
+const NEW: &str = "journal.new";
 
 /// A journal is rewritten to what it adds up to when a task is over and the file is longer than this.
 const COMPACT_AT: u64 = 1 << 20;
@@ -85,54 +90,23 @@ impl AppendError {
     }
 }
 
-/// What a journal asks of the file it is appended to; in a test, one on a disk that is full or broken.
-trait Disk: std::fmt::Debug + Send {
-    /// Adds bytes to the end.
-    fn append(&mut self, bytes: &[u8]) -> std::io::Result<()>;
-    /// Comes back when everything is on disk.
-    fn sync(&mut self) -> std::io::Result<()>;
-    /// Cuts it to this length, on disk.
-    fn cut(&mut self, length: u64) -> std::io::Result<()>;
-    /// Device and inode.
-    fn place(&self) -> std::io::Result<(u64, u64)>;
-}
-
-impl Disk for File {
-    fn append(&mut self, bytes: &[u8]) -> std::io::Result<()> {
-        self.write_all(bytes)
-    }
-
-    fn sync(&mut self) -> std::io::Result<()> {
-        self.sync_data()
-    }
-
-    fn cut(&mut self, length: u64) -> std::io::Result<()> {
-        self.set_len(length)?;
-        self.sync_all()
-    }
-
-    fn place(&self) -> std::io::Result<(u64, u64)> {
-        let metadata = self.metadata()?;
-        Ok((metadata.dev(), metadata.ino()))
-    }
-}
-
 /// The journal of a node, and what it adds up to.
 #[derive(Debug)]
 pub struct JournalFile {
     path: PathBuf,
-    file: Box<dyn Disk>,
+    medium: Box<dyn Medium>,
+    file: Box<dyn MediumFile>,
     length: u64,
     compact_at: u64,
     journal: Journal,
     lost: Option<String>,
-    _lock: File,
+    _lock: Box<dyn Lock>,
 }
 
 /// The journal's file in a state directory.
 #[must_use]
 pub fn path_in(state_directory: &Path) -> PathBuf {
-    state_directory.join("journal")
+    state_directory.join(FILE)
 }
 
 impl JournalFile {
@@ -142,33 +116,42 @@ impl JournalFile {
     /// # Errors
     /// [`OpenError`].
     pub fn open(state_directory: &Path) -> Result<(Self, Option<Torn>), OpenError> {
-        let failed = |verb, path: &Path| failed(verb, path.to_owned());
-        let mut builder = DirBuilder::new();
-        builder
-            .recursive(true)
-            .mode(0o700)
-            .create(state_directory)
-            .map_err(failed("make", state_directory))?;
-        let lock = lock(state_directory)?;
-        let path = path_in(state_directory);
-        if !path.try_exists().map_err(failed("look at", &path))? {
-            rewrite(&path, &[]).map_err(failed("make", &path))?;
+        Self::open_on(Box::new(Directory::new(state_directory)))
+    }
+
+    /// The same on any medium.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open_on(medium: Box<dyn Medium>) -> Result<(Self, Option<Torn>), OpenError> {
+        let directory = medium.path().to_owned();
+        let path = path_in(&directory);
+        let failed = |verb| failed(verb, path.clone());
+        medium.make().map_err(self::failed("make", directory))?;
+        let lock = lock(&*medium)?;
+        let mut text = medium.read(FILE).map_err(failed("read"))?;
+        if text.is_none() {
+            rewrite(&*medium, &[]).map_err(failed("make"))?;
+            text = medium.read(FILE).map_err(failed("read"))?;
         }
-        let text = std::fs::read(&path).map_err(failed("read", &path))?;
-        let reading =
-            lines::read(&text).map_err(|source| OpenError::Damaged { path: path.clone(), source })?;
-        let mut file = OpenOptions::new().append(true).open(&path).map_err(failed("open", &path))?;
-        if reading.torn.is_some() {
-            file.cut(reading.length).map_err(failed("cut", &path))?;
+        let reading = lines::read(&text.unwrap_or_default())
+            .map_err(|source| OpenError::Damaged { path: path.clone(), source })?;
+        let mut file = medium.open(FILE).map_err(failed("open"))?;
+        match reading.torn {
+            Some(_) => file.cut(reading.length).map_err(failed("cut"))?,
+            // What an agent wrote that was killed before it synced can be read, and need not be on disk.
+            None => file.sync().map_err(failed("sync"))?,
         }
+        medium.sync().map_err(failed("sync"))?;
         let opened = Self {
-            file: Box::new(file),
+            path,
+            medium,
+            file,
             length: reading.length,
             compact_at: COMPACT_AT,
             journal: reading.journal,
             lost: None,
             _lock: lock,
-            path,
         };
         Ok((opened, reading.torn))
     }
@@ -230,15 +213,15 @@ impl JournalFile {
         // What the old length was is the measure for the next time, so that a journal that stays long is not
         // rewritten at every record.
         self.compact_at = self.length.saturating_mul(2);
-        match rewrite(&self.path, &records).and_then(|()| reopen(&self.path)) {
+        match rewrite(&*self.medium, &records).and_then(|()| reopen(&*self.medium)) {
             Ok((file, length)) => {
-                (self.file, self.length, self.journal) = (Box::new(file), length, journal);
+                (self.file, self.length, self.journal) = (file, length, journal);
                 self.compact_at = COMPACT_AT.max(length.saturating_mul(2));
             }
             Err(error) => {
                 tracing::warn!(%error, journal = %self.path.display(), "the journal could not be made shorter");
                 // If the new file is in place already, the old one, which is still open, must not be written to.
-                if !is_at(&*self.file, &self.path) {
+                if !is_named(&*self.file, &*self.medium) {
                     self.lose(&error);
                 }
             }
@@ -250,43 +233,35 @@ fn failed(verb: &'static str, path: PathBuf) -> impl FnOnce(std::io::Error) -> O
     move |source| OpenError::File { verb, path, source }
 }
 
-/// The lock is a file of its own, since the journal's is replaced when it is rewritten.
-fn lock(state_directory: &Path) -> Result<File, OpenError> {
-    let path = state_directory.join("lock");
-    let mut options = OpenOptions::new();
-    options.create(true).truncate(false).write(true).mode(0o600);
-    let file = options.open(&path).map_err(failed("open", path.clone()))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(OpenError::Locked { directory: state_directory.to_owned() }),
-        Err(TryLockError::Error(source)) => Err(OpenError::File { verb: "lock", path, source }),
-    }
+fn lock(medium: &dyn Medium) -> Result<Box<dyn Lock>, OpenError> {
+    let directory = medium.path().to_owned();
+    medium.lock().map_err(|error| match error {
+        TryLockError::WouldBlock => OpenError::Locked { directory },
+        TryLockError::Error(source) => OpenError::File { verb: "lock", path: directory, source },
+    })
 }
 
-/// Puts a journal of these records in the place of `path`, all of it or nothing.
-fn rewrite(path: &Path, records: &[Record]) -> std::io::Result<()> {
+/// Puts a journal of these records in the place of the one that is there, all of it or nothing.
+fn rewrite(medium: &dyn Medium, records: &[Record]) -> std::io::Result<()> {
     let mut text = format!("{FORMAT}\n");
     for record in records {
         text.push_str(&lines::line(record)?);
     }
-    let new = path.with_extension("new");
-    let mut options = OpenOptions::new();
-    let mut file = options.create(true).truncate(true).write(true).mode(0o600).open(&new)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    std::fs::rename(&new, path)?;
-    let directory = path.parent().unwrap_or(Path::new("/"));
-    File::open(directory)?.sync_all()
+    let mut file = medium.create(NEW)?;
+    file.append(text.as_bytes())?;
+    file.sync()?;
+    medium.rename(NEW, FILE)?;
+    medium.sync()
 }
 
-fn reopen(path: &Path) -> std::io::Result<(File, u64)> {
-    let file = OpenOptions::new().append(true).open(path)?;
-    let length = file.metadata()?.len();
+fn reopen(medium: &dyn Medium) -> std::io::Result<(Box<dyn MediumFile>, u64)> {
+    let file = medium.open(FILE)?;
+    let length = file.length()?;
     Ok((file, length))
 }
 
-fn is_at(file: &dyn Disk, path: &Path) -> bool {
-    let named = File::open(path).and_then(|named| named.place());
+fn is_named(file: &dyn MediumFile, medium: &dyn Medium) -> bool {
+    let named = medium.open(FILE).and_then(|named| named.place());
     matches!((file.place(), named), (Ok(open), Ok(named)) if open == named)
 }
 

@@ -1,6 +1,9 @@
 //! Tests of the journal on disk: cut anywhere, full, locked, rewritten.
 
 use super::*;
+use crate::host::fake::AgentKilled;
+use crate::journal::medium::fake::{FakeMedium, Operation, Unsynced, When};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use wavegate_common::id::{Generation, NodeId, PlanId, RolloutId, StepId, Timestamp};
 use wavegate_common::journal::Next;
 use wavegate_common::order::{PlannedStep, TaskKey, TaskOrder, Work};
@@ -151,66 +154,34 @@ fn a_long_journal_is_rewritten_when_a_task_is_over_and_means_the_same() {
     assert!(!state.path().join("journal.new").exists());
 }
 
-/// A file on a disk that is full from some byte on, or does not sync.
-#[derive(Debug)]
-struct Ailing {
-    file: File,
-    room: usize,
-    syncs: bool,
-    cuts: bool,
-}
-
-impl Disk for Ailing {
-    fn append(&mut self, bytes: &[u8]) -> std::io::Result<()> {
-        let written = bytes.len().min(self.room);
-        self.file.append(&bytes[..written])?;
-        self.room -= written;
-        if written < bytes.len() { Err(std::io::ErrorKind::StorageFull.into()) } else { Ok(()) }
-    }
-
-    fn sync(&mut self) -> std::io::Result<()> {
-        if self.syncs { self.file.sync() } else { Err(std::io::Error::other("input/output error")) }
-    }
-
-    fn cut(&mut self, length: u64) -> std::io::Result<()> {
-        if self.cuts { self.file.cut(length) } else { Err(std::io::Error::other("input/output error")) }
-    }
-
-    fn place(&self) -> std::io::Result<(u64, u64)> {
-        self.file.place()
-    }
-}
-
-fn ailing(state: &Path, room: usize, syncs: bool, cuts: bool) -> JournalFile {
-    let mut journal = open(state);
-    let file = OpenOptions::new().append(true).open(path_in(state)).expect("open");
-    journal.file = Box::new(Ailing { file, room, syncs, cuts });
-    journal
-}
-
 #[test]
-fn on_a_full_disk_the_record_is_not_there_and_can_be_tried_again() {
+fn a_disk_that_is_full_keeps_the_record_out_until_there_is_room() {
     let record = &task(1, "e")[0];
     for room in [0, 1, 40] {
-        let state = directory();
-        let mut file = ailing(state.path(), room, true, true);
+        let medium = FakeMedium::default();
+        let mut file = open_on(&medium);
+        medium.set_room(Some(room));
         let error = file.append(record).expect_err("full");
         assert!(error.can_be_tried_again() && error.to_string().contains("make room"), "{error}");
         assert_eq!(*file.journal(), Journal::default());
-        assert_eq!(std::fs::read_to_string(path_in(state.path())).expect("text"), format!("{FORMAT}\n"));
-        file.file = Box::new(reopen(&path_in(state.path())).expect("open").0);
+        assert_eq!(medium.read(FILE).expect("read"), Some(format!("{FORMAT}\n").into_bytes()));
+        medium.set_room(None);
         file.append(record).expect("there is room now");
-        drop(file);
-        assert_eq!(*open(state.path()).journal(), fold(std::slice::from_ref(record)));
+        assert_eq!(
+            *open_on(&medium.after_power_cut(Unsynced::Lost)).journal(),
+            fold(std::slice::from_ref(record))
+        );
     }
 }
 
 #[test]
 fn when_nobody_knows_what_is_on_disk_nothing_more_is_written() {
     let records = task(1, "e");
-    for (room, syncs, cuts) in [(usize::MAX, false, true), (10, true, false)] {
-        let state = directory();
-        let mut file = ailing(state.path(), room, syncs, cuts);
+    for (room, broken) in [(None, Operation::Sync), (Some(10), Operation::Cut)] {
+        let medium = FakeMedium::default();
+        let mut file = open_on(&medium);
+        medium.set_room(room);
+        medium.fail_next(broken);
         for _ in 0..2 {
             let error = file.append(&records[0]).expect_err("lost");
             assert!(
@@ -220,11 +191,68 @@ fn when_nobody_knows_what_is_on_disk_nothing_more_is_written() {
         }
         assert_eq!(*file.journal(), Journal::default());
         drop(file);
+        medium.set_room(None);
         // A new start reads what is there, whichever it is, and goes on.
-        let (mut file, _) = JournalFile::open(state.path()).expect("a journal");
+        let (mut file, _) = JournalFile::open_on(Box::new(medium.clone())).expect("a journal");
         if *file.journal() == Journal::default() {
             file.append(&records[0]).expect("appended");
         }
         assert_eq!(*file.journal(), fold(&records[..1]));
     }
+}
+
+fn open_on(medium: &FakeMedium) -> JournalFile {
+    JournalFile::open_on(Box::new(medium.clone())).expect("a journal").0
+}
+
+/// Three tasks, with a journal that is rewritten between them; the number of records that were appended.
+fn three_tasks(medium: &FakeMedium, records: &[Record]) -> usize {
+    let appended = std::cell::Cell::new(0);
+    let ran = catch_unwind(AssertUnwindSafe(|| {
+        let mut file = open_on(medium);
+        for record in records {
+            file.compact_at = 800;
+            file.append(record).expect("appended");
+            appended.set(appended.get() + 1);
+        }
+    }));
+    assert!(ran.is_ok() || ran.is_err_and(|payload| payload.is::<AgentKilled>()));
+    appended.get()
+}
+
+#[test]
+fn whoever_is_killed_at_any_operation_and_whatever_the_disk_keeps_no_record_that_counted_is_lost() {
+    let records: Vec<Record> = (1..=3).flat_map(|attempt| task(attempt, "e")).collect();
+    let whole = FakeMedium::default();
+    assert_eq!(three_tasks(&whole, &records), records.len());
+    let operations = whole.operations();
+    assert!(operations.iter().filter(|operation| **operation == Operation::Rename).count() > 2, "rewritten");
+    // A task that is over may have become one of the earlier ones.
+    let meaning = |journal: &Journal| journal.compacted();
+    let mut cuts = 0;
+    for (number, operation) in operations.iter().enumerate() {
+        for when in [When::Before, When::Torn, When::After] {
+            if when == When::Torn && !operation.is_divisible() {
+                continue;
+            }
+            let medium = FakeMedium::default();
+            medium.stop_at(number, when);
+            let counted = three_tasks(&medium, &records);
+            let cut = Unsynced::ALL.map(|unsynced| medium.after_power_cut(unsynced));
+            for left in cut.into_iter().chain([medium.after_kill()]) {
+                let mut file = JournalFile::open_on(Box::new(left.clone())).expect("torn, not damaged").0;
+                let what = format!("{when:?} {operation:?}, operation {number}, {counted} records counted");
+                let known = (counted..=counted + 1)
+                    .find(|known| meaning(&fold(&records[..*known])) == meaning(file.journal()))
+                    .unwrap_or_else(|| panic!("{what}: {:?}", file.journal()));
+                // What this agent has seen it may tell, and the power may go right then.
+                let seen = open_on(&left.after_power_cut(Unsynced::Lost)).journal().clone();
+                assert_eq!(seen, *file.journal(), "{what}");
+                records[known..].iter().for_each(|record| file.append(record).expect("appended"));
+                assert_eq!(meaning(file.journal()), meaning(&fold(&records)), "{what}");
+                cuts += 1;
+            }
+        }
+    }
+    println!("journal file cuts: {} operations, {cuts} cuts, no record lost", operations.len());
 }
