@@ -7,6 +7,7 @@ pub mod action;
 pub mod facts;
 pub mod id;
 pub mod ini;
+pub mod inventory;
 pub mod journal;
 pub mod order;
 pub mod outcome;

@@ -68,6 +68,7 @@ fn plan(stages: &[(Vec<usize>, Limits)], steps: usize) -> Arc<Plan> {
         previews: BTreeMap::new(),
         problems: vec![],
         version_differences: Vec::new(),
+        undeclared: BTreeSet::new(),
     };
     Arc::new(Plan::seal(body).expect("a plan"))
 }

@@ -83,6 +83,7 @@ pub fn compile(
         previews: BTreeMap::new(),
         problems: compiler.problems,
         version_differences: Vec::new(),
+        undeclared: BTreeSet::new(),
     })
 }
 

@@ -133,6 +133,9 @@ pub struct PlanBody {
     /// Packages of which nodes of one platform would get different versions. It keeps no plan from being started.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub version_differences: Vec<VersionDifference>,
+    /// Nodes that are enrolled and that the inventory does not declare; they take part all the same.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub undeclared: BTreeSet<NodeId>,
 }
 
 /// A plan: its body and the id that follows from it.

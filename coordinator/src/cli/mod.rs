@@ -5,6 +5,7 @@ mod address;
 mod answer;
 mod connect;
 mod document;
+mod done;
 mod duration;
 mod ending;
 mod error;
@@ -12,6 +13,7 @@ mod events;
 mod exit;
 mod follow;
 mod init;
+mod inventory;
 mod logs;
 mod make_plan;
 mod node;
@@ -78,6 +80,9 @@ enum Command {
     /// One node of the fleet
     #[command(subcommand)]
     Node(node::Command),
+    /// The fleet as it is declared, so that no machine is forgotten
+    #[command(subcommand)]
+    Inventory(inventory::Command),
     /// Ask every node what an upgrade would change, and show it; nothing is changed
     Plan(plan::Args),
     /// Plan, ask, start, and look on to the end (json: every status, one a line)
@@ -180,6 +185,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, CliError> {
         Command::Token(command) => token::run(&invocation, &command).await,
         Command::Nodes => nodes::run(&invocation).await,
         Command::Node(command) => node::run(&invocation, command).await,
+        Command::Inventory(command) => inventory::run(&invocation, command).await,
         Command::Plan(args) => plan::run(&invocation, args).await,
         Command::Upgrade(args) => upgrade::run(&invocation, &args).await,
         Command::Start(args) => start::run(&invocation, &args).await,
@@ -232,6 +238,9 @@ mod tests {
             "wavegate node remove compute-9",
             "wavegate node remove compute-9 --force --yes",
             "wavegate plan --procedure-file my.toml --parameters site.toml --set a=b --set c=d=e --canary compute=2",
+            "wavegate inventory set fleet.toml",
+            "wavegate inventory show --text",
+            "wavegate inventory clear",
             "wavegate plan show",
             "wavegate plan show 0a1b2c3d4e5f --output json",
             "wavegate upgrade --yes --max-unavailable compute=5 --errors-allowed compute=1",
@@ -250,6 +259,7 @@ mod tests {
             "wavegate plan --canary nowhere=1",
             "wavegate plan --canary compute=many",
             "wavegate plan --set novalue",
+            "wavegate inventory set",
             "wavegate node remove",
             "wavegate node remove compute-8 compute-9",
             "wavegate retry",

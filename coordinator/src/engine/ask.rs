@@ -2,7 +2,7 @@
 
 use super::commands::no_rollout;
 use super::{Engine, LoadError, Question, RequestError, replay};
-use crate::status::nodes::node_status;
+use crate::status::nodes::node_list;
 use crate::status::view::{RolloutStatus, rollout_status};
 use std::collections::BTreeMap;
 use wavegate_common::id::{NodeId, RolloutId};
@@ -14,8 +14,8 @@ impl Engine {
             Question::Status(id, reply) => drop(reply.send(self.status(id.as_ref()))),
             Question::Why(id, node, reply) => drop(reply.send(self.why(id.as_ref(), node.as_ref()))),
             Question::Nodes(reply) => {
-                let nodes = self.nodes.values().map(|record| node_status(record, self.links.all()));
-                drop(reply.send(Ok(nodes.collect())));
+                let inventory = self.inventory.as_ref().map(|record| &record.inventory);
+                drop(reply.send(Ok(node_list(&self.nodes, self.links.all(), inventory))));
             }
         }
     }

@@ -120,6 +120,7 @@ impl Engine {
                 plan.id
             )));
         }
+        self.as_declared(plan)?;
         let differs = |node: &NodeId| {
             let facts = self.nodes.get(node).and_then(|record| record.facts.as_ref());
             planned

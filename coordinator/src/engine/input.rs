@@ -67,7 +67,16 @@ pub enum Input {
         /// Also if it is online.
         force: bool,
         /// Where the answer goes.
-        reply: Reply<Removed>,
+        reply: Reply<Done>,
+    },
+    /// An operator declares the fleet, or takes that back.
+    SetInventory {
+        /// Who.
+        by: Actor,
+        /// The inventory; `None` for none.
+        inventory: Option<InventoryText>,
+        /// Where the answer goes.
+        reply: Reply<Done>,
     },
     /// An operator asks for a plan.
     MakePlan(Box<MakePlan>),
@@ -243,12 +252,21 @@ pub struct CreatedToken {
     pub expires_at_ms: u64,
 }
 
-/// What came of taking a node out of the fleet.
+/// What came of something that is not about a rollout.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Removed {
-    /// False if there was no such node.
+pub struct Done {
+    /// False if there was nothing to do: it was so already.
     pub changed: bool,
     /// For people.
+    pub text: String,
+}
+
+/// An inventory as an operator wrote it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InventoryText {
+    /// Where the text is from, for messages.
+    pub file: String,
+    /// The text.
     pub text: String,
 }
 

@@ -10,6 +10,7 @@ mod commands;
 mod enrolment;
 mod error;
 mod input;
+mod inventory;
 mod links;
 mod planning;
 mod port;
@@ -20,15 +21,15 @@ mod words;
 
 pub use error::{RequestError, told};
 pub use input::{
-    Answer, Command, Connected, CreatedToken, Enrol, Enrolled, FromAgent, Input, MakePlan, PlanUpdate,
-    Question, Removed, Reply, ToAgent,
+    Answer, Command, Connected, CreatedToken, Done, Enrol, Enrolled, FromAgent, Input, InventoryText,
+    MakePlan, PlanUpdate, Question, Reply, ToAgent,
 };
 pub use links::Session;
 pub use port::Port;
 
 use crate::clock::Clock;
 use crate::pki::Authority;
-use crate::store::{AuditRecord, NodeRecord, RolloutRecord, Store, StoreError};
+use crate::store::{AuditRecord, InventoryRecord, NodeRecord, RolloutRecord, Store, StoreError};
 use links::Links;
 use planning::Planning;
 use refusals::Refusals;
@@ -106,6 +107,7 @@ pub struct Engine {
     timing: Timing,
     generation: Generation,
     nodes: BTreeMap<NodeId, NodeRecord>,
+    inventory: Option<InventoryRecord>,
     links: Links,
     /// The newest rollout.
     rollout: Option<Rollout>,
@@ -142,6 +144,7 @@ impl Engine {
         let generation = store.begin_generation()?;
         let nodes: BTreeMap<NodeId, NodeRecord> =
             store.nodes()?.into_iter().map(|record| (record.node.clone(), record)).collect();
+        let inventory = store.inventory()?;
         let links = Links::new(nodes.keys().cloned(), clock.now());
         if let Some(rollout) = &rollout {
             let (status, _) = rollout.status();
@@ -155,6 +158,7 @@ impl Engine {
             timing,
             generation,
             nodes,
+            inventory,
             links,
             rollout,
             steps: BTreeMap::new(),
@@ -226,6 +230,9 @@ impl Engine {
             }
             Input::RemoveNode { by, node, force, reply } => {
                 drop(reply.send(self.remove_node(&by, &node, force)));
+            }
+            Input::SetInventory { by, inventory, reply } => {
+                drop(reply.send(self.set_inventory(&by, inventory)));
             }
             Input::MakePlan(request) => self.make_plan(*request),
             Input::Ask(question) => self.answer(question),

@@ -107,7 +107,9 @@ impl Engine {
         }
         let fleet = self.fleet_for_plan()?;
         let now = self.clock.now();
-        let body = compiled(&request, &fleet, now)?;
+        let mut body = compiled(&request, &fleet, self.labels(), now)?;
+        body.undeclared = self.undeclared();
+        body.problems.extend(self.declared_otherwise());
         tracing::info!(by = %request.by, nodes = fleet.len(), "a plan is being made");
         let (by, updates) = (request.by, request.updates);
         self.planning = Some(Planning { by, since: now, body, updates, asked: 0, waiting: BTreeMap::new() });
@@ -124,14 +126,7 @@ impl Engine {
         if let Some(rollout) = self.rollout.as_ref().filter(|rollout| !rollout.ended()) {
             return Err(under_way(rollout.id()));
         }
-        let offline = names(self.nodes.keys().filter(|node| !self.links.is_online(node)));
-        if !offline.is_empty() {
-            return Err(RequestError::NotNow(format!(
-                "offline: {offline}; a plan is made with every node, so switch them on or start their agents \
-                 (systemctl start wavegate-agent), then plan again; a machine that is gone for good is taken out of the \
-                 fleet: wavegate node remove NODE"
-            )));
-        }
+        self.all_are_there()?;
         let blind =
             names(self.nodes.values().filter(|record| record.facts.is_none()).map(|record| &record.node));
         if !blind.is_empty() {
@@ -145,6 +140,33 @@ impl Engine {
             .iter()
             .filter_map(|(node, record)| Some((node.clone(), record.facts.clone()?)))
             .collect())
+    }
+
+    /// A plan is made with every node, declared or enrolled: one that is not there is named and not left out.
+    fn all_are_there(&self) -> Result<(), RequestError> {
+        let offline = names(self.nodes.keys().filter(|node| !self.links.is_online(node)));
+        let missing = names(self.missing());
+        let mut why = Vec::new();
+        let mut next = Vec::new();
+        if !offline.is_empty() {
+            why.push(format!("offline: {offline}"));
+            next.push(
+                "switch them on or start their agents (systemctl start wavegate-agent), then plan again; a machine that is \
+                 gone for good is taken out of the fleet: wavegate node remove NODE",
+            );
+        }
+        if !missing.is_empty() {
+            why.push(format!("in the inventory and not enrolled: {missing}"));
+            next.push(
+                "enrol what is declared and missing (wavegate token create --node NODE), or take it out of the inventory \
+                 (wavegate inventory set FILE)",
+            );
+        }
+        if why.is_empty() {
+            return Ok(());
+        }
+        let (why, next) = (why.join("; "), next.join("; "));
+        Err(RequestError::NotNow(format!("{why}; a plan is made with every node, so {next}")))
     }
 
     /// Asks every node for every stage at once.
@@ -260,6 +282,7 @@ const fn runs(step: &PlannedStep) -> bool {
 fn compiled(
     request: &MakePlan,
     fleet: &BTreeMap<NodeId, Facts>,
+    labels: BTreeMap<NodeId, BTreeMap<String, String>>,
     now: Timestamp,
 ) -> Result<PlanBody, RequestError> {
     let wrong =
@@ -267,6 +290,6 @@ fn compiled(
     let procedure = Procedure::parse(&request.procedure_file, &request.procedure).map_err(wrong)?;
     let file = request.parameters.as_ref().map(|(name, text)| SiteFile { name, text });
     let values = procedure.values(file, &request.settings).map_err(wrong)?;
-    let options = Options { waves: request.waves.clone(), ..Options::default() };
+    let options = Options { waves: request.waves.clone(), labels };
     Ok(compile(&procedure, &values, fleet, &options, now, request.by.clone())?)
 }

@@ -172,9 +172,10 @@ impl Engine {
         if !self.unsure {
             return;
         }
-        match newest_rollout(&self.store) {
-            Ok(rollout) => {
-                self.rollout = rollout;
+        let looked = newest_rollout(&self.store).and_then(|rollout| Ok((rollout, self.store.inventory()?)));
+        match looked {
+            Ok((rollout, inventory)) => {
+                (self.rollout, self.inventory) = (rollout, inventory);
                 self.unsure = false;
             }
             Err(error) => tracing::debug!(error = told(&error), "the store cannot be read yet"),

@@ -2,7 +2,7 @@
 //! in earlier rollouts stays in their logs.
 
 use super::words::names;
-use super::{Engine, Removed, RequestError, told};
+use super::{Done, Engine, RequestError, told};
 use wavegate_common::id::{Actor, NodeId};
 use wavegate_common::rollout::Status;
 use wavegate_common::spelling;
@@ -17,13 +17,13 @@ impl Engine {
         by: &Actor,
         node: &NodeId,
         force: bool,
-    ) -> Result<Removed, RequestError> {
+    ) -> Result<Done, RequestError> {
         let forced = if force { ", online or not" } else { "" };
         let what = format!("remove node {node} from the fleet{forced}");
         let removed = self.try_remove(by, node, force, &what);
         match &removed {
-            Ok(Removed { changed: true, .. }) => {}
-            Ok(Removed { changed: false, .. }) => self.audit(&by.0, &what, "nothing to do"),
+            Ok(Done { changed: true, .. }) => {}
+            Ok(Done { changed: false, .. }) => self.audit(&by.0, &what, "nothing to do"),
             Err(error) => self.audit(&by.0, &what, &told(error)),
         }
         removed
@@ -35,9 +35,9 @@ impl Engine {
         node: &NodeId,
         force: bool,
         what: &str,
-    ) -> Result<Removed, RequestError> {
+    ) -> Result<Done, RequestError> {
         if !self.nodes.contains_key(node) {
-            return Ok(Removed { changed: false, text: self.no_such_node(node) });
+            return Ok(Done { changed: false, text: self.no_such_node(node) });
         }
         self.may_leave(node, force)?;
         let audit = self.audit_of(&by.0, what, "done");
@@ -52,7 +52,7 @@ impl Engine {
             "node {node} is removed from the fleet, and its certificate is worth nothing; a plan made before has it \
              still, so make a new one: wavegate plan"
         );
-        Ok(Removed { changed: true, text })
+        Ok(Done { changed: true, text })
     }
 
     fn may_leave(&self, node: &NodeId, force: bool) -> Result<(), RequestError> {

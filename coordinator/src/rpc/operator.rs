@@ -2,7 +2,8 @@
 
 use super::auth::operator;
 use super::watch;
-use crate::engine::{Answer, Command, Input, MakePlan, PlanUpdate, Port, Removed};
+use crate::engine::{Answer, Command, Done, Input, InventoryText, MakePlan, PlanUpdate, Port};
+use crate::store::Store;
 use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::str::FromStr;
@@ -35,6 +36,16 @@ impl Operators {
     async fn command(&self, by: Actor, command: Command) -> Result<Response<v1::Answer>, Status> {
         let Answer { rollout, changed, text } = self.port.command(by, command).await?;
         Ok(Response::new(v1::Answer { rollout: rollout.to_string(), changed, text }))
+    }
+
+    async fn inventory(
+        &self,
+        by: Actor,
+        inventory: Option<InventoryText>,
+    ) -> Result<Response<v1::Done>, Status> {
+        let done = self.port.ask(|reply| Input::SetInventory { by, inventory, reply }).await?;
+        let Done { changed, text } = done;
+        Ok(Response::new(v1::Done { changed, text }))
     }
 }
 
@@ -73,8 +84,34 @@ impl OperatorService for Operators {
         let v1::RemoveNodeRequest { node, force } = request.into_inner();
         let node = name::<NodeId>(&node)?;
         let removed = self.port.ask(|reply| Input::RemoveNode { by, node, force, reply }).await?;
-        let Removed { changed, text } = removed;
+        let Done { changed, text } = removed;
         Ok(Response::new(v1::RemoveNodeResponse { changed, text }))
+    }
+
+    async fn set_inventory(
+        &self,
+        request: Request<v1::SetInventoryRequest>,
+    ) -> Result<Response<v1::Done>, Status> {
+        let by = operator(&request)?;
+        let v1::SetInventoryRequest { text, file } = request.into_inner();
+        self.inventory(by, Some(InventoryText { file, text })).await
+    }
+
+    async fn clear_inventory(
+        &self,
+        request: Request<v1::ClearInventoryRequest>,
+    ) -> Result<Response<v1::Done>, Status> {
+        let by = operator(&request)?;
+        self.inventory(by, None).await
+    }
+
+    async fn get_inventory(
+        &self,
+        request: Request<v1::GetInventoryRequest>,
+    ) -> Result<Response<v1::Document>, Status> {
+        operator(&request)?;
+        let inventory = self.port.read(Store::inventory).await?;
+        Ok(Response::new(document("inventory", &inventory)?))
     }
 
     async fn make_plan(

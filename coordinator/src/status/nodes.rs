@@ -1,18 +1,40 @@
-//! The fleet as operators see it: a node's record and its link in one.
+//! The fleet as operators see it: a node's record, its link and what is declared of it in one.
 
 use super::view::NodeStatus;
 use crate::store::NodeRecord;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use wavegate_common::id::NodeId;
+use wavegate_common::inventory::Inventory;
 use wavegate_common::rollout::Link;
 
-/// A node as operators see it now.
+/// The nodes that have enrolled and those that are declared, by name.
 #[must_use]
-pub fn node_status(record: &NodeRecord, links: &BTreeMap<NodeId, Link>) -> NodeStatus {
-    let facts = record.facts.as_ref();
+pub fn node_list(
+    records: &BTreeMap<NodeId, NodeRecord>,
+    links: &BTreeMap<NodeId, Link>,
+    inventory: Option<&Inventory>,
+) -> Vec<NodeStatus> {
+    let declared = inventory.iter().flat_map(|inventory| inventory.nodes.keys());
+    let names: BTreeSet<&NodeId> = records.keys().chain(declared).collect();
+    let of = |node| {
+        let declared = inventory.and_then(|inventory| inventory.nodes.get(node));
+        NodeStatus {
+            declared: inventory.map(|_| declared.is_some()),
+            labels: declared.map(|declared| declared.labels.clone()).unwrap_or_default(),
+            ..node_status(node, records.get(node), links)
+        }
+    };
+    names.into_iter().map(of).collect()
+}
+
+/// A node as operators see it now; without a record it has not enrolled.
+fn node_status(node: &NodeId, record: Option<&NodeRecord>, links: &BTreeMap<NodeId, Link>) -> NodeStatus {
+    let facts = record.and_then(|record| record.facts.as_ref());
+    let enrolled_at = record.map(|record| record.enrolled_at);
+    let since = enrolled_at.unwrap_or_default();
     NodeStatus {
-        node: record.node.clone(),
-        link: links.get(&record.node).copied().unwrap_or(Link::Offline { since: record.enrolled_at }),
+        node: node.clone(),
+        link: links.get(node).copied().unwrap_or(Link::Offline { since }),
         roles: facts.map(|facts| facts.roles.clone()).unwrap_or_default(),
         platform: facts.map(|facts| facts.platform.clone()),
         versions: facts.map(|facts| facts.versions.clone()).unwrap_or_default(),
@@ -20,6 +42,8 @@ pub fn node_status(record: &NodeRecord, links: &BTreeMap<NodeId, Link>) -> NodeS
         dhcp_agent: facts.map(|facts| facts.dhcp_agent),
         agent_version: facts.map(|facts| facts.agent_version.clone()),
         observed_at: facts.map(|facts| facts.observed_at),
-        enrolled_at: record.enrolled_at,
+        enrolled_at,
+        declared: None,
+        labels: BTreeMap::new(),
     }
 }

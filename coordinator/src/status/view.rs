@@ -126,8 +126,14 @@ pub struct NodeStatus {
     pub agent_version: Option<String>,
     /// When its facts were observed.
     pub observed_at: Option<Timestamp>,
-    /// When it enrolled.
-    pub enrolled_at: Timestamp,
+    /// When it enrolled; `None` if it is only declared.
+    pub enrolled_at: Option<Timestamp>,
+    /// Whether the inventory declares it; `None` if there is no inventory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub declared: Option<bool>,
+    /// What the inventory sorts it by.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
 }
 
 /// A rollout as operators see it now. `steps` is what agents last said they work on.

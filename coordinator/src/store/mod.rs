@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use wavegate_common::facts::Facts;
 use wavegate_common::id::{Actor, FleetId, Generation, NodeId, PlanId, RolloutId, Timestamp};
+use wavegate_common::inventory::Inventory;
 use wavegate_common::platform::Stage;
 use wavegate_common::rollout::Entry;
 
@@ -57,6 +58,22 @@ pub struct TokenUse {
     pub node: NodeId,
     /// When.
     pub at: Timestamp,
+}
+
+/// The inventory as an operator set it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InventoryRecord {
+    /// The file that it came from, as the operator named it.
+    pub file: String,
+    /// Its text.
+    pub text: String,
+    /// What the text says.
+    #[serde(flatten)]
+    pub inventory: Inventory,
+    /// When it was set.
+    pub set_at: Timestamp,
+    /// Who set it.
+    pub set_by: Actor,
 }
 
 /// A rollout; what happened in it is its events'.

@@ -2,6 +2,7 @@
 
 pub mod changes;
 pub mod events;
+pub mod inventory;
 pub mod nodes;
 pub mod plan;
 pub mod procedure;

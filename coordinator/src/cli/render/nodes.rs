@@ -1,5 +1,6 @@
 //! The fleet as people read it: `wavegate nodes`.
 
+use super::inventory::labels;
 use super::{Look, Tone, cell, counted, time};
 use crate::status::view::NodeStatus;
 use wavegate_common::facts::{Component, DhcpAgent};
@@ -14,7 +15,7 @@ const COMPONENTS: [(Component, &str); 5] = [
     (Component::Dnsmasq, "DNSMASQ"),
 ];
 
-/// The nodes: a table of what they are, and one of what is installed on them.
+/// The nodes: a table of what they are, and one of what is installed on them; and how they differ from the inventory.
 #[must_use]
 pub fn nodes(nodes: &[NodeStatus], now: Timestamp, look: &Look) -> String {
     if nodes.is_empty() {
@@ -23,32 +24,64 @@ pub fn nodes(nodes: &[NodeStatus], now: Timestamp, look: &Look) -> String {
     }
     let online = nodes.iter().filter(|node| node.link.is_online()).count();
     let summary = format!("{}, {online} online\n", counted(nodes.len(), "node"));
-    [summary, machines(nodes, now, look), versions(nodes, look)].join("\n")
+    let mut parts =
+        vec![summary, machines(nodes, now, look), versions(nodes, look), against_inventory(nodes, look)];
+    parts.retain(|part| !part.is_empty());
+    parts.join("\n")
+}
+
+/// Who is declared and not there, and who is there and not declared.
+fn against_inventory(nodes: &[NodeStatus], look: &Look) -> String {
+    let names = |wanted: fn(&NodeStatus) -> bool| {
+        nodes.iter().filter(|node| wanted(node)).map(|node| node.node.as_str()).collect::<Vec<_>>().join(", ")
+    };
+    let missing = names(|node| node.enrolled_at.is_none());
+    let undeclared = names(|node| node.declared == Some(false));
+    let mut text = String::new();
+    if !missing.is_empty() {
+        text.push_str(&look.paragraph(
+            &format!("In the inventory and not enrolled, so that no plan can be made: {missing} (wavegate token create --node NODE)"),
+            0,
+        ));
+    }
+    if !undeclared.is_empty() {
+        text.push_str(&look.paragraph(
+            &format!("Not in the inventory: {undeclared}. They take part all the same; declare them (wavegate inventory set FILE) or remove them (wavegate node remove NODE)"),
+            0,
+        ));
+    }
+    text
 }
 
 fn machines(nodes: &[NodeStatus], now: Timestamp, look: &Look) -> String {
-    let mut table = look.table(&["NODE", "LINK", "ROLES", "PLATFORM", "RELEASE", "DHCP AGENT", "AGENT"]);
+    let labelled = nodes.iter().any(|node| !node.labels.is_empty());
+    let mut header = vec!["NODE", "LINK", "ROLES", "PLATFORM", "RELEASE", "DHCP AGENT", "AGENT"];
+    header.extend(labelled.then_some("LABELS"));
+    let mut table = look.table(&header);
     for node in nodes {
         let roles = node.roles.iter().map(|role| role.as_str()).collect::<Vec<_>>().join(", ");
         let dhcp_agent = match node.dhcp_agent {
             Some(DhcpAgent::Both) => cell(Tone::Bad, DhcpAgent::Both),
             other => cell(Tone::Plain, or_dash(other)),
         };
-        table.add_row([
+        let mut row = vec![
             cell(Tone::Plain, &node.node),
-            link(node.link, now),
+            link(node, now),
             cell(Tone::Plain, if roles.is_empty() { "-" } else { &roles }),
             cell(Tone::Plain, or_dash(node.platform.as_ref())),
             cell(Tone::Plain, or_dash(node.release)),
             dhcp_agent,
             cell(Tone::Plain, or_dash(node.agent_version.as_ref())),
-        ]);
+        ];
+        row.extend(labelled.then(|| cell(Tone::Plain, labels(&node.labels))));
+        table.add_row(row);
     }
     look.lay_out(table, 0)
 }
 
-fn link(link: Link, now: Timestamp) -> comfy_table::Cell {
-    match link {
+fn link(node: &NodeStatus, now: Timestamp) -> comfy_table::Cell {
+    match node.link {
+        Link::Offline { .. } if node.enrolled_at.is_none() => cell(Tone::Bad, "not enrolled"),
         Link::Online { .. } => cell(Tone::Good, "online"),
         Link::Offline { since } if since == Timestamp::default() => cell(Tone::Bad, "offline"),
         Link::Offline { since } => {
@@ -103,6 +136,35 @@ mod tests {
         compute-1  1.4.5~trusty  2.68-1ubuntu0.1
         compute-2  1.4.5~trusty  2.68-1ubuntu0.1
         compute-3  1.4.5~trusty  2.68-1ubuntu0.1
+        ");
+        insta::assert_snapshot!(nodes(&samples::declared_nodes(), samples::at(200), &samples::look()), @r"
+        8 nodes, 5 online
+
+        NODE       LINK                ROLES        PLATFORM       RELEASE  DHCP AGENT  AGENT  LABELS
+        compute-1  online              etcd-proxy,  ubuntu 14.04,  kilo     neutron     0.1.0  rack=r1,
+                                       compute      apt/upstart                                zone=a
+        compute-2  online              compute      centos 7,      kilo     neutron     0.1.0  rack=r2
+                                                    yum/systemd
+        compute-3  offline 2 min       compute      centos 7,      kilo     neutron     0.1.0  rack=r2
+                                                    yum/systemd
+        control-1  online              control      ubuntu 14.04,  kilo     -           0.1.0  -
+                                                    apt/upstart
+        deploy-1   online              -            ubuntu 14.04,  -        -           0.1.0  -
+                                                    apt/upstart
+        etcd-1     online              etcd-member  ubuntu 14.04,  kilo     -           0.1.0  -
+                                                    apt/upstart
+        compute-4  offline 3 min 20 s  -            -              -        -           -      -
+        control-2  not enrolled        -            -              -        -           -      -
+
+        NODE       FELIX         DNSMASQ
+        compute-1  1.4.5~trusty  2.68-1ubuntu0.1
+        compute-2  1.4.5~trusty  2.68-1ubuntu0.1
+        compute-3  1.4.5~trusty  2.68-1ubuntu0.1
+
+        In the inventory and not enrolled, so that no plan can be made: control-2 (wavegate token create
+        --node NODE)
+        Not in the inventory: compute-4. They take part all the same; declare them (wavegate inventory set
+        FILE) or remove them (wavegate node remove NODE)
         ");
         insta::assert_snapshot!(nodes(&[], samples::at(0), &samples::look()), @"No node has enrolled yet. Make a token (wavegate token create) and give it to an agent.");
     }

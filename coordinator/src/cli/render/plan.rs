@@ -26,6 +26,7 @@ pub fn plan(plan: &Plan, look: &Look) -> String {
     }
     text.push('\n');
     text.push_str(&idle(plan, look));
+    text.push_str(&undeclared(plan, look));
     text.push_str(&totals(plan));
     text.push_str(&differences::differences(&plan.body.version_differences, look));
     text.push_str(&problems(&plan.body.problems, look));
@@ -152,6 +153,20 @@ fn idle(plan: &Plan, look: &Look) -> String {
     look.paragraph(&format!("No stage works on {}.", idle.join(", ")), 0)
 }
 
+/// The nodes that take part and are not in the inventory.
+fn undeclared(plan: &Plan, look: &Look) -> String {
+    let names: Vec<&str> = plan.body.undeclared.iter().map(NodeId::as_str).collect();
+    if names.is_empty() {
+        return String::new();
+    }
+    let text = format!(
+        "Not in the inventory: {}. They take part all the same; declare them (wavegate inventory set FILE) or remove them \
+         (wavegate node remove NODE).",
+        names.join(", ")
+    );
+    look.paragraph(&text, 0)
+}
+
 /// How much the plan would change, and how much of it can't be foreseen.
 fn totals(plan: &Plan) -> String {
     let previews = || plan.body.previews.values().flatten();
@@ -268,6 +283,22 @@ mod tests {
         let blocked = vec![StepPreview { step: "install-packages".parse().expect("a step"), preview }];
         plan.body.previews.insert(Stage::Control, [(samples::node("control-1"), blocked)].into());
         assert_eq!(super::totals(&plan), "1 step blocked: what would come of it cannot be seen.\n");
+    }
+
+    #[test]
+    fn who_is_not_in_the_inventory_is_said() {
+        let mut plan = samples::plan();
+        assert_eq!(super::undeclared(&plan, &samples::look()), "");
+        plan.body.undeclared = [samples::node("compute-3"), samples::node("deploy-1")].into();
+        insta::assert_snapshot!(super::undeclared(&plan, &samples::look()), @r"
+        Not in the inventory: compute-3, deploy-1. They take part all the same; declare them (wavegate
+        inventory set FILE) or remove them (wavegate node remove NODE).
+        ");
+        let shown = [super::plan(&plan, &samples::look()), super::digest(&plan, &samples::look())];
+        assert!(
+            shown.iter().all(|text| text.contains("Not in the inventory: compute-3, deploy-1.")),
+            "{shown:#?}"
+        );
     }
 
     #[test]

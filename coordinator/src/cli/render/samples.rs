@@ -2,6 +2,7 @@
 
 use super::Look;
 use crate::status::view::{NodeStatus, RolloutStatus, rollout_status};
+use crate::store::InventoryRecord;
 use jiff::tz::TimeZone;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use wavegate_common::action::{
 };
 use wavegate_common::facts::{Component, DhcpAgent};
 use wavegate_common::id::{Actor, Generation, NodeId, PlanId, RolloutId, StepId, Timestamp};
+use wavegate_common::inventory::Inventory;
 use wavegate_common::order::{PlannedStep, Work};
 use wavegate_common::outcome::{Change, Outcome, Preview, StepError};
 use wavegate_common::plan::{FORMAT, Limits, Plan, PlanBody, PlannedNode, Problem, StagePlan, StepPreview};
@@ -226,6 +228,7 @@ pub fn plan() -> Plan {
         previews: previews(),
         problems: Vec::new(),
         version_differences: Vec::new(),
+        undeclared: BTreeSet::new(),
     };
     let mut plan = Plan::seal(body).expect("a plan");
     plan.id = PlanId::new("0a1b2c3d4e5f").expect("a plan id");
@@ -451,7 +454,9 @@ pub fn nodes() -> Vec<NodeStatus> {
         dhcp_agent: roles.contains(&Role::Compute).then_some(DhcpAgent::Neutron),
         agent_version: Some("0.1.0".into()),
         observed_at: Some(at(60)),
-        enrolled_at: at(0),
+        enrolled_at: Some(at(0)),
+        declared: None,
+        labels: BTreeMap::new(),
     };
     let mut nodes: Vec<NodeStatus> = FLEET.iter().map(known).collect();
     nodes.push(NodeStatus {
@@ -464,7 +469,36 @@ pub fn nodes() -> Vec<NodeStatus> {
         dhcp_agent: None,
         agent_version: None,
         observed_at: None,
-        enrolled_at: at(0),
+        enrolled_at: Some(at(0)),
+        declared: None,
+        labels: BTreeMap::new(),
     });
+    nodes
+}
+
+/// The fleet as it is declared: control-2 has not enrolled, compute-4 is not in it.
+pub fn inventory() -> InventoryRecord {
+    let text = "[nodes.etcd-1]\n[nodes.deploy-1]\nroles = []\n[nodes.control-1]\n[nodes.control-2]\nroles = [\"control\"]\n\
+                [nodes.compute-1]\nroles = [\"compute\", \"etcd-proxy\"]\nlabels = { rack = \"r1\", zone = \"a\" }\n\
+                [nodes.compute-2]\nlabels = { rack = \"r2\" }\n[nodes.compute-3]\nlabels = { rack = \"r2\" }\n";
+    InventoryRecord {
+        file: "fleet.toml".into(),
+        text: text.into(),
+        inventory: Inventory::parse("fleet.toml", text).expect("an inventory"),
+        set_at: at(0),
+        set_by: Actor("alice".into()),
+    }
+}
+
+/// [`nodes`] beside [`inventory`].
+pub fn declared_nodes() -> Vec<NodeStatus> {
+    let declared = inventory().inventory.nodes;
+    let mut nodes = nodes();
+    let missing = NodeStatus { node: node("control-2"), enrolled_at: None, ..nodes[6].clone() };
+    nodes.push(missing);
+    for status in &mut nodes {
+        status.declared = Some(declared.contains_key(&status.node));
+        status.labels = declared.get(&status.node).map(|known| known.labels.clone()).unwrap_or_default();
+    }
     nodes
 }

@@ -5,6 +5,7 @@
 //! next use: a disk that was full and has room again needs no restart of the coordinator.
 
 mod audit;
+mod inventory;
 mod log;
 mod members;
 mod output;
@@ -120,6 +121,7 @@ impl Store {
                 return Err(Failure::Refused(StoreError::OtherFleet { place, found, expected }));
             }
             log::create(tx)?;
+            inventory::create(tx)?;
             members::create(tx)?;
             output::create(tx)?;
             audit::create(tx)

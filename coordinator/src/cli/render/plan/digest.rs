@@ -2,7 +2,7 @@
 
 use super::super::{Look, Tone, cell, change_text};
 use super::differences::differences;
-use super::{header, idle, totals};
+use super::{header, idle, totals, undeclared};
 use std::collections::BTreeMap;
 use wavegate_common::outcome::Preview;
 use wavegate_common::plan::{Plan, StagePlan};
@@ -31,7 +31,8 @@ pub fn digest(plan: &Plan, look: &Look) -> String {
         text.push_str(&changes(plan, stage, look));
     }
     let differences = differences(&plan.body.version_differences, look);
-    format!("{text}\n{}{}{differences}", idle(plan, look), totals(plan))
+    let beside = idle(plan, look) + &undeclared(plan, look);
+    format!("{text}\n{beside}{}{differences}", totals(plan))
 }
 
 fn changing_nodes(plan: &Plan, stage: &StagePlan) -> usize {
