@@ -116,6 +116,53 @@ impl fmt::Display for Generation {
     }
 }
 
+/// One start of one coordinator, drawn at random, so that two that began the same generation on copies of one store are
+/// told apart. Its text has 16 hexadecimal digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct LeaderId(u64);
+
+impl LeaderId {
+    /// The identity with these bits; where they come from is the shell's business.
+    #[must_use]
+    pub const fn new(bits: u64) -> Self {
+        Self(bits)
+    }
+}
+
+impl fmt::Display for LeaderId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl std::str::FromStr for LeaderId {
+    type Err = BadId;
+    fn from_str(text: &str) -> Result<Self, BadId> {
+        let digit = |c: char| c.is_ascii_digit() || ('a'..='f').contains(&c);
+        let bits = if text.len() == 16 && text.chars().all(digit) {
+            u64::from_str_radix(text, 16).ok()
+        } else {
+            None
+        };
+        let bad = || BadId { what: "leader id", text: text.to_owned(), rule: "it has 16 of 0-9 and a-f" };
+        bits.map(Self).ok_or_else(bad)
+    }
+}
+
+impl TryFrom<String> for LeaderId {
+    type Error = BadId;
+    fn try_from(text: String) -> Result<Self, BadId> {
+        text.parse()
+    }
+}
+
+impl From<LeaderId> for String {
+    fn from(id: LeaderId) -> Self {
+        id.to_string()
+    }
+}
+
 /// A moment: milliseconds since 1970-01-01T00:00:00Z. The shells read the clock; the core only compares.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -150,6 +197,18 @@ mod tests {
         for bad in ["", "Compute", "-a", "a b", "a/b", &"x".repeat(65)] {
             let error = NodeId::new(bad).expect_err(bad).to_string();
             assert!(error.contains("node name") && error.contains(bad), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_leader_is_its_sixteen_digits() {
+        let leader = LeaderId::new(0x2a);
+        assert_eq!(leader.to_string(), "000000000000002a");
+        assert_eq!("000000000000002a".parse(), Ok(leader));
+        assert_eq!(serde_json::to_string(&leader).expect("written"), "\"000000000000002a\"");
+        for bad in ["", "2a", "000000000000002A", "+00000000000002a", "0000000000000002a"] {
+            let error = bad.parse::<LeaderId>().expect_err(bad).to_string();
+            assert!(error.contains("leader id") && error.contains("16"), "{error}");
         }
     }
 

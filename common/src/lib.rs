@@ -9,6 +9,7 @@ pub mod id;
 pub mod ini;
 pub mod inventory;
 pub mod journal;
+pub mod leader;
 pub mod order;
 pub mod outcome;
 pub mod plan;

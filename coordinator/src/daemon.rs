@@ -21,6 +21,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
+use wavegate_common::id::LeaderId;
 use wavegate_proto::tls;
 
 const TICK: Duration = Duration::from_secs(1);
@@ -74,7 +75,8 @@ impl Daemon {
             lost_after_ms: config.lost_after_s.saturating_mul(1000),
         };
         let fleet = authority.fleet().clone();
-        let engine = Engine::load(store.clone(), authority.clone(), clock.clone(), timing);
+        let leader = leader_id().context("the system gives no random numbers for this start's identity")?;
+        let engine = Engine::load(store.clone(), authority.clone(), clock.clone(), timing, leader);
         let engine = engine.context("cannot load the state of the rollout")?;
         let (port, inputs) = engine.port();
         let killed = Arc::new(AtomicBool::new(false));
@@ -183,6 +185,13 @@ async fn doors(config: &Config) -> Result<(TcpListener, UnixListener)> {
         format!("cannot listen on {} (the configuration's socket)", config.socket.display())
     })?;
     Ok((listener, local))
+}
+
+/// This start's own identity.
+fn leader_id() -> Result<LeaderId, getrandom::Error> {
+    let mut bits = [0; 8];
+    getrandom::fill(&mut bits)?;
+    Ok(LeaderId::new(u64::from_le_bytes(bits)))
 }
 
 /// Is done when it is to stop.

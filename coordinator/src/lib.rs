@@ -9,6 +9,7 @@ pub mod engine;
 mod files;
 pub mod init;
 pub mod pki;
+pub mod raise;
 pub mod rpc;
 pub mod status;
 pub mod store;

@@ -3,7 +3,8 @@
 use crate::v1;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use wavegate_common::id::{BadId, NodeId, PlanId, RolloutId};
+use wavegate_common::id::{BadId, Generation, LeaderId, NodeId, PlanId, RolloutId};
+use wavegate_common::leader::Leader;
 use wavegate_common::order::TaskKey;
 use wavegate_common::platform::{Stage, UnknownWord};
 use wavegate_common::rollout::TaskResult;
@@ -48,6 +49,21 @@ impl From<BadMessage> for tonic::Status {
         }
         Self::invalid_argument(text)
     }
+}
+
+/// A leader off the wire: its generation, and its identity's text, empty if it is not known.
+///
+/// # Errors
+/// If the identity is none.
+pub fn leader_from_wire(generation: u64, id: &str) -> Result<Leader, BadId> {
+    let id = if id.is_empty() { None } else { Some(id.parse()?) };
+    Ok(Leader { generation: Generation(generation), id })
+}
+
+/// A leader's identity for the wire; empty if it is not known.
+#[must_use]
+pub fn leader_id_to_wire(id: Option<LeaderId>) -> String {
+    id.map(String::from).unwrap_or_default()
 }
 
 /// A document of the core for the wire.

@@ -6,6 +6,7 @@ use crate::link::{FromCoordinator, Welcome};
 use crate::worker::{Job, PreviewJob};
 use std::time::Duration;
 use wavegate_common::journal::{Journal, Record, Verdict};
+use wavegate_common::leader::Leader;
 use wavegate_common::order::{TaskKey, TaskOrder};
 
 /// Heartbeats are sent this often if the coordinator does not say.
@@ -32,30 +33,15 @@ impl Core {
     }
 
     fn welcome(&mut self, welcome: &Welcome) {
-        let Welcome { fleet, generation, version, heartbeat_interval_s } = welcome;
-        let seen = self.journal.read(Journal::generation);
+        let Welcome { fleet, leader, version, heartbeat_interval_s } = welcome;
         if *fleet != self.fleet {
             tracing::error!(ours = %self.fleet, theirs = %fleet, "the coordinator is of another fleet; its orders are not obeyed");
             return self.connect_again();
         }
-        if *generation < seen {
-            tracing::error!(
-                %generation, %seen, coordinator = %self.coordinator,
-                "the coordinator is of an older generation than this node has seen: it was replaced, or its store was \
-                 set back; its orders are not obeyed. End the old one, or start the new one until it has passed {seen}"
-            );
+        if !self.believes(*leader) {
             return self.connect_again();
         }
-        if *generation > seen
-            && let Err(error) = self.journal.append(&Record::Generation { generation: *generation })
-        {
-            tracing::error!(
-                error = &error as &dyn std::error::Error,
-                "the coordinator's generation is not recorded; dialling again"
-            );
-            return self.connect_again();
-        }
-        tracing::info!(coordinator = %self.coordinator, %generation, version, "connected");
+        tracing::info!(coordinator = %self.coordinator, %leader, version, "connected");
         self.want(Effect::Status(format!("connected to {}", self.coordinator)));
         self.backoff.reset();
         let every = if *heartbeat_interval_s == 0 { DEFAULT_HEARTBEAT_S } else { *heartbeat_interval_s };
@@ -63,6 +49,29 @@ impl Core {
         if let Some(open) = &mut self.session {
             open.welcomed = true;
             self.journal.read(|journal| open.outbox.welcomed(journal, &self.output));
+        }
+    }
+
+    /// Whether a coordinator of the fleet is to be obeyed; whom the node obeys is on disk before it does.
+    fn believes(&self, leader: Leader) -> bool {
+        let coordinator = &self.coordinator;
+        match self.journal.read(|journal| journal.judge_leader(leader)) {
+            Ok(false) => true,
+            Ok(true) => {
+                let record = Record::Generation { generation: leader.generation, leader: leader.id };
+                let recorded = self.journal.append(&record);
+                if let Err(error) = &recorded {
+                    tracing::error!(
+                        error = error as &dyn std::error::Error,
+                        "the coordinator's generation is not recorded; dialling again"
+                    );
+                }
+                recorded.is_ok()
+            }
+            Err(refusal) => {
+                tracing::error!(%coordinator, "its orders are not obeyed: {refusal}");
+                false
+            }
         }
     }
 

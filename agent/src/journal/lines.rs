@@ -98,7 +98,8 @@ mod tests {
     use wavegate_common::id::Generation;
 
     fn text(generations: &[u64]) -> String {
-        let record = |g: &u64| line(&Record::Generation { generation: Generation(*g) }).expect("a line");
+        let record =
+            |g: &u64| line(&Record::Generation { generation: Generation(*g), leader: None }).expect("a line");
         format!("{FORMAT}\n{}", generations.iter().map(record).collect::<String>())
     }
 

@@ -4,10 +4,13 @@ use crate::output::Piece;
 use crate::worker::{PreviewDone, PreviewJob};
 use serde::Deserialize;
 use wavegate_common::facts::Facts;
-use wavegate_common::id::{FleetId, Generation, NodeId, StepId};
+use wavegate_common::id::{FleetId, NodeId, StepId};
 use wavegate_common::journal::TaskInJournal;
+use wavegate_common::leader::Leader;
 use wavegate_common::order::{TaskKey, TaskOrder};
-use wavegate_proto::convert::{BadMessage, document, read_document, result_to_wire};
+use wavegate_proto::convert::{
+    BadMessage, document, leader_from_wire, leader_id_to_wire, read_document, result_to_wire,
+};
 use wavegate_proto::v1;
 use wavegate_proto::v1::agent_message::Message as Out;
 use wavegate_proto::v1::coordinator_message::Message as In;
@@ -19,8 +22,8 @@ pub enum ToCoordinator {
     Hello {
         /// The node.
         node: NodeId,
-        /// Highest generation in the journal.
-        generation_seen: Generation,
+        /// Highest generation in the journal, and whose it was.
+        seen: Leader,
         /// The last facts; `None` if the node could not be observed.
         facts: Option<Box<Facts>>,
     },
@@ -73,8 +76,8 @@ pub enum FromCoordinator {
 pub struct Welcome {
     /// Its fleet.
     pub fleet: FleetId,
-    /// Its generation.
-    pub generation: Generation,
+    /// Its generation, and which start of it this is.
+    pub leader: Leader,
     /// Its version.
     pub version: String,
     /// How often it wants a sign of life, in seconds.
@@ -98,10 +101,11 @@ pub fn to_wire(message: ToCoordinator) -> Option<v1::AgentMessage> {
 fn written(message: ToCoordinator) -> Result<Out, BadMessage> {
     let facts_document = |facts: &Facts| document("facts", facts);
     Ok(match message {
-        ToCoordinator::Hello { node, generation_seen, facts } => Out::Hello(v1::Hello {
+        ToCoordinator::Hello { node, seen, facts } => Out::Hello(v1::Hello {
             node: node.to_string(),
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
-            generation_seen: generation_seen.0,
+            generation_seen: seen.generation.0,
+            leader_seen: leader_id_to_wire(seen.id),
             facts: facts.as_deref().map(facts_document).transpose()?,
         }),
         ToCoordinator::Heartbeat { sequence, at } => {
@@ -149,7 +153,7 @@ fn understood(message: v1::CoordinatorMessage) -> Result<FromCoordinator, BadMes
     Ok(match message.message.ok_or(BadMessage::Missing("content that this agent knows"))? {
         In::Welcome(welcome) => FromCoordinator::Welcome(Welcome {
             fleet: FleetId::new(welcome.fleet)?,
-            generation: Generation(welcome.generation),
+            leader: leader_from_wire(welcome.generation, &welcome.leader)?,
             version: welcome.coordinator_version,
             heartbeat_interval_s: welcome.heartbeat_interval_s,
         }),

@@ -97,9 +97,9 @@ impl Outbox {
     /// The next message.
     pub fn next<S: Store>(&mut self, from: &Sources<'_, S>) -> Option<ToCoordinator> {
         if std::mem::take(&mut self.hello) {
-            let generation_seen = from.journal.read(Journal::generation);
+            let seen = from.journal.read(Journal::leader);
             let facts = from.facts.cloned().map(Box::new);
-            return Some(ToCoordinator::Hello { node: from.node.clone(), generation_seen, facts });
+            return Some(ToCoordinator::Hello { node: from.node.clone(), seen, facts });
         }
         if !self.welcomed {
             return None;
@@ -196,7 +196,7 @@ mod tests {
             let mut said = Vec::new();
             while !outbox.is_empty(&self.output) {
                 said.extend(outbox.next(&from).map(|message| match message {
-                    ToCoordinator::Hello { generation_seen, .. } => format!("hello {generation_seen}"),
+                    ToCoordinator::Hello { seen, .. } => format!("hello {}", seen.generation),
                     ToCoordinator::Heartbeat { sequence, .. } => format!("heartbeat {sequence}"),
                     ToCoordinator::Report(task) => format!("report {}", task.order.key.attempt),
                     ToCoordinator::Refused { reason, .. } => format!("refused {reason}"),

@@ -144,12 +144,18 @@ impl Session {
     }
 
     pub async fn welcome(&self, generation: u64) {
+        self.welcome_of(generation, "").await;
+    }
+
+    /// Says that it is this start of a coordinator.
+    pub async fn welcome_of(&self, generation: u64, leader: &str) {
         let coordinator_version = "1".to_owned();
         self.say(ToAgent::Welcome(v1::Welcome {
             fleet: FLEET.to_owned(),
             generation,
             coordinator_version,
             heartbeat_interval_s: 1,
+            leader: leader.to_owned(),
         }))
         .await;
     }

@@ -16,7 +16,7 @@ use wavegate_agent::link::dial::{self, DialError};
 use wavegate_agent::output::Output;
 use wavegate_common::action::{Action, ServiceCheck};
 use wavegate_common::facts::Facts;
-use wavegate_common::id::{FleetId, Generation, NodeId, StepId};
+use wavegate_common::id::{FleetId, NodeId, StepId};
 use wavegate_common::order::{PlannedStep, Work};
 use wavegate_common::outcome::Outcome;
 use wavegate_common::plan::StepPreview;
@@ -26,32 +26,32 @@ use wavegate_proto::v1;
 use wavegate_proto::v1::agent_message::Message as FromAgent;
 use wavegate_proto::v1::coordinator_message::Message as ToAgent;
 
-struct Fleet {
+pub struct Fleet {
     authority: Authority,
-    coordinator: Coordinator,
-    state: tempfile::TempDir,
+    pub coordinator: Coordinator,
+    pub state: tempfile::TempDir,
 }
 
-struct Running {
+pub struct Running {
     stop: oneshot::Sender<()>,
     ended: JoinHandle<Result<(), AgentError>>,
 }
 
 impl Running {
-    async fn stop(self) {
+    pub async fn stop(self) {
         self.stop.send(()).expect("it runs");
         soon(self.ended).await.expect("no panic").expect("a clean end");
     }
 }
 
 impl Fleet {
-    async fn new() -> Self {
+    pub async fn new() -> Self {
         let authority = Authority::new();
         let coordinator = Coordinator::start(&authority.coordinator()).await;
         Self { authority, coordinator, state: tempfile::tempdir().expect("a directory") }
     }
 
-    fn agent(&self, host: Arc<FakeHost>) -> Running {
+    pub fn agent(&self, host: Arc<FakeHost>) -> Running {
         let os = os(&host.machine());
         let (stop, stopped) = oneshot::channel();
         let setup = Setup {
@@ -75,11 +75,11 @@ impl Fleet {
     }
 }
 
-fn compute() -> Arc<FakeHost> {
+pub fn compute() -> Arc<FakeHost> {
     Arc::new(FakeHost::new(FakeMachine::debian_compute()))
 }
 
-fn check(name: &str) -> PlannedStep {
+pub fn check(name: &str) -> PlannedStep {
     let action = Action::ServiceCheck(ServiceCheck {
         inactive: vec!["nothing".to_owned()],
         ..ServiceCheck::default()
@@ -89,7 +89,7 @@ fn check(name: &str) -> PlannedStep {
 }
 
 /// Everything that the agent says before it answers a preview: what it had to say came first.
-async fn before_a_preview(session: &mut Session, request: u64) -> Vec<FromAgent> {
+pub async fn before_a_preview(session: &mut Session, request: u64) -> Vec<FromAgent> {
     session.preview(request, "compute", &[check("look")]).await;
     let mut said = Vec::new();
     loop {
@@ -190,28 +190,6 @@ async fn facts_are_fresh_after_a_task_and_before_a_preview() {
         read_document("step_previews", report.step_previews.as_ref()).expect("previews");
     assert!(previews.len() > 5);
     agent.stop().await;
-}
-
-#[tokio::test]
-async fn a_lower_generation_is_never_obeyed() {
-    let mut fleet = Fleet::new().await;
-    let agent = fleet.agent(compute());
-    let mut session = fleet.coordinator.welcomed(5).await;
-    session.order(&order(1, 4, &[check("look")])).await;
-    assert!(session.refusal().await.contains("generation 4, but generation 5 was seen"));
-    drop(session);
-
-    let (mut old, hello) = fleet.coordinator.session().await;
-    assert_eq!(hello.generation_seen, 5);
-    old.welcome(4).await;
-    let said = old.try_next().await;
-    assert!(said.is_none(), "the session is given up without a word: {said:?}");
-
-    let mut session = fleet.coordinator.welcomed(6).await;
-    session.order(&order(1, 6, &[check("look")])).await;
-    assert_eq!(session.ended().await.0, v1::TaskResult::Finished);
-    agent.stop().await;
-    assert_eq!(journal(fleet.state.path()).read(|journal| journal.generation()), Generation(6));
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@
 mod coordinator;
 mod cut;
 mod enrolment;
+mod fencing;
 mod link;
 mod pki;
 mod support;

@@ -4,7 +4,8 @@ mod resume;
 
 pub use resume::{Next, Refusal, Verdict};
 
-use crate::id::{Generation, StepId, Timestamp};
+use crate::id::{Generation, LeaderId, StepId, Timestamp};
+use crate::leader::Leader;
 use crate::order::{TaskKey, TaskOrder};
 use crate::outcome::Outcome;
 use crate::platform::Stage;
@@ -23,6 +24,9 @@ pub enum Record {
     Generation {
         /// The generation.
         generation: Generation,
+        /// Which start of which coordinator; `None` in records from before there were leader identities.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        leader: Option<LeaderId>,
     },
     /// The order was taken.
     Accepted {
@@ -134,7 +138,7 @@ pub enum BadRecord {
 /// What a journal adds up to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Journal {
-    generation: Generation,
+    leader: Leader,
     current: Option<TaskInJournal>,
     ended: VecDeque<TaskInJournal>,
     changed_at: BTreeMap<(Stage, StepId), Timestamp>,
@@ -144,7 +148,13 @@ impl Journal {
     /// The highest generation seen.
     #[must_use]
     pub const fn generation(&self) -> Generation {
-        self.generation
+        self.leader.generation
+    }
+
+    /// The highest generation seen, and which start of which coordinator it was.
+    #[must_use]
+    pub const fn leader(&self) -> Leader {
+        self.leader
     }
 
     /// The task that was accepted last, ended or not.
@@ -177,7 +187,7 @@ impl Journal {
     /// [`BadRecord`] if it does not fit; the journal is then as it was.
     pub fn apply(&mut self, record: &Record) -> Result<(), BadRecord> {
         match record {
-            Record::Generation { generation } => self.generation = self.generation.max(*generation),
+            Record::Generation { generation, leader } => self.saw(*generation, *leader),
             Record::Accepted { order, .. } => self.accept(order)?,
             Record::StepStarted { key, step, .. } => {
                 let task = self.current_task(key)?;
@@ -215,7 +225,8 @@ impl Journal {
         let changed_at =
             changed_at.map(|((stage, step), at)| ChangedAt { stage: *stage, step: step.clone(), at: *at });
         let mut ended: Vec<TaskInJournal> = self.ended.iter().cloned().collect();
-        let mut records = vec![Record::Generation { generation: self.generation }];
+        let Leader { generation, id } = self.leader;
+        let mut records = vec![Record::Generation { generation, leader: id }];
         let mut open = Vec::new();
         match &self.current {
             Some(task) if task.result.is_some() => ended.push(task.clone()),
@@ -225,6 +236,13 @@ impl Journal {
         records.push(Record::Compacted { changed_at: changed_at.collect(), ended });
         records.extend(open);
         records
+    }
+
+    fn saw(&mut self, generation: Generation, id: Option<LeaderId>) {
+        let known = self.leader.generation;
+        if generation > known || (generation == known && id.is_some()) {
+            self.leader = Leader { generation, id };
+        }
     }
 
     fn accept(&mut self, order: &TaskOrder) -> Result<(), BadRecord> {
@@ -242,7 +260,7 @@ impl Journal {
                 self.ended.pop_front();
             }
         }
-        self.generation = self.generation.max(order.generation);
+        self.saw(order.generation, None);
         self.current = Some(TaskInJournal {
             order: order.clone(),
             steps: Vec::new(),

@@ -8,9 +8,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
+use wavegate_common::id::Generation;
 use wavegate_coordinator::clock::Clock;
 use wavegate_coordinator::config::{Config, DEFAULT_PATH};
 use wavegate_coordinator::daemon::Daemon;
+use wavegate_coordinator::raise;
 
 /// Holds the barrier between the stages of an upgrade, and serves agents and operators.
 #[derive(Debug, Parser)]
@@ -28,14 +30,35 @@ enum Command {
         #[arg(long, default_value = DEFAULT_PATH, value_name = "FILE")]
         config: PathBuf,
     },
+    /// Make the next start's generation higher than one that nodes have seen: after the store was restored from a backup
+    RaiseGeneration {
+        /// The generation that the nodes' messages name
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..HIGHEST))]
+        above: u64,
+        /// The configuration
+        #[arg(long, default_value = DEFAULT_PATH, value_name = "FILE")]
+        config: PathBuf,
+    },
 }
 
+/// No coordinator is started so often.
+const HIGHEST: u64 = 1 << 48;
+
 fn main() -> ExitCode {
-    let Command::Run { config } = Cli::parse().command;
-    let config = match Config::load(&config) {
+    let (path, above) = match Cli::parse().command {
+        Command::Run { config } => (config, None),
+        Command::RaiseGeneration { above, config } => (config, Some(Generation(above))),
+    };
+    let config = match Config::load(&path) {
         Ok(config) => config,
         Err(error) => return ended(&error.into(), 3),
     };
+    if let Some(above) = above {
+        return match raise::generation(&config, above, Clock::System.now()) {
+            Ok(next) => said(&format!("the next start of the coordinator begins generation {next}")),
+            Err(error) => ended(&error, 1),
+        };
+    }
     let filter = match EnvFilter::try_new(&config.log) {
         Ok(filter) => filter,
         Err(error) => {
@@ -49,6 +72,13 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => ended(&error, 1),
     }
+}
+
+fn said(text: &str) -> ExitCode {
+    use std::io::Write;
+    // It is done, whether or not somebody reads it.
+    drop(writeln!(std::io::stdout(), "{text}"));
+    ExitCode::SUCCESS
 }
 
 fn ended(error: &anyhow::Error, code: u8) -> ExitCode {

@@ -11,8 +11,7 @@ use wavegate_common::rollout::Report;
 
 impl Engine {
     pub(super) fn connected(&mut self, connected: Connected) {
-        let Connected { node, fingerprint, agent_version, generation_seen, facts, session, reply } =
-            connected;
+        let Connected { node, fingerprint, agent_version, seen, facts, session, reply } = connected;
         if let Err(error) = self.has_place(&node, &fingerprint) {
             drop(reply.send(Err(error)));
             return;
@@ -22,14 +21,7 @@ impl Engine {
         let number = self.links.open(&node, session, now);
         tracing::info!(%node, agent_version, replaced, "online");
         self.complaints.remove(&node);
-        if generation_seen > self.generation {
-            let what = format!(
-                "its journal has seen generation {generation_seen}, this coordinator is {}: the store was restored \
-                 from before, or another coordinator serves this fleet",
-                self.generation
-            );
-            self.complain(&node, what);
-        }
+        self.heed(&node, seen);
         if reply.send(Ok(number)).is_err() {
             self.offline(&node);
             return;
@@ -42,7 +34,7 @@ impl Engine {
         }
         let welcome = ToAgent::Welcome {
             fleet: self.authority.fleet().clone(),
-            generation: self.generation,
+            leader: self.leader(),
             heartbeat_interval_s: self.timing.heartbeat_interval_s,
         };
         if !self.links.send(&node, welcome, now) {

@@ -77,7 +77,7 @@ impl Engine {
         })
     }
 
-    /// What the rollout can't know of: that the store can't be written, and what is wrong with agents.
+    /// What the rollout can't know of: another coordinator, a store that can't be written, what is wrong with agents.
     fn own_reasons(&self, rollout: &Rollout, node: Option<&NodeId>) -> Vec<WaitingOn> {
         if rollout.ended() {
             return Vec::new();
@@ -102,6 +102,6 @@ impl Engine {
                 unblock: format!("look at the agent's log there: journalctl -u wavegate-agent (on {node})"),
             })
         });
-        trouble.chain(complaints).collect()
+        self.superseded_reason().into_iter().chain(trouble).chain(complaints).collect()
     }
 }

@@ -50,6 +50,7 @@ impl Engine {
         if let Some(answer) = self.started_before(&plan)? {
             return Ok(answer);
         }
+        self.leads()?;
         self.check_plan(&plan)?;
         let last = self.store.rollout(None)?.map_or(Ok(0), |last| rollout_number(&last.id))?;
         let id = rollout_id(last + 1);

@@ -6,7 +6,8 @@ use crate::status::view::{NodeStatus, RolloutStatus};
 use std::collections::BTreeMap;
 use tokio::sync::{mpsc, oneshot};
 use wavegate_common::facts::Facts;
-use wavegate_common::id::{Actor, FleetId, Generation, NodeId, PlanId, RolloutId, StepId};
+use wavegate_common::id::{Actor, FleetId, NodeId, PlanId, RolloutId, StepId};
+use wavegate_common::leader::Leader;
 use wavegate_common::order::{PlannedStep, TaskKey, TaskOrder};
 use wavegate_common::plan::{Plan, StepPreview};
 use wavegate_common::platform::Stage;
@@ -103,8 +104,8 @@ pub struct Connected {
     pub fingerprint: String,
     /// Its version.
     pub agent_version: String,
-    /// The highest generation that its journal has seen.
-    pub generation_seen: Generation,
+    /// The highest generation that its journal has seen, and whose it was.
+    pub seen: Leader,
     /// What it observed; `None` if it could observe nothing.
     pub facts: Option<Facts>,
     /// The session.
@@ -158,8 +159,8 @@ pub enum ToAgent {
     Welcome {
         /// Our fleet.
         fleet: FleetId,
-        /// Our generation.
-        generation: Generation,
+        /// Our generation, and which start of ours it is.
+        leader: Leader,
         /// Seconds between heartbeats.
         heartbeat_interval_s: u32,
     },

@@ -17,6 +17,7 @@ mod port;
 mod record;
 mod refusals;
 mod removal;
+mod superseded;
 mod words;
 
 pub use error::{RequestError, told};
@@ -36,8 +37,9 @@ use refusals::Refusals;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use superseded::Superseded;
 use tokio::sync::{mpsc, watch};
-use wavegate_common::id::{Generation, NodeId, StepId, Timestamp};
+use wavegate_common::id::{Generation, LeaderId, NodeId, StepId, Timestamp};
 use wavegate_common::order::TaskKey;
 use wavegate_common::plan::PlanError;
 use wavegate_common::rollout::{IllegalEvent, Observed, Report, Rollout};
@@ -106,6 +108,9 @@ pub struct Engine {
     clock: Clock,
     timing: Timing,
     generation: Generation,
+    leader_id: LeaderId,
+    /// Another coordinator works with our nodes: no order is given until this one is started again.
+    superseded: Option<Superseded>,
     nodes: BTreeMap<NodeId, NodeRecord>,
     inventory: Option<InventoryRecord>,
     links: Links,
@@ -130,7 +135,8 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Loads what the store has and begins a generation. Every node is offline until it connects.
+    /// Loads what the store has and begins a generation, as `leader_id`, which is this start's own. Every node is offline
+    /// until it connects.
     ///
     /// # Errors
     /// [`LoadError`].
@@ -139,9 +145,10 @@ impl Engine {
         authority: Arc<Authority>,
         clock: Clock,
         timing: Timing,
+        leader_id: LeaderId,
     ) -> Result<Self, LoadError> {
         let rollout = newest_rollout(&store)?;
-        let generation = store.begin_generation()?;
+        let generation = store.begin_generation(leader_id)?;
         let nodes: BTreeMap<NodeId, NodeRecord> =
             store.nodes()?.into_iter().map(|record| (record.node.clone(), record)).collect();
         let inventory = store.inventory()?;
@@ -150,13 +157,15 @@ impl Engine {
             let (status, _) = rollout.status();
             tracing::info!(rollout = %rollout.id(), %status, last_seq = rollout.last_seq(), "loaded");
         }
-        tracing::info!(%generation, nodes = nodes.len(), fleet = %authority.fleet(), "the coordinator begins");
+        tracing::info!(%generation, leader = %leader_id, nodes = nodes.len(), fleet = %authority.fleet(), "the coordinator begins");
         Ok(Self {
             store,
             authority,
             clock,
             timing,
             generation,
+            leader_id,
+            superseded: None,
             nodes,
             inventory,
             links,

@@ -86,7 +86,10 @@ impl Engine {
     pub(super) fn settle(&mut self) {
         loop {
             let Some(rollout) = &self.rollout else { return };
-            let events = rollout.decide(self.observed());
+            let mut events = rollout.decide(self.observed());
+            if self.superseded.is_some() {
+                events.retain(|event| !matches!(event, Event::TaskStarted { .. }));
+            }
             if events.is_empty() {
                 return;
             }
@@ -111,7 +114,7 @@ impl Engine {
 
     /// Sends a node the order that is open for it, if there is one that may be sent.
     pub(super) fn send_order(&mut self, node: &NodeId) {
-        let Some(rollout) = self.rollout.as_ref() else { return };
+        let Some(rollout) = self.rollout.as_ref().filter(|_| self.superseded.is_none()) else { return };
         let open: Vec<TaskOrder> =
             rollout.open_orders(self.generation).filter(|order| order.key.node == *node).collect();
         for order in open {
@@ -127,7 +130,7 @@ impl Engine {
 
     /// Sends orders again that nodes have not confirmed for a while: sending one twice is harmless.
     pub(super) fn send_orders_again(&mut self) {
-        let Some(rollout) = self.rollout.as_ref() else { return };
+        let Some(rollout) = self.rollout.as_ref().filter(|_| self.superseded.is_none()) else { return };
         let now = self.clock.now();
         let unconfirmed = rollout.open_orders(self.generation).filter(|order| {
             let task = rollout.task(order.key.stage, &order.key.node);

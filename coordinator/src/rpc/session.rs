@@ -6,10 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::{mpsc, oneshot};
 use wavegate_common::facts::Facts;
-use wavegate_common::id::{Generation, NodeId, StepId, Timestamp};
+use wavegate_common::id::{NodeId, StepId, Timestamp};
 use wavegate_common::order::TaskKey;
 use wavegate_common::rollout::Report;
-use wavegate_proto::convert::{BadMessage, document, read_document, result_from_wire};
+use wavegate_proto::convert::{
+    BadMessage, document, leader_from_wire, leader_id_to_wire, read_document, result_from_wire,
+};
 use wavegate_proto::v1;
 use wavegate_proto::v1::agent_message::Message as In;
 use wavegate_proto::v1::coordinator_message::Message as Out;
@@ -31,7 +33,7 @@ pub struct Opened {
 /// this fingerprint. The session's number will go to `reply`.
 ///
 /// # Errors
-/// [`BadMessage`] if the node's facts can't be read.
+/// [`BadMessage`] if the node's facts, or whom it has obeyed, can't be read.
 pub fn open(
     node: NodeId,
     fingerprint: String,
@@ -48,7 +50,7 @@ pub fn open(
         node,
         fingerprint,
         agent_version: printable(&hello.agent_version),
-        generation_seen: Generation(hello.generation_seen),
+        seen: leader_from_wire(hello.generation_seen, &hello.leader_seen)?,
         facts,
         session: Session { outbound, heard: heard.clone(), alive },
         reply,
@@ -148,9 +150,10 @@ fn from_wire(message: In) -> Result<FromAgent, BadMessage> {
 /// [`BadMessage`] if it can't be written.
 pub fn to_wire(message: ToAgent) -> Result<v1::CoordinatorMessage, BadMessage> {
     let message = match message {
-        ToAgent::Welcome { fleet, generation, heartbeat_interval_s } => Out::Welcome(v1::Welcome {
+        ToAgent::Welcome { fleet, leader, heartbeat_interval_s } => Out::Welcome(v1::Welcome {
             fleet: fleet.to_string(),
-            generation: generation.0,
+            generation: leader.generation.0,
+            leader: leader_id_to_wire(leader.id),
             coordinator_version: env!("CARGO_PKG_VERSION").to_owned(),
             heartbeat_interval_s,
         }),

@@ -3,6 +3,7 @@
 #![allow(clippy::expect_used)]
 
 mod doors;
+mod fencing;
 mod inventory;
 mod nodes;
 mod operators;

@@ -5,7 +5,8 @@ use super::support::{Site, node, within};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use tokio::sync::{mpsc, oneshot};
-use wavegate_common::id::{Generation, Timestamp};
+use wavegate_common::id::{LeaderId, Timestamp};
+use wavegate_common::leader::Leader;
 use wavegate_common::rollout::Link;
 use wavegate_coordinator::clock::Clock;
 use wavegate_coordinator::engine::{Connected, Engine, FromAgent, Input, Port, Session, Timing, ToAgent};
@@ -22,7 +23,7 @@ async fn open(port: &Port) -> (u64, mpsc::Receiver<ToAgent>, oneshot::Receiver<(
             node: node("c1"),
             fingerprint: "f".to_owned(),
             agent_version: "0.1.0".to_owned(),
-            generation_seen: Generation(0),
+            seen: Leader::default(),
             facts: None,
             session,
             reply,
@@ -46,7 +47,8 @@ async fn what_an_older_session_says_or_its_end_is_nothing() {
     };
     store.put_node(&record).expect("kept");
     let timing = Timing { heartbeat_interval_s: 300, lost_after_ms: 30_000 };
-    let engine = Engine::load(store, authority, Clock::System, timing).expect("loaded");
+    let engine = Engine::load(store, authority, Clock::System, timing, LeaderId::new(1));
+    let engine = engine.expect("loaded");
     let (port, inputs) = engine.port();
     let engine = std::thread::spawn(move || engine.run(inputs, &AtomicBool::new(false)));
 

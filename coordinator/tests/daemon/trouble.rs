@@ -4,7 +4,7 @@ use super::support::flaky::Disk;
 use super::support::{Site, newest};
 use std::sync::Arc;
 use tonic::Code;
-use wavegate_common::id::{Actor, FleetId, Generation, RolloutId, Timestamp};
+use wavegate_common::id::{Actor, FleetId, Generation, LeaderId, RolloutId, Timestamp};
 use wavegate_common::platform::Stage;
 use wavegate_common::rollout::{Entry, Event, Mode, Status, TaskState};
 use wavegate_coordinator::clock::Clock;
@@ -124,7 +124,7 @@ fn the_store_keeps_over_a_reopening_what_was_appended() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("state/store.redb");
     let store = Store::open(&file, &fleet()).expect("begun");
-    let first = store.begin_generation().expect("a generation");
+    let first = store.begin_generation(LeaderId::new(1)).expect("a generation");
     append(&store, 0, first).expect("appended");
     append(&store, 1, first).expect("appended");
     assert!(matches!(Store::open(&file, &fleet()), Err(StoreError::InUse { .. })));
@@ -136,7 +136,7 @@ fn the_store_keeps_over_a_reopening_what_was_appended() {
     assert_eq!(store.events(&rollout(), 1, 10).expect("events"), [entry(2, first)]);
     assert_eq!(store.events(&rollout(), u64::MAX, 10).expect("events"), []);
     assert_eq!(store.audited(10).expect("records").len(), 2);
-    let second = store.begin_generation().expect("a generation");
+    let second = store.begin_generation(LeaderId::new(1)).expect("a generation");
     assert!(second > first);
     assert!(matches!(append(&store, 2, first), Err(StoreError::Fenced { .. })));
     append(&store, 2, second).expect("appended");
@@ -151,7 +151,7 @@ fn a_damaged_store_is_not_believed() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("store.redb");
     let store = Store::open(&file, &fleet()).expect("begun");
-    let generation = store.begin_generation().expect("a generation");
+    let generation = store.begin_generation(LeaderId::new(1)).expect("a generation");
     for after in 0..100 {
         append(&store, after, generation).expect("appended");
     }
@@ -183,7 +183,7 @@ fn a_damaged_store_is_not_believed() {
 #[test]
 fn a_conflict_appends_nothing() {
     let store = Store::in_memory(&fleet()).expect("a store");
-    let generation = store.begin_generation().expect("a generation");
+    let generation = store.begin_generation(LeaderId::new(1)).expect("a generation");
     append(&store, 0, generation).expect("appended");
     for after in [0, 2] {
         let refused = append(&store, after, generation);

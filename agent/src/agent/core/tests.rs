@@ -8,7 +8,8 @@ use crate::os::Os;
 use crate::policy::PolicyFile;
 use crate::worker::{Doing, Pace, PreviewJob, Tools};
 use std::collections::{BTreeSet, VecDeque};
-use wavegate_common::id::{Generation, PlanId, RolloutId, StepId};
+use wavegate_common::id::{Generation, LeaderId, PlanId, RolloutId, StepId};
+use wavegate_common::leader::Leader;
 use wavegate_common::order::{PlannedStep, TaskKey, TaskOrder, Work};
 use wavegate_common::platform::Stage;
 use wavegate_common::rollout::TaskResult;
@@ -41,6 +42,10 @@ fn order(generation: u64, attempt: u32) -> TaskOrder {
     let work = Work::Skip { reason: "nothing to do".to_owned() };
     let step = PlannedStep { id: StepId::new("a").expect("an id"), title: "A".to_owned(), work };
     TaskOrder { key: key(attempt), generation: Generation(generation), planned: None, steps: vec![step] }
+}
+
+fn leader(generation: u64, id: u64) -> Leader {
+    Leader { generation: Generation(generation), id: Some(LeaderId::new(id)) }
 }
 
 impl Node {
@@ -107,8 +112,12 @@ impl Node {
     }
 
     fn welcome(&mut self, fleet: FleetId, generation: u64) {
-        let (generation, version) = (Generation(generation), "1".to_owned());
-        self.said(FromCoordinator::Welcome(Welcome { fleet, generation, version, heartbeat_interval_s: 3 }));
+        self.welcome_of(fleet, leader(generation, 1));
+    }
+
+    fn welcome_of(&mut self, fleet: FleetId, leader: Leader) {
+        let version = "1".to_owned();
+        self.said(FromCoordinator::Welcome(Welcome { fleet, leader, version, heartbeat_interval_s: 3 }));
     }
 
     /// Does every job and says everything, until neither is left.
@@ -152,9 +161,7 @@ impl Node {
 
 fn word(message: &ToCoordinator) -> String {
     match message {
-        ToCoordinator::Hello { generation_seen, facts, .. } => {
-            format!("hello, generation {generation_seen}, facts {}", facts.is_some())
-        }
+        ToCoordinator::Hello { seen, facts, .. } => format!("hello, {seen}, facts {}", facts.is_some()),
         ToCoordinator::Heartbeat { sequence, .. } => format!("heartbeat {sequence}"),
         ToCoordinator::Report(task) => format!("report {} {:?}", task.order.key.attempt, task.result),
         ToCoordinator::Refused { reason, .. } => format!("refused: {reason}"),
@@ -201,7 +208,7 @@ fn whoever_is_not_to_be_obeyed_is_left_and_dialled_again_later_and_later() {
         FromCoordinator::Order(order(9, 1)),
         FromCoordinator::Welcome(Welcome {
             fleet: FleetId::new("other").expect("a name"),
-            generation: Generation(9),
+            leader: leader(9, 1),
             version: "1".to_owned(),
             heartbeat_interval_s: 3,
         }),
@@ -219,6 +226,22 @@ fn whoever_is_not_to_be_obeyed_is_left_and_dialled_again_later_and_later() {
     node.welcome(fleet(), 2);
     assert!(node.new_log().starts_with(expected), "an older generation than the one seen");
     assert_eq!(node.tools.journal.read(Journal::generation), Generation(3));
+    assert!(node.tools.journal.read(|journal| journal.current().is_none()));
+}
+
+#[test]
+fn of_two_coordinators_of_one_generation_the_one_that_was_obeyed_first_is_obeyed() {
+    let mut node = Node::connected();
+    node.new_log();
+    node.welcome_of(fleet(), leader(3, 2));
+    assert!(node.new_log().contains("dial 2 after"), "it is left");
+    node.told(Told::Connected);
+    node.settle();
+    assert_eq!(node.new_log(), "say hello, generation 3, leader 0000000000000001, facts true");
+    node.welcome_of(fleet(), leader(4, 2));
+    assert_eq!(node.tools.journal.read(Journal::leader), leader(4, 2));
+    node.welcome_of(fleet(), leader(4, 1));
+    assert_eq!(node.tools.journal.read(Journal::leader), leader(4, 2));
     assert!(node.tools.journal.read(|journal| journal.current().is_none()));
 }
 

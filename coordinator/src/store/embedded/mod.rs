@@ -21,13 +21,14 @@ use serde::de::DeserializeOwned;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{PoisonError, RwLock};
-use wavegate_common::id::{FleetId, Generation};
+use wavegate_common::id::{FleetId, Generation, LeaderId};
 
 const NUMBERS: TableDefinition<&str, u64> = TableDefinition::new("numbers");
 const TEXTS: TableDefinition<&str, &str> = TableDefinition::new("texts");
 const FORMAT_KEY: &str = "format";
 const GENERATION_KEY: &str = "generation";
 const FLEET_KEY: &str = "fleet";
+const LEADER_KEY: &str = "leader";
 
 /// Opens the database, the first time and after an I/O error.
 pub type Opener = Box<dyn Fn() -> Result<Database, redb::DatabaseError> + Send + Sync>;
@@ -128,16 +129,32 @@ impl Store {
         })
     }
 
-    /// Begins a generation: one more than the last, on disk before it is returned.
+    /// Begins a generation: one more than the last, on disk with the identity of whoever begins it before it is returned.
     ///
     /// # Errors
     /// [`StoreError::Unusable`].
-    pub fn begin_generation(&self) -> Result<Generation, StoreError> {
+    pub fn begin_generation(&self, leader: LeaderId) -> Result<Generation, StoreError> {
         self.write(|tx| {
             let mut numbers = tx.open_table(NUMBERS)?;
-            let next = numbers.get(GENERATION_KEY)?.map_or(0, |last| last.value()) + 1;
+            let last = numbers.get(GENERATION_KEY)?.map_or(0, |last| last.value());
+            // At the last number of all it would be the same again, and the agents tell it apart by its leader.
+            let next = last.saturating_add(1);
             numbers.insert(GENERATION_KEY, next)?;
+            tx.open_table(TEXTS)?.insert(LEADER_KEY, leader.to_string().as_str())?;
             Ok(Generation(next))
+        })
+    }
+
+    /// Makes the next generation one above `above`, if it would not be higher anyway. Returns the next one.
+    ///
+    /// # Errors
+    /// [`StoreError::Unusable`].
+    pub fn raise_generation(&self, above: Generation) -> Result<Generation, StoreError> {
+        self.write(|tx| {
+            let mut numbers = tx.open_table(NUMBERS)?;
+            let last = numbers.get(GENERATION_KEY)?.map_or(0, |last| last.value()).max(above.0);
+            numbers.insert(GENERATION_KEY, last)?;
+            Ok(Generation(last.saturating_add(1)))
         })
     }
 
@@ -149,6 +166,17 @@ impl Store {
         self.read(|tx| {
             let numbers = tx.open_table(NUMBERS)?;
             Ok(Generation(numbers.get(GENERATION_KEY)?.map_or(0, |last| last.value())))
+        })
+    }
+
+    /// Who began it; `None` in a store from before there were leader identities.
+    ///
+    /// # Errors
+    /// [`StoreError::Unusable`].
+    pub fn leader(&self) -> Result<Option<LeaderId>, StoreError> {
+        self.read(|tx| {
+            let texts = tx.open_table(TEXTS)?;
+            Ok(texts.get(LEADER_KEY)?.and_then(|leader| leader.value().parse().ok()))
         })
     }
 

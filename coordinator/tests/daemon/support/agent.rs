@@ -50,6 +50,8 @@ pub struct Book {
     /// How often each order came.
     pub orders: BTreeMap<TaskKey, u32>,
     pub generation: Generation,
+    /// Which start of which coordinator it obeys, and whether it minds.
+    pub leader: String,
 }
 
 /// A scripted agent.
@@ -92,10 +94,13 @@ impl Agent {
     /// Opens a session and goes on with the journal in it. It is online when this returns.
     pub async fn connect(&self, site: &Site) {
         let mut wire = Wire::open(site, &self.credentials).await;
-        let generation = self.book().generation;
-        wire.hello(&self.name, generation, Some(&self.facts)).await;
+        let (generation, leader) = self.leader();
+        wire.hello_of(&self.name, (generation, &leader), Some(&self.facts)).await;
         let In::Welcome(welcome) = wire.next().await else { panic!("a welcome comes first") };
-        self.book().generation = Generation(welcome.generation);
+        self.script(|book| {
+            book.generation = Generation(welcome.generation);
+            book.leader = welcome.leader;
+        });
         let actor =
             Actor { wire, node: node_id(&self.name), book: self.book.clone(), poke: self.poke.subscribe() };
         let before = self.session.lock().expect("not poisoned").replace(tokio::spawn(actor.run()));
@@ -103,6 +108,12 @@ impl Agent {
             before.abort();
         }
         site.until_link(&self.name, true).await;
+    }
+
+    /// The highest generation that it has seen, and whose it was.
+    pub fn leader(&self) -> (Generation, String) {
+        let book = self.book();
+        (book.generation, book.leader.clone())
     }
 
     /// Breaks the connection.
@@ -142,10 +153,15 @@ impl Wire {
     }
 
     pub async fn hello(&self, node: &str, generation_seen: Generation, facts: Option<&Facts>) {
+        self.hello_of(node, (generation_seen, ""), facts).await;
+    }
+
+    /// Says hello as a node that has obeyed this leader.
+    pub async fn hello_of(&self, node: &str, seen: (Generation, &str), facts: Option<&Facts>) {
         let facts = facts.map(|facts| document("facts", facts).expect("facts"));
         let (node, agent_version) = (node.to_owned(), "0.1.0".to_owned());
-        self.say(Out::Hello(v1::Hello { node, agent_version, generation_seen: generation_seen.0, facts }))
-            .await;
+        let (generation_seen, leader_seen) = (seen.0.0, seen.1.to_owned());
+        self.say(Out::Hello(v1::Hello { node, agent_version, generation_seen, facts, leader_seen })).await;
     }
 
     /// What the coordinator says next; an error if it refuses or ends the session.

@@ -9,7 +9,7 @@ pub use agent::Agent;
 use dial::Way;
 use rcgen::{CertificateParams, KeyPair};
 use std::future::Future;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -89,6 +89,17 @@ impl Site {
         };
         init(&options).expect("set up");
         Self { folder, config, clock, daemon: None }
+    }
+
+    /// Another coordinator, not started, on a copy of all that this one has stored; it must be down.
+    pub fn copied(&self) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let state_directory = folder.path().join("state");
+        copy(&self.config.state_directory, &state_directory);
+        let socket = folder.path().join("run/operator.sock");
+        let listen = "127.0.0.1:0".parse().expect("an address");
+        let config = Config { listen, socket, state_directory, ..self.config.clone() };
+        Self { folder, config, clock: self.clock.clone(), daemon: None }
     }
 
     pub fn set_daemon(&mut self, daemon: Daemon) {
@@ -310,6 +321,20 @@ impl Site {
         };
         eventually(&format!("an audit record of {who}: {what}"), || async { find().is_some() }).await;
         find().expect("just seen")
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    let mode = std::fs::metadata(from).expect("it is there").permissions();
+    std::fs::create_dir(to).expect("a folder");
+    std::fs::set_permissions(to, mode).expect("its mode");
+    for entry in std::fs::read_dir(from).expect("a folder") {
+        let (entry, name) = entry.map(|entry| (entry.path(), entry.file_name())).expect("an entry");
+        if entry.is_dir() {
+            copy(&entry, &to.join(name));
+        } else {
+            std::fs::copy(&entry, to.join(name)).expect("copied");
+        }
     }
 }
 
