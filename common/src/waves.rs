@@ -9,19 +9,15 @@ use std::str::FromStr;
 
 words!(
     /// Who lets a wave begin.
+    #[derive(Default)]
     Mode, "mode" {
         /// A wave begins when the one before it has ended well.
+        #[default]
         Auto = "auto",
         /// A wave begins when an operator says so (`wavegate wave next`).
         Manual = "manual",
     }
 );
-
-impl Default for Mode {
-    fn default() -> Self {
-        Self::Auto
-    }
-}
 
 /// A number of nodes of a stage: `5`, or a part of them: `25%`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

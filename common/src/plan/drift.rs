@@ -53,3 +53,59 @@ fn platform(platform: &Platform) -> String {
     let Platform { family, id, version_id, package_manager, service_manager, .. } = platform;
     format!("{id} {version_id} ({family}, {package_manager}, {service_manager})")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::facts::DhcpAgent;
+    use crate::id::{NodeId, Timestamp};
+    use crate::platform::{OsFamily, PackageManager, Role, ServiceManager};
+
+    fn debian(version_id: &str) -> Platform {
+        Platform {
+            family: OsFamily::Debian,
+            id: "debian".into(),
+            version_id: version_id.into(),
+            pretty_name: format!("Debian {version_id}"),
+            package_manager: PackageManager::Apt,
+            service_manager: ServiceManager::Systemd,
+        }
+    }
+
+    fn facts(version_id: &str, roles: &[Role], felix: Option<&str>) -> Facts {
+        Facts {
+            node: NodeId::new("n").expect("a node"),
+            observed_at: Timestamp(7),
+            hostname: "n".into(),
+            kernel: "6.1".into(),
+            boot_id: "b".into(),
+            platform: debian(version_id),
+            roles: roles.iter().copied().collect(),
+            versions: felix.map(|version| (Component::Felix, version.to_owned())).into_iter().collect(),
+            release: None,
+            dhcp_agent: DhcpAgent::None,
+            agent_version: "1".into(),
+        }
+    }
+
+    fn told(facts: &Facts, versions: bool) -> String {
+        let planned = PlannedNode {
+            roles: [Role::Compute].into(),
+            platform: debian("12"),
+            release: None,
+            versions: [(Component::Felix, "1.4.0".to_owned())].into(),
+            observed_at: Timestamp(1),
+        };
+        let all = differences(&planned, facts, versions);
+        all.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+    }
+
+    #[test]
+    fn only_what_matters_is_a_difference() {
+        assert_eq!(told(&facts("12", &[Role::Compute], Some("1.4.0")), true), "");
+        assert_eq!(told(&facts("12", &[Role::Compute], Some("1.4.1")), false), "");
+        insta::assert_snapshot!(told(&facts("12", &[Role::Compute], Some("1.4.1")), true), @"felix 1.4.0 -> 1.4.1");
+        insta::assert_snapshot!(told(&facts("13", &[Role::Compute, Role::Control], None), true), @"platform debian 12 (debian, apt, systemd) -> debian 13 (debian, apt, systemd); roles compute -> compute, control; felix 1.4.0 -> not installed");
+        insta::assert_snapshot!(told(&facts("12", &[], Some("1.4.0")), false), @"roles compute -> none");
+    }
+}

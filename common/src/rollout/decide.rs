@@ -89,10 +89,15 @@ impl Rollout {
         // A failed task of an earlier wave that is tried again comes before the nodes of later waves.
         let candidates =
             stage.waves.iter().flatten().filter_map(|node| Some((node, self.task(stage.stage, node)?)));
-        candidates
+        let mut ready = candidates
             .filter(|(_, task)| task.state() == TaskState::Scheduled)
             .filter(|(node, _)| observed.link(node).is_online())
             .filter(|(node, _)| self.may_start(stage.stage, node, observed.now).is_ok())
+            .peekable();
+        // Each may start by itself; together only those of one group may.
+        let group = ready.peek().and_then(|(node, _)| stage.groups.get(*node));
+        ready
+            .filter(|(node, _)| stage.groups.get(*node) == group)
             .take(room as usize)
             .map(|(node, task)| Event::TaskStarted {
                 task: TaskRef { stage: stage.stage, node: node.clone(), attempt: task.attempt + 1 },

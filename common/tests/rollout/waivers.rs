@@ -1,0 +1,177 @@
+//! Nodes that an operator lets not count for a while, and tasks that take too long.
+
+use super::invariants::Act;
+use super::scenarios::ONE_AT_A_TIME;
+use super::world::{LOST_AFTER_MS, World, node, plan};
+use std::sync::Arc;
+use wavegate_common::id::{Actor, Timestamp};
+use wavegate_common::plan::{Plan, PlannedNode};
+use wavegate_common::platform::{OsFamily, PackageManager, Platform, Role, ServiceManager, Stage};
+use wavegate_common::rollout::{Event, Hold, IllegalEvent, Mode, Status, TaskState};
+
+fn waive(world: &mut World, index: usize, millis: u64) -> Result<(), IllegalEvent> {
+    let until = Timestamp(world.now + millis);
+    let by = Actor("anna".into());
+    world.record(Event::NodeWaived { node: node(index), reason: "its disk is dead".into(), until, by })
+}
+
+fn withdraw(world: &mut World, index: usize) -> Result<(), IllegalEvent> {
+    world.record(Event::WaiverEnded { node: node(index), by: Some(Actor("anna".into())) })
+}
+
+/// Two compute nodes, of which the second is in stage control too. The first one fails.
+fn halted() -> World {
+    let stages = [(vec![], ONE_AT_A_TIME), (vec![0, 1], ONE_AT_A_TIME), (vec![0, 1], ONE_AT_A_TIME)];
+    let mut world = World::new(plan(&stages, 1), 2, Mode::Auto);
+    world.machines[0].broken = true;
+    go_on(&mut world);
+    assert_eq!(world.rollout.status().0, Status::Paused);
+    world
+}
+
+fn go_on(world: &mut World) {
+    for _ in 0..20 {
+        world.decide();
+        world.deliver_orders();
+        world.machines.iter_mut().for_each(|machine| machine.work(false));
+        world.collect_reports();
+        for report in std::mem::take(&mut world.in_transit) {
+            world.deliver(&report);
+        }
+    }
+}
+
+#[test]
+fn without_a_waived_node_the_others_go_on_and_it_is_named_for_ever() {
+    let mut world = halted();
+    waive(&mut world, 0, 1_000_000).expect("it failed, it is not at work");
+    assert_eq!(world.rollout.counts(Stage::Compute).waived, 1);
+    assert_eq!(world.rollout.counts(Stage::Control).waived, 1, "all that it has left to do");
+    world.record(Event::Resumed { by: Actor("anna".into()) }).expect("nothing that counts has failed");
+    go_on(&mut world);
+    assert_eq!(world.rollout.status().0, Status::Finished);
+    let control = world.rollout.task(Stage::Control, &node(0)).map(|task| (task.state(), task.attempt));
+    assert_eq!(control, Some((TaskState::Waived, 0)), "a waived node is given nothing");
+    let waiver = &world.rollout.waivers()[0];
+    assert_eq!((waiver.reason.as_str(), waiver.by.0.as_str()), ("its disk is dead", "anna"));
+}
+
+#[test]
+fn a_waiver_that_is_over_lets_the_node_count_again() {
+    let mut world = halted();
+    waive(&mut world, 0, 10).expect("it failed");
+    let early = world.record(Event::WaiverEnded { node: node(0), by: None });
+    assert!(matches!(early, Err(IllegalEvent::WaiverNotOver { .. })), "{early:?}");
+    world.record(Event::Resumed { by: Actor("anna".into()) }).expect("nothing that counts has failed");
+    world.now += 10;
+    world.decide();
+    assert!(!world.rollout.waivers()[0].in_force());
+    assert_eq!(world.rollout.status().0, Status::Paused, "the failure counts again");
+    assert_eq!(world.rollout.counts(Stage::Compute).failed, 1);
+    world.finish().expect("it ends");
+    assert_eq!(world.rollout.status().0, Status::Finished);
+    assert_eq!(world.rollout.counts(Stage::Compute).finished, 2);
+}
+
+#[test]
+fn who_is_at_work_or_done_or_an_etcd_member_is_not_waived() {
+    let stages = [(vec![], ONE_AT_A_TIME), (vec![0, 1], ONE_AT_A_TIME), (vec![], ONE_AT_A_TIME)];
+    let mut world = World::new(plan(&stages, 1), 2, Mode::Auto);
+    world.decide();
+    assert!(matches!(waive(&mut world, 0, 10), Err(IllegalEvent::AtWork { .. })));
+    assert!(matches!(waive(&mut world, 7, 10), Err(IllegalEvent::NothingToWaive { .. })), "not in the plan");
+    assert!(matches!(waive(&mut world, 1, 0), Err(IllegalEvent::WaiverOver { .. })));
+    assert!(matches!(withdraw(&mut world, 1), Err(IllegalEvent::NotWaived { .. })));
+    waive(&mut world, 1, 10).expect("it was not tried");
+    waive(&mut world, 1, 20).expect("another end");
+    let ends: Vec<u64> = world.rollout.waivers().iter().map(|waiver| waiver.until.0 - world.now).collect();
+    assert_eq!(ends, [10, 20]);
+    assert_eq!(world.rollout.waivers().iter().filter(|waiver| waiver.in_force()).count(), 1);
+
+    let stages = [(vec![0], ONE_AT_A_TIME), (vec![0], ONE_AT_A_TIME), (vec![], ONE_AT_A_TIME)];
+    let mut world = World::new(with_members(&plan(&stages, 1), &[0]), 1, Mode::Auto);
+    world.machines[0].broken = true;
+    go_on(&mut world);
+    assert!(matches!(waive(&mut world, 0, 10), Err(IllegalEvent::EtcdMember { .. })));
+}
+
+fn with_members(plan: &Plan, members: &[usize]) -> Arc<Plan> {
+    let mut body = plan.body.clone();
+    for index in members {
+        let planned = PlannedNode {
+            roles: [Role::EtcdMember].into(),
+            platform: Platform {
+                family: OsFamily::Debian,
+                id: "debian".into(),
+                version_id: "12".into(),
+                pretty_name: "Debian".into(),
+                package_manager: PackageManager::Apt,
+                service_manager: ServiceManager::Systemd,
+            },
+            release: None,
+            versions: [].into(),
+            observed_at: Timestamp(0),
+        };
+        body.nodes.insert(node(*index), planned);
+    }
+    Arc::new(Plan::seal(body).expect("a plan"))
+}
+
+#[test]
+fn a_lost_node_that_is_waived_and_comes_back_is_believed() {
+    let stages = [(vec![], ONE_AT_A_TIME), (vec![0, 1], ONE_AT_A_TIME), (vec![1], ONE_AT_A_TIME)];
+    let mut world = World::new(plan(&stages, 1), 2, Mode::Auto);
+    world.decide();
+    world.deliver_orders();
+    world.act(&Act::Off(0));
+    world.now += LOST_AFTER_MS;
+    world.decide();
+    waive(&mut world, 0, 1_000_000).expect("it is lost, nobody knows that it is at work");
+    world.decide();
+    let second = world.rollout.task(Stage::Compute, &node(1)).map(|task| task.state());
+    assert_eq!(second, Some(TaskState::Preparing), "the next one begins");
+    world.act(&Act::On(0));
+    (0..3).for_each(|_| world.machines[0].work(false));
+    world.collect_reports();
+    for report in std::mem::take(&mut world.in_transit) {
+        world.deliver(&report);
+    }
+    let first = world.rollout.task(Stage::Compute, &node(0)).map(|task| (task.state(), task.waived));
+    assert_eq!(first, Some((TaskState::Finished, true)), "finished is finished");
+}
+
+#[test]
+fn a_task_that_takes_too_long_holds_the_others_until_it_ends() {
+    let wide = wavegate_common::plan::Limits { max_unavailable: 2, ..ONE_AT_A_TIME };
+    let stages = [(vec![], ONE_AT_A_TIME), (vec![0, 1, 2], wide), (vec![], ONE_AT_A_TIME)];
+    let mut world = World::new(plan(&stages, 1), 3, Mode::Auto);
+    world.machines[2].online = false;
+    let exchange = |world: &mut World| {
+        world.decide();
+        world.deliver_orders();
+        world.collect_reports();
+        for report in std::mem::take(&mut world.in_transit) {
+            world.deliver(&report);
+        }
+    };
+    exchange(&mut world);
+    (0..3).for_each(|_| world.machines[0].work(false));
+    exchange(&mut world);
+    exchange(&mut world);
+    // One step of 60 s: half as much again, and ten minutes.
+    world.now += 690_000;
+    world.machines[2].online = true;
+    world.decide();
+    assert!(world.rollout.task(Stage::Compute, &node(1)).is_some_and(|task| task.is_overdue()));
+    assert_eq!(world.rollout.status().0, Status::Running, "it holds, it does not halt");
+    let hold = Hold::Errors { errors: 1, allowed: 0 };
+    assert_eq!(world.rollout.may_start(Stage::Compute, &node(2), Timestamp(world.now)), Err(hold));
+    let why = world.observe(|observed| world.rollout.waiting(observed));
+    insta::assert_snapshot!(format!("{}\n{}", why[0].why, why[0].unblock), @r"
+    n1 is applying stage compute for longer than its steps may take together (11 min)
+    see what it is at: wavegate logs n1; if it stands still, restart its agent there, which takes the task up again: systemctl restart wavegate-agent
+    ");
+    (0..3).for_each(|_| world.machines[1].work(false));
+    go_on(&mut world);
+    assert_eq!(world.rollout.status().0, Status::Finished);
+}
