@@ -97,6 +97,9 @@ impl Config {
             .and_then(config::Config::try_deserialize::<Self>)
             .map_err(|error| in_environment(error.to_string()))?;
         both.check().map_err(in_environment)?;
+        let together = both.check_together();
+        let by_file = toml::from_str::<Self>(&text).is_ok_and(|file| file.check_together() == together);
+        together.map_err(|what| if by_file { wrong(what) } else { in_environment(what) })?;
         Ok(both)
     }
 
@@ -113,6 +116,19 @@ impl Config {
             );
         }
         Ok(())
+    }
+
+    /// What no setting is to blame for alone.
+    fn check_together(&self) -> Result<(), String> {
+        let Self { lost_after_s, heartbeat_interval_s, .. } = self;
+        if *lost_after_s >= u64::from(*heartbeat_interval_s) {
+            return Ok(());
+        }
+        Err(format!(
+            "heartbeat_interval_s is {heartbeat_interval_s} and lost_after_s is {lost_after_s}, so that a node whose link \
+             broke would be lost before its next sign of life is due; make lost_after_s {heartbeat_interval_s} or more, or \
+             heartbeat_interval_s {lost_after_s} or less"
+        ))
     }
 
     /// The folder of the certificates.
@@ -177,6 +193,9 @@ mod tests {
         let file = "listen = \"127.0.0.1:1\"\nlost_after_s = 60\n";
         let config = load(file, &[("WAVEGATE_COORDINATOR_LOST_AFTER_S", "90")]).expect("good");
         assert_eq!((config.listen.port(), config.lost_after_s, config.heartbeat_interval_s), (1, 90, 5));
+        let file = "heartbeat_interval_s = 60\n";
+        let config = load(file, &[("WAVEGATE_COORDINATOR_LOST_AFTER_S", "60")]).expect("good together");
+        assert_eq!((config.lost_after_s, config.heartbeat_interval_s), (60, 60));
         assert_eq!(load("", &[]), Ok(Config::default()));
         let address_of_the_cli = [("WAVEGATE_COORDINATOR", "host:7443")];
         assert_eq!(load("", &address_of_the_cli), Ok(Config::default()), "it is not ours");
@@ -199,6 +218,10 @@ FILE: TOML parse error at line 1, column 10
 invalid socket address syntax
 "#);
         insta::assert_snapshot!(load("lost_after_s = 0\n", &[]).expect_err("zero"), @"FILE: lost_after_s is 0, so that no node could reconnect in time; it must be 1 or more");
+        let (file, environment) =
+            ("heartbeat_interval_s = 60\n", [("WAVEGATE_COORDINATOR_LOST_AFTER_S", "4")]);
+        insta::assert_snapshot!(load(file, &[]).expect_err("too rare"), @"FILE: heartbeat_interval_s is 60 and lost_after_s is 30, so that a node whose link broke would be lost before its next sign of life is due; make lost_after_s 60 or more, or heartbeat_interval_s 30 or less");
+        insta::assert_snapshot!(load("", &environment).expect_err("too early"), @"the environment (WAVEGATE_COORDINATOR_*): heartbeat_interval_s is 5 and lost_after_s is 4, so that a node whose link broke would be lost before its next sign of life is due; make lost_after_s 5 or more, or heartbeat_interval_s 4 or less");
         insta::assert_snapshot!(load("", &[("WAVEGATE_COORDINATOR_LITSEN", "x")]).expect_err("unknown"), @"the environment (WAVEGATE_COORDINATOR_*): unknown field `litsen`, expected one of `listen`, `socket`, `state_directory`, `lost_after_s`, `heartbeat_interval_s`, `log`");
         insta::assert_snapshot!(load("", &[("WAVEGATE_COORDINATOR_LISTEN", "x")]).expect_err("no address"), @"the environment (WAVEGATE_COORDINATOR_*): invalid socket address syntax for key `listen`");
     }

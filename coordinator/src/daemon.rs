@@ -66,7 +66,7 @@ impl Daemon {
     ) -> Result<Self> {
         let (listener, local) = doors(config).await?;
         let address = listener.local_addr().context("cannot find out the address that is listened on")?;
-        let credentials = authority.current_coordinator(&config.pki_folder(), clock.now());
+        let credentials = authority.current_coordinator(&config.pki_folder(), clock.machine());
         let credentials = credentials.context("cannot get the coordinator's certificate ready")?;
         let server_config = tls::server(&credentials).context("cannot set up TLS")?;
         let server_config = Arc::new(ArcSwap::from(server_config));
@@ -230,7 +230,7 @@ async fn renew(
             _ = checks.tick() => {}
             () = &mut stopped => return Ok(()),
         }
-        let credentials = authority.current_coordinator(&folder, clock.now());
+        let credentials = authority.current_coordinator(&folder, clock.machine());
         match credentials.and_then(|credentials| Ok(tls::server(&credentials)?)) {
             Ok(config) => current.store(config),
             Err(error) => {

@@ -129,7 +129,7 @@ struct Setup<'a> {
 /// # Errors
 /// [`InitError`]. What was made until then stays; running it again goes on from there.
 pub fn init(options: &InitOptions) -> Result<InitReport, InitError> {
-    init_at(options, crate::clock::Clock::System.now())
+    init_at(options, crate::clock::Clock::system().machine())
 }
 
 fn init_at(options: &InitOptions, now: Timestamp) -> Result<InitReport, InitError> {

@@ -117,7 +117,7 @@ impl InProcess {
     ///
     /// When it does not start.
     pub async fn start_coordinator(&mut self) -> Result<()> {
-        let daemon = Daemon::start(&self.config, Clock::System).await?;
+        let daemon = Daemon::start(&self.config, Clock::system()).await?;
         self.config.listen = daemon.address();
         self.daemon = Some(daemon);
         Ok(())

@@ -54,7 +54,7 @@ fn main() -> ExitCode {
         Err(error) => return ended(&error.into(), 3),
     };
     if let Some(above) = above {
-        return match raise::generation(&config, above, Clock::System.now()) {
+        return match raise::generation(&config, above, Clock::system().now()) {
             Ok(next) => said(&format!("the next start of the coordinator begins generation {next}")),
             Err(error) => ended(&error, 1),
         };
@@ -93,7 +93,7 @@ fn run(config: &Config) -> Result<()> {
     runtime.block_on(async {
         let (mut terminate, mut interrupt) =
             (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        let mut daemon = Daemon::start(config, Clock::System).await?;
+        let mut daemon = Daemon::start(config, Clock::system()).await?;
         tracing::info!(address = %daemon.address(), socket = %daemon.socket().display(), "listening");
         if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
             tracing::warn!(%error, "the service manager could not be told that it is ready");

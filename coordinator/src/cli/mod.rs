@@ -153,7 +153,7 @@ impl Invocation {
 
 /// The time by this machine's clock.
 fn now() -> Timestamp {
-    Clock::System.now()
+    Clock::system().now()
 }
 
 /// Runs one command line and says on standard error what went wrong, if something did.

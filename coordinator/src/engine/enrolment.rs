@@ -54,7 +54,7 @@ impl Engine {
                 (Verdict::Repeat, Some(token), Some(known)) => Ok((token, known)),
                 (Verdict::Repeat, ..) => Err(token::Refusal::Used.into()),
                 (Verdict::Issue(used), _, known) => {
-                    let certificate = authority.sign_node(request, &node, now)?;
+                    let certificate = authority.sign_node(request, &node, self.clock.machine())?;
                     let record = NodeRecord {
                         node: node.clone(),
                         enrolled_at: now,

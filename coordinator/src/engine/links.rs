@@ -8,12 +8,15 @@ use tokio::sync::{mpsc, oneshot};
 use wavegate_common::id::{NodeId, Timestamp};
 use wavegate_common::rollout::Link;
 
+/// Less than this is not a clock that was set.
+const SET_MS: u64 = 1000;
+
 /// The engine's end of a session. Dropping it ends the session.
 pub struct Session {
     /// Where messages to the agent go. Bounded: an agent that does not read is disconnected, and asks again.
     pub outbound: mpsc::Sender<ToAgent>,
-    /// When the agent was last heard, in milliseconds since the epoch; written as messages arrive, so that it is
-    /// true also while the engine is busy.
+    /// When the agent was last heard, by [`Clock::elapsed_ms`](crate::clock::Clock::elapsed_ms); written as messages
+    /// arrive, so that it is true also while the engine is busy.
     pub heard: Arc<AtomicU64>,
     /// Held as long as the session counts.
     pub alive: oneshot::Sender<()>,
@@ -29,13 +32,30 @@ pub struct Links {
     links: BTreeMap<NodeId, Link>,
     open: BTreeMap<NodeId, Open>,
     next_number: u64,
+    /// The time, and what had elapsed then, when it was last looked at.
+    looked: Option<(Timestamp, u64)>,
 }
 
 impl Links {
     /// All these nodes are offline since now: when the coordinator starts, nobody has connected yet.
     pub fn new(nodes: impl Iterator<Item = NodeId>, now: Timestamp) -> Self {
         let links = nodes.map(|node| (node, Link::Offline { since: now })).collect();
-        Self { links, open: BTreeMap::new(), next_number: 1 }
+        Self { links, open: BTreeMap::new(), next_number: 1, looked: None }
+    }
+
+    /// Looks at the time. If the clock was set forward since the last look, nobody was offline for longer by that: the
+    /// moments since when nodes are offline are moved with it.
+    pub fn follow(&mut self, now: Timestamp, elapsed_ms: u64) {
+        let (before, elapsed_before) = self.looked.replace((now, elapsed_ms)).unwrap_or((now, elapsed_ms));
+        let set_by = now.millis_since(before).saturating_sub(elapsed_ms.saturating_sub(elapsed_before));
+        if set_by < SET_MS {
+            return;
+        }
+        for link in self.links.values_mut() {
+            if let Link::Offline { since } = link {
+                since.0 = since.0.saturating_add(set_by);
+            }
+        }
     }
 
     /// Every node's link, for the core.
@@ -92,10 +112,9 @@ impl Links {
     }
 
     /// Closes the sessions of agents that were not heard of for so long, and says whose.
-    pub fn close_silent(&mut self, silence_ms: u64, now: Timestamp) -> Vec<NodeId> {
-        let silent = |open: &Open| {
-            now.millis_since(Timestamp(open.session.heard.load(Ordering::Relaxed))) >= silence_ms
-        };
+    pub fn close_silent(&mut self, silence_ms: u64, now: Timestamp, elapsed_ms: u64) -> Vec<NodeId> {
+        let silent =
+            |open: &Open| elapsed_ms.saturating_sub(open.session.heard.load(Ordering::Relaxed)) >= silence_ms;
         let nodes: Vec<NodeId> =
             self.open.iter().filter(|(_, open)| silent(open)).map(|(node, _)| node.clone()).collect();
         for node in &nodes {

@@ -106,6 +106,8 @@ pub struct Engine {
     store: Arc<Store>,
     authority: Arc<Authority>,
     clock: Clock,
+    /// The time at which this turn began, and by which it decides: the moments of the links have been moved up to it.
+    looked_at: Timestamp,
     timing: Timing,
     generation: Generation,
     leader_id: LeaderId,
@@ -148,6 +150,9 @@ impl Engine {
         leader_id: LeaderId,
     ) -> Result<Self, LoadError> {
         let rollout = newest_rollout(&store)?;
+        if let Some(rollout) = &rollout {
+            clock.not_before(last_event(&store, rollout)?);
+        }
         let generation = store.begin_generation(leader_id)?;
         let nodes: BTreeMap<NodeId, NodeRecord> =
             store.nodes()?.into_iter().map(|record| (record.node.clone(), record)).collect();
@@ -161,6 +166,7 @@ impl Engine {
         Ok(Self {
             store,
             authority,
+            looked_at: clock.now(),
             clock,
             timing,
             generation,
@@ -218,6 +224,8 @@ impl Engine {
     /// One turn of the loop: takes one input and does all that follows from it, as [`Engine::run`] does for each that it
     /// receives. Whoever drives the engine by turns, in a time of their own, begins with an [`Input::Tick`].
     pub fn take(&mut self, input: Input) {
+        self.looked_at = self.clock.now();
+        self.links.follow(self.looked_at, self.clock.elapsed_ms());
         self.become_sure();
         match input {
             Input::Connected(connected) => self.connected(*connected),
@@ -254,7 +262,7 @@ impl Engine {
     fn tick(&mut self) {
         let now = self.clock.now();
         let silence = u64::from(self.timing.heartbeat_interval_s) * 1000 * SILENT_INTERVALS;
-        for node in self.links.close_silent(silence, now) {
+        for node in self.links.close_silent(silence, now, self.clock.elapsed_ms()) {
             tracing::warn!(%node, "offline: nothing was heard of it for {silence} ms");
             self.after_offline(&node);
         }
@@ -336,7 +344,7 @@ impl Engine {
     }
 
     fn observed(&self) -> Observed<'_> {
-        Observed { now: self.clock.now(), links: self.links.all(), lost_after_ms: self.timing.lost_after_ms }
+        Observed { now: self.looked_at, links: self.links.all(), lost_after_ms: self.timing.lost_after_ms }
     }
 
     /// Wakes those who watch.
@@ -349,6 +357,12 @@ impl Engine {
 fn newest_rollout(store: &Store) -> Result<Option<Rollout>, LoadError> {
     let Some(record) = store.rollout(None)? else { return Ok(None) };
     replay(store, record).map(Some)
+}
+
+/// When the last event of a rollout was recorded.
+fn last_event(store: &Store, rollout: &Rollout) -> Result<Timestamp, StoreError> {
+    let last = store.events(rollout.id(), rollout.last_seq().saturating_sub(1), 1)?;
+    Ok(last.last().map_or_else(Timestamp::default, |entry| entry.at))
 }
 
 /// A rollout, replayed from its log.

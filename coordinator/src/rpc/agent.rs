@@ -50,7 +50,8 @@ impl AgentService for Agents {
             )));
         }
         let (reply, answer) = oneshot::channel();
-        let (connected, opened) = open(node.clone(), fingerprint, &hello, self.port.clock().now(), reply)?;
+        let (connected, opened) =
+            open(node.clone(), fingerprint, &hello, self.port.clock().elapsed_ms(), reply)?;
         self.port.send(Input::Connected(Box::new(connected))).await?;
         let number = answer.await.unwrap_or(Err(RequestError::Ending))?;
         let Opened { messages, ended, heard } = opened;
@@ -101,7 +102,7 @@ impl Reader {
 
     /// Gives a message to the engine. False if the session is to end.
     async fn take(&mut self, message: v1::AgentMessage) -> bool {
-        match self.incoming.take(message, self.port.clock().now()) {
+        match self.incoming.take(message, self.port.clock().elapsed_ms()) {
             Ok(Some(input)) => self.port.send(input).await.is_ok(),
             Ok(None) => true,
             Err(bad) => {

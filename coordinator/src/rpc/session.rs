@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::{mpsc, oneshot};
 use wavegate_common::facts::Facts;
-use wavegate_common::id::{NodeId, StepId, Timestamp};
+use wavegate_common::id::{NodeId, StepId};
 use wavegate_common::order::TaskKey;
 use wavegate_common::rollout::Report;
 use wavegate_proto::convert::{
@@ -25,12 +25,12 @@ pub struct Opened {
     pub messages: mpsc::Receiver<ToAgent>,
     /// Closed when the engine has ended the session.
     pub ended: oneshot::Receiver<()>,
-    /// When the agent was last heard, in milliseconds since the epoch; the engine reads it.
+    /// When the agent was last heard, by [`Clock::elapsed_ms`](crate::clock::Clock::elapsed_ms); the engine reads it.
     pub heard: Arc<AtomicU64>,
 }
 
-/// A session as it begins, for the engine and for the connection: `node` said `hello` at `now`, with the certificate of
-/// this fingerprint. The session's number will go to `reply`.
+/// A session as it begins, for the engine and for the connection: `node` said `hello` at `elapsed_ms` of the engine's
+/// clock, with the certificate of this fingerprint. The session's number will go to `reply`.
 ///
 /// # Errors
 /// [`BadMessage`] if the node's facts, or whom it has obeyed, can't be read.
@@ -38,14 +38,14 @@ pub fn open(
     node: NodeId,
     fingerprint: String,
     hello: &v1::Hello,
-    now: Timestamp,
+    elapsed_ms: u64,
     reply: Reply<u64>,
 ) -> Result<(Connected, Opened), BadMessage> {
     let facts: Option<Facts> =
         hello.facts.is_some().then(|| read_document("facts", hello.facts.as_ref())).transpose()?;
     let (outbound, messages) = mpsc::channel(OUTBOUND);
     let (alive, ended) = oneshot::channel();
-    let heard = Arc::new(AtomicU64::new(now.0));
+    let heard = Arc::new(AtomicU64::new(elapsed_ms));
     let connected = Connected {
         node,
         fingerprint,
@@ -90,12 +90,12 @@ impl Incoming {
         Input::Gone { node: self.node, session: self.session }
     }
 
-    /// What a message that came at `now` is to the engine; `None` if the engine need not see it.
+    /// What a message that came at `elapsed_ms` of the engine's clock is to the engine; `None` if the engine need not see it.
     ///
     /// # Errors
     /// [`BadMessage`] if it can't be read; the session is to end then.
-    pub fn take(&mut self, message: v1::AgentMessage, now: Timestamp) -> Result<Option<Input>, BadMessage> {
-        self.heard.store(now.0, Ordering::Relaxed);
+    pub fn take(&mut self, message: v1::AgentMessage, elapsed_ms: u64) -> Result<Option<Input>, BadMessage> {
+        self.heard.store(elapsed_ms, Ordering::Relaxed);
         // A newer agent may say something that we don't know.
         let Some(message) = message.message.map(from_wire).transpose()? else { return Ok(None) };
         if let FromAgent::Working(at) = &message {

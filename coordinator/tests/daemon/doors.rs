@@ -220,12 +220,12 @@ async fn a_second_coordinator_is_kept_out() {
     config.listen.set_port(0);
     config.socket = site.folder().join("second.sock");
     let error =
-        wavegate_coordinator::daemon::Daemon::start(&config, Clock::System).await.err().expect("in use");
+        wavegate_coordinator::daemon::Daemon::start(&config, Clock::system()).await.err().expect("in use");
     let text = format!("{error:#}").replace(&site.folder().display().to_string(), "");
     insta::assert_snapshot!(text, @"cannot open the store: the store /state/store.redb is in use by another process: a wavegate-coordinator is running; stop it first (systemctl stop wavegate-coordinator)");
-    config.state_directory = Site::set_up(|_| {}, Clock::System).state();
+    config.state_directory = Site::set_up(|_| {}, Clock::system()).state();
     let error =
-        wavegate_coordinator::daemon::Daemon::start(&config, Clock::System).await.err().expect("gone");
+        wavegate_coordinator::daemon::Daemon::start(&config, Clock::system()).await.err().expect("gone");
     assert!(format!("{error:#}").contains("wavegate init"), "{error:#}");
 }
 

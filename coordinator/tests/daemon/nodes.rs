@@ -163,10 +163,10 @@ there is no node router-x in the fleet, nothing was removed; who is in it: waveg
 #[tokio::test]
 async fn a_removal_that_cannot_be_stored_is_none() {
     let disk = Disk::new();
-    let mut site = Site::set_up(|_| {}, Clock::System);
+    let mut site = Site::set_up(|_| {}, Clock::system());
     let authority = Arc::new(Authority::load(&site.config.pki_folder()).expect("an authority"));
     let store = Arc::new(disk.store("test"));
-    let daemon = Daemon::start_on(&site.config, Clock::System, authority, store).await.expect("started");
+    let daemon = Daemon::start_on(&site.config, Clock::system(), authority, store).await.expect("started");
     site.set_daemon(daemon);
     site.enrol("c1").await;
     disk.set_full(true);

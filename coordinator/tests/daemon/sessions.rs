@@ -16,7 +16,7 @@ use wavegate_coordinator::store::{NodeRecord, Store};
 async fn open(port: &Port) -> (u64, mpsc::Receiver<ToAgent>, oneshot::Receiver<()>) {
     let (outbound, messages) = mpsc::channel(8);
     let (alive, ended) = oneshot::channel();
-    let heard = Arc::new(AtomicU64::new(Clock::System.now().0));
+    let heard = Arc::new(AtomicU64::new(port.clock().elapsed_ms()));
     let session = Session { outbound, heard, alive };
     let number = port.ask(|reply| {
         Input::Connected(Box::new(Connected {
@@ -34,7 +34,7 @@ async fn open(port: &Port) -> (u64, mpsc::Receiver<ToAgent>, oneshot::Receiver<(
 
 #[tokio::test]
 async fn what_an_older_session_says_or_its_end_is_nothing() {
-    let site = Site::set_up(|_| {}, Clock::System);
+    let site = Site::set_up(|_| {}, Clock::system());
     let authority = Arc::new(Authority::load(&site.config.pki_folder()).expect("an authority"));
     let store = Arc::new(Store::in_memory(authority.fleet()).expect("a store"));
     let record = NodeRecord {
@@ -47,7 +47,7 @@ async fn what_an_older_session_says_or_its_end_is_nothing() {
     };
     store.put_node(&record).expect("kept");
     let timing = Timing { heartbeat_interval_s: 300, lost_after_ms: 30_000 };
-    let engine = Engine::load(store, authority, Clock::System, timing, LeaderId::new(1));
+    let engine = Engine::load(store, authority, Clock::system(), timing, LeaderId::new(1));
     let engine = engine.expect("loaded");
     let (port, inputs) = engine.port();
     let engine = std::thread::spawn(move || engine.run(inputs, &AtomicBool::new(false)));

@@ -52,12 +52,12 @@ pub struct Site {
 impl Site {
     /// A coordinator that was set up and started.
     pub async fn start() -> Self {
-        Self::start_with(|_| {}, Clock::System).await
+        Self::start_with(|_| {}, Clock::system()).await
     }
 
     /// One whose clock is moved by hand.
     pub async fn start_with_manual_clock() -> Self {
-        let now = Clock::System.now();
+        let now = Clock::system().now();
         let clock = Clock::Manual(Arc::new(AtomicU64::new(now.0)));
         Self::start_with(|_| {}, clock).await
     }
@@ -130,7 +130,7 @@ impl Site {
     pub fn advance(&self, millis: u64) {
         match &self.clock {
             Clock::Manual(now) => drop(now.fetch_add(millis, Ordering::SeqCst)),
-            Clock::System => panic!("this site's clock is the system's"),
+            Clock::Steady(_) => panic!("this site's clock is not set by hand"),
         }
     }
 
