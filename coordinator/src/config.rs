@@ -22,6 +22,8 @@ pub struct Config {
     pub lost_after_s: u64,
     /// Agents say so often, in seconds, that they are there. Three times this without a word and a node is offline.
     pub heartbeat_interval_s: u32,
+    /// Whether a plan must be approved by somebody else than its author before it can be started.
+    pub approvals: bool,
     /// What is logged: a level, or `tracing` directives such as `info,wavegate_coordinator=debug`.
     pub log: String,
 }
@@ -34,6 +36,7 @@ impl Default for Config {
             state_directory: PathBuf::from("/var/lib/wavegate/coordinator"),
             lost_after_s: 30,
             heartbeat_interval_s: 5,
+            approvals: false,
             log: "info".to_owned(),
         }
     }
@@ -169,6 +172,8 @@ pub fn commented(listen: SocketAddr, state_directory: &Path) -> String {
         line("lost_after_s", own.lost_after_s.to_string(), true),
         "\n# Agents say so often, in seconds, that they are there. Three times this without a word is offline.\n".to_owned(),
         line("heartbeat_interval_s", own.heartbeat_interval_s.to_string(), true),
+        "\n# Whether somebody else than its author must approve a plan (wavegate approve) before it can be started.\n".to_owned(),
+        line("approvals", own.approvals.to_string(), true),
         "\n# error, warn, info, debug, trace; or directives such as \"info,wavegate_coordinator=debug\".\n".to_owned(),
         line("log", text(own.log), true),
     ]
@@ -208,7 +213,7 @@ FILE: TOML parse error at line 2, column 1
   |
 2 | lost_before = 2
   | ^^^^^^^^^^^
-unknown field `lost_before`, expected one of `listen`, `socket`, `state_directory`, `lost_after_s`, `heartbeat_interval_s`, `log`
+unknown field `lost_before`, expected one of `listen`, `socket`, `state_directory`, `lost_after_s`, `heartbeat_interval_s`, `approvals`, `log`
 "#);
         insta::assert_snapshot!(load("listen = \"nowhere\"\n", &[]).expect_err("no address"), @r#"
 FILE: TOML parse error at line 1, column 10
@@ -222,7 +227,7 @@ invalid socket address syntax
             ("heartbeat_interval_s = 60\n", [("WAVEGATE_COORDINATOR_LOST_AFTER_S", "4")]);
         insta::assert_snapshot!(load(file, &[]).expect_err("too rare"), @"FILE: heartbeat_interval_s is 60 and lost_after_s is 30, so that a node whose link broke would be lost before its next sign of life is due; make lost_after_s 60 or more, or heartbeat_interval_s 30 or less");
         insta::assert_snapshot!(load("", &environment).expect_err("too early"), @"the environment (WAVEGATE_COORDINATOR_*): heartbeat_interval_s is 5 and lost_after_s is 4, so that a node whose link broke would be lost before its next sign of life is due; make lost_after_s 5 or more, or heartbeat_interval_s 4 or less");
-        insta::assert_snapshot!(load("", &[("WAVEGATE_COORDINATOR_LITSEN", "x")]).expect_err("unknown"), @"the environment (WAVEGATE_COORDINATOR_*): unknown field `litsen`, expected one of `listen`, `socket`, `state_directory`, `lost_after_s`, `heartbeat_interval_s`, `log`");
+        insta::assert_snapshot!(load("", &[("WAVEGATE_COORDINATOR_LITSEN", "x")]).expect_err("unknown"), @"the environment (WAVEGATE_COORDINATOR_*): unknown field `litsen`, expected one of `listen`, `socket`, `state_directory`, `lost_after_s`, `heartbeat_interval_s`, `approvals`, `log`");
         insta::assert_snapshot!(load("", &[("WAVEGATE_COORDINATOR_LISTEN", "x")]).expect_err("no address"), @"the environment (WAVEGATE_COORDINATOR_*): invalid socket address syntax for key `listen`");
     }
 

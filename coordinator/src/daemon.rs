@@ -77,7 +77,8 @@ impl Daemon {
         let fleet = authority.fleet().clone();
         let leader = leader_id().context("the system gives no random numbers for this start's identity")?;
         let engine = Engine::load(store.clone(), authority.clone(), clock.clone(), timing, leader);
-        let engine = engine.context("cannot load the state of the rollout")?;
+        let engine =
+            engine.context("cannot load the state of the rollout")?.asking_for_approvals(config.approvals);
         let (port, inputs) = engine.port();
         let killed = Arc::new(AtomicBool::new(false));
         let (ended, engine_ended) = oneshot::channel();

@@ -3,6 +3,7 @@
 
 mod address;
 mod answer;
+mod approve;
 mod connect;
 mod document;
 mod done;
@@ -21,11 +22,13 @@ mod nodes;
 mod output;
 mod pause;
 mod plan;
+mod plans;
 mod procedure;
 mod question;
 mod render;
 mod resume;
 mod retry;
+mod rollouts;
 mod settings;
 mod start;
 mod status;
@@ -88,6 +91,10 @@ enum Command {
     /// Plan, ask, start, and look on to the end (json: every status, one a line)
     #[command(after_help = exit::HELP)]
     Upgrade(upgrade::Args),
+    /// The plans that were made, the newest first
+    Plans,
+    /// Say that a plan may be started
+    Approve(approve::Args),
     /// Start a plan
     Start(start::Args),
     /// The waves of a rollout that was started with --manual
@@ -98,6 +105,8 @@ enum Command {
     /// Look on until the rollout has ended, or failures hold it; a pause is waited out (json: every status, one a line)
     #[command(after_help = exit::HELP)]
     Watch,
+    /// The rollouts that there were, the newest first
+    Rollouts,
     /// Why nothing more happens, and what would unblock it
     Why(why::Args),
     /// Start nothing new; what runs may end
@@ -188,6 +197,9 @@ async fn dispatch(cli: Cli) -> Result<Exit, CliError> {
         Command::Inventory(command) => inventory::run(&invocation, command).await,
         Command::Plan(args) => plan::run(&invocation, args).await,
         Command::Upgrade(args) => upgrade::run(&invocation, &args).await,
+        Command::Plans => plans::run(&invocation).await,
+        Command::Rollouts => rollouts::run(&invocation).await,
+        Command::Approve(args) => approve::run(&invocation, args).await,
         Command::Start(args) => start::run(&invocation, &args).await,
         Command::Wave(command) => wave::run(&invocation, &command).await,
         Command::Status => status::run(&invocation).await,
@@ -241,6 +253,9 @@ mod tests {
             "wavegate inventory set fleet.toml",
             "wavegate inventory show --text",
             "wavegate inventory clear",
+            "wavegate plans",
+            "wavegate rollouts --output json",
+            "wavegate approve 0a1b2c3d4e5f",
             "wavegate plan show",
             "wavegate plan show 0a1b2c3d4e5f --output json",
             "wavegate upgrade --yes --max-unavailable compute=5 --errors-allowed compute=1",
@@ -262,6 +277,7 @@ mod tests {
             "wavegate inventory set",
             "wavegate node remove",
             "wavegate node remove compute-8 compute-9",
+            "wavegate approve",
             "wavegate retry",
             "wavegate retry a --all-failed",
             "wavegate token create --valid-for soon",

@@ -2,7 +2,7 @@
 
 use super::make_plan::{PlanArgs, make_plan};
 use super::{CliError, Exit, Invocation, document, render};
-use wavegate_common::plan::Plan;
+use crate::status::plan::PlanView;
 use wavegate_proto::v1;
 
 /// Arguments of `plan`.
@@ -29,9 +29,10 @@ pub(super) async fn run(invocation: &Invocation, args: Args) -> Result<Exit, Cli
         None => make_plan(invocation, &args.plan).await?,
         Some(Command::Show { plan }) => get_plan(invocation, plan.unwrap_or_default()).await?,
     };
-    let plan: Plan = document::read("plan", &document)?;
-    invocation.show("plan", &document, |plan: &Plan| render::plan::plan(plan, &invocation.output.look))?;
-    Ok(if plan.body.problems.is_empty() { Exit::Ok } else { Exit::Problems })
+    let view: PlanView = document::read("plan", &document)?;
+    let look = &invocation.output.look;
+    invocation.show("plan", &document, |view: &PlanView| render::plan::plan(view, look))?;
+    Ok(if view.plan.body.problems.is_empty() { Exit::Ok } else { Exit::Problems })
 }
 
 /// A plan that was made before, as it came; the newest for an empty id.

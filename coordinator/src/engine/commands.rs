@@ -52,6 +52,7 @@ impl Engine {
         }
         self.leads()?;
         self.check_plan(&plan)?;
+        let approved_by = self.approved(&plan)?;
         let last = self.store.rollout(None)?.map_or(Ok(0), |last| rollout_number(&last.id))?;
         let id = rollout_id(last + 1);
         let record = RolloutRecord {
@@ -66,7 +67,7 @@ impl Engine {
             plan.body.nodes.len()
         );
         let rollout = Rollout::new(id.clone(), Arc::new(plan));
-        let events = vec![Event::Started { mode, by: by.clone(), approved_by: Vec::new() }];
+        let events = vec![Event::Started { mode, by: by.clone(), approved_by }];
         self.begin(rollout, &record, events, audit)
             .map_err(|error| refused("it cannot be started", error))?;
         self.steps.clear();
@@ -103,7 +104,7 @@ impl Engine {
 
     fn check_plan(&self, plan: &Plan) -> Result<(), RequestError> {
         if !plan.body.problems.is_empty() {
-            return Err(RequestError::NotNow(problems(plan)));
+            return Err(RequestError::NotNow(problems(plan, "started")));
         }
         let again = "make a new plan: wavegate plan";
         let planned = &plan.body.nodes;
@@ -370,11 +371,11 @@ fn describe(command: &Command) -> String {
     }
 }
 
-/// Why a plan can't be started, a problem a line.
-fn problems(plan: &Plan) -> String {
+/// Why something can't be `done` with a plan, a problem a line.
+pub(super) fn problems(plan: &Plan, done: &str) -> String {
     let all = &plan.body.problems;
     let mut lines =
-        vec![format!("plan {} has {} problem(s) that keep it from being started:", plan.id, all.len())];
+        vec![format!("plan {} has {} problem(s) that keep it from being {done}:", plan.id, all.len())];
     lines.extend(all.iter().take(PROBLEMS_SHOWN).map(|problem| format!("  {}", problem_line(problem))));
     if let Some(more) = all.len().checked_sub(PROBLEMS_SHOWN).filter(|more| *more > 0) {
         lines.push(format!("  and {more} more"));

@@ -2,6 +2,7 @@
 
 use super::error::RequestError;
 use super::links::Session;
+use crate::status::plan::PlanView;
 use crate::status::view::{NodeStatus, RolloutStatus};
 use std::collections::BTreeMap;
 use tokio::sync::{mpsc, oneshot};
@@ -9,7 +10,7 @@ use wavegate_common::facts::Facts;
 use wavegate_common::id::{Actor, FleetId, NodeId, PlanId, RolloutId, StepId};
 use wavegate_common::leader::Leader;
 use wavegate_common::order::{PlannedStep, TaskKey, TaskOrder};
-use wavegate_common::plan::{Plan, StepPreview};
+use wavegate_common::plan::StepPreview;
 use wavegate_common::platform::Stage;
 use wavegate_common::rollout::{Mode, Report, WaitingOn};
 use wavegate_common::waves::WaveOverride;
@@ -76,6 +77,15 @@ pub enum Input {
         by: Actor,
         /// The inventory; `None` for none.
         inventory: Option<InventoryText>,
+        /// Where the answer goes.
+        reply: Reply<Done>,
+    },
+    /// An operator approves a plan.
+    Approve {
+        /// Who.
+        by: Actor,
+        /// The plan's id, or its whole digest.
+        plan: PlanId,
         /// Where the answer goes.
         reply: Reply<Done>,
     },
@@ -302,7 +312,7 @@ pub enum PlanUpdate {
         waiting_for: Vec<NodeId>,
     },
     /// It is done.
-    Done(Box<Plan>),
+    Done(Box<PlanView>),
 }
 
 /// What can be asked. `None` is the newest rollout.

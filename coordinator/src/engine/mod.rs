@@ -5,6 +5,7 @@
 //! Time is the `Clock`'s; connections and wire types are `rpc`'s.
 
 mod agents;
+mod approval;
 mod ask;
 mod commands;
 mod enrolment;
@@ -109,6 +110,8 @@ pub struct Engine {
     /// The time at which this turn began, and by which it decides: the moments of the links have been moved up to it.
     looked_at: Timestamp,
     timing: Timing,
+    /// Whether somebody else than a plan's author must approve it before it is started.
+    approvals: bool,
     generation: Generation,
     leader_id: LeaderId,
     /// Another coordinator works with our nodes: no order is given until this one is started again.
@@ -169,6 +172,7 @@ impl Engine {
             looked_at: clock.now(),
             clock,
             timing,
+            approvals: false,
             generation,
             leader_id,
             superseded: None,
@@ -191,12 +195,20 @@ impl Engine {
         })
     }
 
+    /// Asks, or does not ask, that somebody else than a plan's author approves it before it is started.
+    #[must_use]
+    pub fn asking_for_approvals(mut self, approvals: bool) -> Self {
+        self.approvals = approvals;
+        self
+    }
+
     /// The others' end, and the queue for [`Engine::run`].
     #[must_use]
     pub fn port(&self) -> (Port, mpsc::Receiver<Input>) {
         let (send, receive) = mpsc::channel(1024);
         let port = Port::new(
             send,
+            self.approvals,
             self.store.clone(),
             self.clock.clone(),
             self.changes.subscribe(),
@@ -251,6 +263,7 @@ impl Engine {
             Input::SetInventory { by, inventory, reply } => {
                 drop(reply.send(self.set_inventory(&by, inventory)));
             }
+            Input::Approve { by, plan, reply } => drop(reply.send(self.approve(&by, &plan))),
             Input::MakePlan(request) => self.make_plan(*request),
             Input::Ask(question) => self.answer(question),
             Input::Refused { who, what } => self.refused(who, what),

@@ -3,6 +3,7 @@
 
 use super::words::names;
 use super::{Engine, MakePlan, PlanUpdate, RequestError, ToAgent, told};
+use crate::status::plan::{Approvals, PlanView};
 use std::collections::{BTreeMap, BTreeSet};
 use tokio::sync::mpsc;
 use wavegate_common::facts::Facts;
@@ -258,7 +259,8 @@ impl Engine {
             let audit = self.audit_of(&by.0, &format!("make plan {}", plan.id), "done");
             self.store.put_plan(&plan, &audit).inspect_err(|error| self.note_trouble(error))?;
             tracing::info!(plan = %plan.id, %by, took_ms, problems = plan.body.problems.len(), "a plan was made");
-            Ok(PlanUpdate::Done(Box::new(plan)))
+            let approval = Approvals { required: self.approvals, given: Vec::new() };
+            Ok(PlanUpdate::Done(Box::new(PlanView { plan, approval })))
         });
         if let Err(error) = &update {
             tracing::error!(error = told(error), "the plan cannot be kept");

@@ -2,11 +2,12 @@
 
 use super::{Answer, Command, Input, Question, Reply, RequestError};
 use crate::clock::Clock;
+use crate::status::plan::{Approvals, PlanView};
 use crate::status::view::{NodeStatus, RolloutStatus};
 use crate::store::{Store, StoreError};
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot, watch};
-use wavegate_common::id::{Actor, NodeId, RolloutId};
+use wavegate_common::id::{Actor, NodeId, PlanId, RolloutId};
 use wavegate_common::rollout::WaitingOn;
 
 /// The others' end of the engine.
@@ -15,6 +16,7 @@ pub struct Port {
     inputs: mpsc::Sender<Input>,
     store: Arc<Store>,
     clock: Clock,
+    approvals: bool,
     changes: watch::Receiver<u64>,
     output: watch::Receiver<u64>,
 }
@@ -22,12 +24,13 @@ pub struct Port {
 impl Port {
     pub(super) const fn new(
         inputs: mpsc::Sender<Input>,
+        approvals: bool,
         store: Arc<Store>,
         clock: Clock,
         changes: watch::Receiver<u64>,
         output: watch::Receiver<u64>,
     ) -> Self {
-        Self { inputs, store, clock, changes, output }
+        Self { inputs, store, clock, approvals, changes, output }
     }
 
     /// The time.
@@ -86,6 +89,20 @@ impl Port {
     /// Why it is not.
     pub async fn command(&self, by: Actor, command: Command) -> Result<Answer, RequestError> {
         self.ask(|reply| Input::Command { by, command, reply }).await
+    }
+
+    /// A plan with who has approved it, or the newest one.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub async fn plan(&self, id: Option<PlanId>) -> Result<Option<PlanView>, RequestError> {
+        let required = self.approvals;
+        self.read(move |store| {
+            let Some(plan) = store.plan(id.as_ref())? else { return Ok(None) };
+            let approval = Approvals { required, given: store.approvals(&plan.id)? };
+            Ok(Some(PlanView { plan, approval }))
+        })
+        .await
     }
 
     /// Where a rollout is, or the newest one.

@@ -1,6 +1,6 @@
 //! Texts that more than one part of the engine has for people.
 
-use wavegate_common::id::NodeId;
+use wavegate_common::id::{Actor, NodeId};
 use wavegate_common::rollout::{Event, PauseReason, TaskRef, TaskResult};
 
 /// At most five names, and how many more.
@@ -16,7 +16,10 @@ pub(super) fn names<'a>(nodes: impl IntoIterator<Item = &'a NodeId>) -> String {
 /// An event in a line, for the log.
 pub(super) fn event(event: &Event) -> String {
     match event {
-        Event::Started { mode, by, .. } => format!("started by {by}, mode {mode}"),
+        Event::Started { mode, by, approved_by } => match approved_by.first() {
+            Some(_) => format!("started by {by}, mode {mode}, approved by {}", actors(approved_by)),
+            None => format!("started by {by}, mode {mode}"),
+        },
         Event::TaskStarted { task } => format!("{} is given out", place(task)),
         Event::TaskAccepted { task } => format!("{} is being applied", place(task)),
         Event::StepEnded { task, step, outcome, .. } => format!("{} step {step}: {outcome}", place(task)),
@@ -44,6 +47,10 @@ pub(super) fn event(event: &Event) -> String {
         Event::Stopped => "stopped".to_owned(),
         Event::Finished => "finished".to_owned(),
     }
+}
+
+fn actors(actors: &[Actor]) -> String {
+    actors.iter().map(|actor| actor.0.as_str()).collect::<Vec<_>>().join(", ")
 }
 
 fn place(task: &TaskRef) -> String {

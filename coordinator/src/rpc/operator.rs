@@ -3,6 +3,7 @@
 use super::auth::operator;
 use super::watch;
 use crate::engine::{Answer, Command, Done, Input, InventoryText, MakePlan, PlanUpdate, Port};
+use crate::status::history;
 use crate::store::Store;
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -130,10 +131,36 @@ impl OperatorService for Operators {
         operator(&request)?;
         let id = given::<PlanId>(&request.into_inner().plan)?;
         let name = id.as_ref().map_or_else(|| "plan yet".to_owned(), |id| format!("plan {id}"));
-        let plan = self.port.read(move |store| store.plan(id.as_ref())).await?;
+        let plan = self.port.plan(id).await?;
         let plan =
             plan.ok_or_else(|| Status::not_found(format!("there is no {name}; make one: wavegate plan")))?;
         Ok(Response::new(document("plan", &plan)?))
+    }
+
+    async fn list_plans(
+        &self,
+        request: Request<v1::ListPlansRequest>,
+    ) -> Result<Response<v1::Document>, Status> {
+        operator(&request)?;
+        Ok(Response::new(document("plan_list", &self.port.read(history::plans).await?)?))
+    }
+
+    async fn list_rollouts(
+        &self,
+        request: Request<v1::ListRolloutsRequest>,
+    ) -> Result<Response<v1::Document>, Status> {
+        operator(&request)?;
+        // Only the newest can still be open, and where it is the engine knows.
+        let newest = self.port.status(None).await.ok();
+        let rollouts = self.port.read(move |store| history::rollouts(store, newest.as_ref())).await?;
+        Ok(Response::new(document("rollout_list", &rollouts)?))
+    }
+
+    async fn approve(&self, request: Request<v1::ApproveRequest>) -> Result<Response<v1::Done>, Status> {
+        let by = operator(&request)?;
+        let plan = name::<PlanId>(&request.into_inner().plan)?;
+        let Done { changed, text } = self.port.ask(|reply| Input::Approve { by, plan, reply }).await?;
+        Ok(Response::new(v1::Done { changed, text }))
     }
 
     async fn start(&self, request: Request<v1::StartRequest>) -> Result<Response<v1::Answer>, Status> {

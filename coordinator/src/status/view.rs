@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use wavegate_common::facts::{Component, DhcpAgent};
-use wavegate_common::id::{Generation, NodeId, PlanId, RolloutId, StepId, Timestamp};
+use wavegate_common::id::{Actor, Generation, NodeId, PlanId, RolloutId, StepId, Timestamp};
 use wavegate_common::outcome::StepError;
 use wavegate_common::plan::{Limits, StagePlan};
 use wavegate_common::platform::{Platform, Release, Role, Stage};
@@ -31,6 +31,9 @@ pub struct RolloutStatus {
     pub mode: Mode,
     /// When it was started.
     pub started_at: Option<Timestamp>,
+    /// Who had approved its plan when it was started.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub approved_by: Vec<Actor>,
     /// When this was seen.
     pub now: Timestamp,
     /// The coordinator's generation.
@@ -155,6 +158,7 @@ pub fn rollout_status(
         pause: rollout.pause().cloned(),
         mode: rollout.mode(),
         started_at: rollout.started_at(),
+        approved_by: rollout.approved_by().to_vec(),
         now: observed.now,
         generation,
         last_seq: rollout.last_seq(),

@@ -89,6 +89,15 @@ pub struct RolloutRecord {
     pub created_by: Actor,
 }
 
+/// An operator's word that a plan may be started.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Approval {
+    /// Who.
+    pub by: Actor,
+    /// When.
+    pub at: Timestamp,
+}
+
 /// Something that somebody asked for or tried.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditRecord {

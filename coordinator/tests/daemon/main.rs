@@ -2,6 +2,7 @@
 // A test's support may fail the test.
 #![allow(clippy::expect_used)]
 
+mod approvals;
 mod clock;
 mod doors;
 mod fencing;

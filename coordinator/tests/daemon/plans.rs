@@ -4,6 +4,9 @@ use super::support::{Agent, Site, plan_request};
 use tonic::Code;
 use wavegate_common::outcome::Preview;
 use wavegate_common::platform::Stage;
+use wavegate_common::rollout::Status;
+use wavegate_coordinator::status::history::{PlanLine, RolloutLine};
+use wavegate_proto::convert::read_document;
 use wavegate_proto::v1;
 use wavegate_proto::v1::make_plan_response::Message;
 
@@ -204,4 +207,29 @@ InvalidArgument: no plan can be made: stage compute: canary 0 would let no node 
 InvalidArgument: unknown stage 'nowhere'; known: etcd, compute, control
 NotFound: no procedure 'nothing' ships with this coordinator; it has: calico-openstack
 "#);
+}
+
+#[tokio::test]
+async fn plans_and_rollouts_are_listed_the_newest_first() {
+    let site = Site::start().await;
+    let mut alice = site.operator().await;
+    let empty = alice.list_rollouts(v1::ListRolloutsRequest {}).await.expect("an empty list").into_inner();
+    assert_eq!(read_document::<Vec<RolloutLine>>("rollout_list", Some(&empty)).expect("a list"), []);
+    let _agents = site.fleet(&[("e1", "etcd-member")]).await;
+    let first = site.plan().await;
+    let second = site.plan().await;
+    for plan in [&first, &second] {
+        site.start_plan(plan.id.as_str(), false).await.expect("started");
+        site.until_status(Status::Finished).await;
+    }
+    let third = site.plan().await;
+    let lines = alice.list_plans(v1::ListPlansRequest {}).await.expect("plans").into_inner();
+    let lines: Vec<PlanLine> = read_document("plan_list", Some(&lines)).expect("plans");
+    let seen: Vec<_> =
+        lines.iter().map(|line| (&line.plan, line.rollout.as_ref().map(|id| id.as_str()))).collect();
+    assert_eq!(seen, [(&third.id, None), (&second.id, Some("r2")), (&first.id, Some("r1"))]);
+    let lines = alice.list_rollouts(v1::ListRolloutsRequest {}).await.expect("rollouts").into_inner();
+    let lines: Vec<RolloutLine> = read_document("rollout_list", Some(&lines)).expect("rollouts");
+    let seen: Vec<_> = lines.iter().map(|line| (line.rollout.as_str(), line.status)).collect();
+    assert_eq!(seen, [("r2", Status::Finished), ("r1", Status::Finished)]);
 }

@@ -1,6 +1,6 @@
 //! Events of the log as lines for people.
 
-use super::{Look, Tone, time};
+use super::{Look, Tone, status, time};
 use wavegate_common::outcome::Outcome;
 use wavegate_common::rollout::{Entry, Event, Mode, PauseReason, TaskRef, TaskResult};
 
@@ -13,9 +13,15 @@ pub fn entry(entry: &Entry, look: &Look) -> String {
 
 fn event(event: &Event) -> (Tone, String) {
     match event {
-        Event::Started { mode: Mode::Auto, by, .. } => (Tone::Heading, format!("rollout started by {by}")),
-        Event::Started { mode: Mode::Manual, by, .. } => {
-            (Tone::Heading, format!("rollout started by {by}; each wave waits for an operator"))
+        Event::Started { mode, by, approved_by } => {
+            let mut text = format!("rollout started by {by}");
+            if !approved_by.is_empty() {
+                text.push_str(&format!(", approved by {}", status::actors(approved_by)));
+            }
+            if *mode == Mode::Manual {
+                text.push_str("; each wave waits for an operator");
+            }
+            (Tone::Heading, text)
         }
         Event::TaskStarted { task } => (Tone::Plain, format!("{}: given out", named(task))),
         Event::TaskAccepted { task } => (Tone::Plain, format!("{}: accepted by the node", named(task))),

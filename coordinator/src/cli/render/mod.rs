@@ -2,6 +2,7 @@
 
 pub mod changes;
 pub mod events;
+pub mod history;
 pub mod inventory;
 pub mod nodes;
 pub mod plan;
@@ -21,7 +22,7 @@ use wavegate_common::outcome::{Change, Outcome};
 use wavegate_common::rollout::{PauseReason, StageState, Status, TaskState};
 
 /// Columns of names: a name that is broken in two can't be copied.
-const WHOLE: [&str; 4] = ["STAGE", "NODE", "STEP", "PROCEDURE"];
+const WHOLE: [&str; 6] = ["STAGE", "NODE", "STEP", "PROCEDURE", "PLAN", "MADE"];
 
 /// How output looks.
 #[derive(Debug, Clone)]

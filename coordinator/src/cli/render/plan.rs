@@ -8,8 +8,9 @@ pub use digest::digest;
 pub use problems::problems;
 
 use super::{Look, Tone, cell, change_text, counted, time};
+use crate::status::plan::PlanView;
 use std::collections::{BTreeMap, BTreeSet};
-use wavegate_common::id::NodeId;
+use wavegate_common::id::{Actor, NodeId, PlanId};
 use wavegate_common::order::{PlannedStep, Work};
 use wavegate_common::outcome::Preview;
 use wavegate_common::plan::{Limits, Plan, PlannedNode, StagePlan, StepPreview};
@@ -18,7 +19,8 @@ use wavegate_common::waves::Mode;
 
 /// The whole plan.
 #[must_use]
-pub fn plan(plan: &Plan, look: &Look) -> String {
+pub fn plan(view: &PlanView, look: &Look) -> String {
+    let plan = &view.plan;
     let mut text = header(plan, look);
     for stage in &plan.body.stages {
         text.push('\n');
@@ -30,10 +32,36 @@ pub fn plan(plan: &Plan, look: &Look) -> String {
     text.push_str(&totals(plan));
     text.push_str(&differences::differences(&plan.body.version_differences, look));
     text.push_str(&problems(&plan.body.problems, look));
-    if plan.body.problems.is_empty() {
-        text.push_str(&format!("Start it with: wavegate start {}\n", plan.id));
+    text.push_str(&next(view, look));
+    text
+}
+
+/// Who has approved the plan, and what comes next; empty text for a plan that can't be started.
+#[must_use]
+pub fn next(view: &PlanView, look: &Look) -> String {
+    let PlanView { plan, approval } = view;
+    let mut text = String::new();
+    for given in &approval.given {
+        text.push_str(&format!("Approved by {} {}\n", given.by, time::moment(given.at, look)));
+    }
+    if !plan.body.problems.is_empty() {
+        return text;
+    }
+    let (id, author) = (&plan.id, &plan.body.created_by);
+    if approval.is_missing(author) {
+        text.push_str(&unapproved(id, author, look));
+    } else {
+        text.push_str(&format!("Start it with: wavegate start {id}\n"));
     }
     text
+}
+
+/// What a plan still needs that nobody has approved.
+#[must_use]
+pub fn unapproved(id: &PlanId, author: &Actor, look: &Look) -> String {
+    let text =
+        format!("It can be started when somebody else than {author} has approved it: wavegate approve {id}");
+    look.paint(Tone::Busy, look.paragraph(&text, 0).trim_end()) + "\n"
 }
 
 /// What the plan is, and the parameters that its site has set.
@@ -199,13 +227,15 @@ fn totals(plan: &Plan) -> String {
 #[cfg(test)]
 mod tests {
     use super::super::samples;
-    use super::{Preview, StepPreview};
+    use super::{PlanView, Preview, StepPreview};
+    use crate::store::Approval;
+    use wavegate_common::id::Actor;
     use wavegate_common::outcome::StepError;
     use wavegate_common::platform::Stage;
 
     #[test]
     fn a_fresh_plan_of_a_mixed_fleet() {
-        insta::assert_snapshot!(super::plan(&samples::plan(), &samples::look()), @r"
+        insta::assert_snapshot!(super::plan(&samples::plan_view(), &samples::look()), @r"
         Plan 0a1b2c3d4e5f: procedure calico-openstack 1, made 2026-11-22T12:00:00+00:00 by alice
           dist_upgrade = false
           etcd_packages = etcd=2.3.8
@@ -274,6 +304,28 @@ mod tests {
     }
 
     #[test]
+    fn who_has_approved_it_and_what_comes_next() {
+        let next = |view: &PlanView| super::next(view, &samples::look());
+        let mut view = samples::plan_view();
+        view.approval.required = true;
+        insta::assert_snapshot!(next(&view), @"It can be started when somebody else than alice has approved it: wavegate approve 0a1b2c3d4e5f");
+        let by = |name: &str| Approval { by: Actor(name.to_owned()), at: samples::at(60) };
+        view.approval.given = vec![by("alice")];
+        assert!(next(&view).contains("somebody else than alice"), "her own word is not enough");
+        view.approval.given.push(by("bob"));
+        insta::assert_snapshot!(next(&view), @r"
+        Approved by alice 2026-11-22T12:01:00+00:00
+        Approved by bob 2026-11-22T12:01:00+00:00
+        Start it with: wavegate start 0a1b2c3d4e5f
+        ");
+        view.plan = samples::plan_with_problems();
+        assert!(!next(&view).contains("wavegate start"), "{}", next(&view));
+        let json = serde_json::to_string(&view).expect("json");
+        assert_eq!(serde_json::from_str::<PlanView>(&json).expect("a plan"), view);
+        assert_eq!(serde_json::from_str::<super::Plan>(&json).expect("a plan"), view.plan);
+    }
+
+    #[test]
     fn nothing_to_change_is_said_only_if_nothing_is_blocked() {
         let mut plan = samples::plan();
         plan.body.previews.clear();
@@ -294,7 +346,8 @@ mod tests {
         Not in the inventory: compute-3, deploy-1. They take part all the same; declare them (wavegate
         inventory set FILE) or remove them (wavegate node remove NODE).
         ");
-        let shown = [super::plan(&plan, &samples::look()), super::digest(&plan, &samples::look())];
+        let digest = super::digest(&plan, &samples::look());
+        let shown = [super::plan(&PlanView { plan, ..samples::plan_view() }, &samples::look()), digest];
         assert!(
             shown.iter().all(|text| text.contains("Not in the inventory: compute-3, deploy-1.")),
             "{shown:#?}"
@@ -305,7 +358,8 @@ mod tests {
     fn nothing_is_wider_than_the_look() {
         for width in [60, 100] {
             let look = super::Look { width, ..samples::look() };
-            let text = super::plan(&samples::plan_with_problems(), &look);
+            let text =
+                super::plan(&PlanView { plan: samples::plan_with_problems(), ..samples::plan_view() }, &look);
             let long: Vec<&str> = text.lines().filter(|line| line.chars().count() > width).collect();
             assert!(
                 long.iter().all(|line| line.starts_with("Plan ") || line.starts_with("Stage ")),

@@ -1,6 +1,7 @@
 //! The documents that golden texts are made of: a small mixed fleet, its plan, and rollouts of it in several states.
 
 use super::Look;
+use crate::status::plan::{Approvals, PlanView};
 use crate::status::view::{NodeStatus, RolloutStatus, rollout_status};
 use crate::store::InventoryRecord;
 use jiff::tz::TimeZone;
@@ -233,6 +234,11 @@ pub fn plan() -> Plan {
     let mut plan = Plan::seal(body).expect("a plan");
     plan.id = PlanId::new("0a1b2c3d4e5f").expect("a plan id");
     plan
+}
+
+/// [`plan`] with nobody's approval, where none is asked for.
+pub fn plan_view() -> PlanView {
+    PlanView { plan: plan(), approval: Approvals::default() }
 }
 
 /// A plan that can't be started.

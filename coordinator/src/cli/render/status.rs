@@ -4,7 +4,7 @@ use super::{
     Look, Tone, cell, pause_text, summary, time, tone_of_stage, tone_of_status, tone_of_task, waiting,
 };
 use crate::status::view::{FailedStep, RolloutStatus, StageStatus, TaskStatus};
-use wavegate_common::id::{StepId, Timestamp};
+use wavegate_common::id::{Actor, StepId, Timestamp};
 use wavegate_common::rollout::{Counts, Link, Mode, Status, TaskState};
 
 /// The rollout: where it is, its stages, its nodes, what failed, and what it waits for.
@@ -33,10 +33,19 @@ pub fn headline(status: &RolloutStatus, look: &Look) -> String {
     let since = time::since(status.since, status.now, look);
     let mut text =
         format!("{name} of plan {} ({}): {state} for {since}{manual}\n", status.plan, status.procedure);
+    if !status.approved_by.is_empty() {
+        text.push_str(&format!("  approved by {}\n", actors(&status.approved_by)));
+    }
     if let Some(reason) = &status.pause {
         text.push_str(&format!("  {}\n", look.paint(Tone::Bad, &pause_text(reason))));
     }
     text
+}
+
+/// Names with commas between them.
+#[must_use]
+pub fn actors(actors: &[Actor]) -> String {
+    actors.iter().map(|actor| actor.0.as_str()).collect::<Vec<_>>().join(", ")
 }
 
 fn stages(status: &RolloutStatus, look: &Look) -> String {

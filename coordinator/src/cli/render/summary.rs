@@ -20,7 +20,7 @@ pub fn summary(rollout: &RolloutStatus, ending: Ending, look: &Look) -> String {
         skipped(rollout, look),
         status::failures(rollout, look),
     ];
-    parts.push(sentence(rollout, ending, look));
+    parts.push(sentence(rollout, ending, look) + &approved(rollout));
     parts.retain(|part| !part.is_empty());
     parts.join("\n")
 }
@@ -131,6 +131,13 @@ fn skipped(rollout: &RolloutStatus, look: &Look) -> String {
     if text.is_empty() { text } else { format!("{}\n{text}", look.paint(Tone::Heading, "Skipped")) }
 }
 
+fn approved(rollout: &RolloutStatus) -> String {
+    if rollout.approved_by.is_empty() {
+        return String::new();
+    }
+    format!("Its plan was approved by {}.\n", status::actors(&rollout.approved_by))
+}
+
 fn sentence(rollout: &RolloutStatus, ending: Ending, look: &Look) -> String {
     let tasks = || rollout.stages.iter().flat_map(|stage| &stage.tasks);
     let nodes = |wanted: fn(&TaskStatus) -> bool| {
@@ -169,6 +176,7 @@ fn sentence(rollout: &RolloutStatus, ending: Ending, look: &Look) -> String {
 mod tests {
     use super::super::samples;
     use super::*;
+    use wavegate_common::id::Actor;
 
     #[test]
     fn nothing_was_changed() {
@@ -193,6 +201,16 @@ mod tests {
 
         Nothing was changed: every node was already so.
         ");
+    }
+
+    #[test]
+    fn who_approved_it_is_said() {
+        let mut status = samples::finished_unchanged().status(600);
+        status.approved_by = ["bob", "carol"].map(|name| Actor(name.to_owned())).into();
+        let text = summary(&status, Ending::Finished, &samples::look());
+        assert!(text.ends_with("Its plan was approved by bob, carol.\n"), "{text}");
+        let shown = super::status::status(&status, &samples::look());
+        assert!(shown.contains("\n  approved by bob, carol\n"), "{shown}");
     }
 
     #[test]

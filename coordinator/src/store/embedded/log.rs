@@ -1,6 +1,6 @@
 //! Plans, rollouts and their event logs.
 
-use super::{Failure, GENERATION_KEY, Made, NUMBERS, Store, audit, decode, encode};
+use super::{Failure, GENERATION_KEY, Made, NUMBERS, Store, approvals, audit, decode, encode};
 use crate::store::{Append, AuditRecord, RolloutRecord, StoreError, rollout_number};
 use redb::{ReadableTable, ReadableTableMetadata, TableDefinition, WriteTransaction};
 use std::collections::BTreeSet;
@@ -59,6 +59,44 @@ impl Store {
             let Some(id) = id else { return Ok(None) };
             let plans = tx.open_table(PLANS)?;
             plans.get(id.as_str())?.map(|bytes| decode("plans", bytes.value())).transpose()
+        })
+    }
+
+    /// Every plan that is kept, the newest first.
+    ///
+    /// # Errors
+    /// [`StoreError`] if they can't be read.
+    pub fn plans(&self) -> Result<Vec<Plan>, StoreError> {
+        self.read(|tx| {
+            let plans = tx.open_table(PLANS)?;
+            let mut all =
+                plans.iter()?.map(|row| decode("plans", row?.1.value())).collect::<Made<Vec<Plan>>>()?;
+            all.sort_by_key(|plan| std::cmp::Reverse(plan.body.created_at));
+            Ok(all)
+        })
+    }
+
+    /// Every rollout's record, the newest first.
+    ///
+    /// # Errors
+    /// [`StoreError`] if they can't be read.
+    pub fn rollouts(&self) -> Result<Vec<RolloutRecord>, StoreError> {
+        self.read(|tx| {
+            let rollouts = tx.open_table(ROLLOUTS)?;
+            rollouts.iter()?.rev().map(|row| decode("rollouts", row?.1.value())).collect()
+        })
+    }
+
+    /// The last event of a rollout, if it has one.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it can't be read.
+    pub fn last_event(&self, id: &RolloutId) -> Result<Option<Entry>, StoreError> {
+        let number = rollout_number(id)?;
+        self.read(|tx| {
+            let events = tx.open_table(EVENTS)?;
+            let last = events.range((number, 0)..=(number, u64::MAX))?.next_back();
+            last.map(|row| decode("events", row?.1.value())).transpose()
         })
     }
 
@@ -158,6 +196,7 @@ fn drop_old_plans(tx: &WriteTransaction) -> Made<()> {
         order.remove(place)?;
         if !executed.contains(&id) {
             plans.remove(id.as_str())?;
+            approvals::drop_of(tx, &id)?;
         }
     }
     Ok(())

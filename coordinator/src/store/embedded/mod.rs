@@ -4,6 +4,7 @@
 //! After an I/O error redb refuses everything until it is reopened, so the file is closed then and opened again at the
 //! next use: a disk that was full and has room again needs no restart of the coordinator.
 
+mod approvals;
 mod audit;
 mod inventory;
 mod log;
@@ -123,6 +124,7 @@ impl Store {
             }
             log::create(tx)?;
             inventory::create(tx)?;
+            approvals::create(tx)?;
             members::create(tx)?;
             output::create(tx)?;
             audit::create(tx)
