@@ -139,7 +139,7 @@ impl Core {
     /// [`AgentError::Journal`] and [`AgentError::Worker`], if the agent can't go on.
     pub fn take(&mut self, event: Event) -> Result<Vec<Effect>, AgentError> {
         match event {
-            Event::Link { session, told } if session == self.sessions => self.on_link(told),
+            Event::Link { session, told } if session == self.sessions => self.on_link(told)?,
             // A session that was given up had a last word.
             Event::Link { .. } => {}
             Event::Worker(told) => self.on_worker(told)?,
@@ -166,12 +166,13 @@ impl Core {
         })
     }
 
-    fn on_link(&mut self, told: link::Told) {
+    fn on_link(&mut self, told: link::Told) -> Result<(), AgentError> {
         match told {
             link::Told::Connected => self.outbox(Outbox::connected),
-            link::Told::Said(said) => self.on_said(*said),
+            link::Told::Said(said) => return self.on_said(*said),
             link::Told::Down(error) => self.lost(&error),
         }
+        Ok(())
     }
 
     fn on_worker(&mut self, told: worker::Told) -> Result<(), AgentError> {

@@ -1,7 +1,8 @@
 //! What the agent does with what the coordinator says: whom it believes, and which orders go into the journal.
 
+use super::AgentError;
 use super::core::{Core, Effect};
-use crate::journal::Store;
+use crate::journal::{AppendError, Store};
 use crate::link::{FromCoordinator, Welcome};
 use crate::worker::{Job, PreviewJob};
 use std::time::Duration;
@@ -15,31 +16,38 @@ const DEFAULT_HEARTBEAT_S: u32 = 5;
 const PREVIEWS: usize = 16;
 
 impl Core {
-    pub(super) fn on_said(&mut self, said: FromCoordinator) {
+    /// Takes what the coordinator said.
+    ///
+    /// # Errors
+    /// [`AgentError::Journal`] if what is on disk is not known any more: only a new start can go on.
+    pub(super) fn on_said(&mut self, said: FromCoordinator) -> Result<(), AgentError> {
         let welcomed = self.session.as_ref().is_some_and(|open| open.welcomed);
         match said {
-            FromCoordinator::Welcome(welcome) => self.welcome(&welcome),
+            FromCoordinator::Welcome(welcome) => return self.welcome(&welcome),
             _ if !welcomed => {
                 tracing::warn!(
                     "the coordinator gave an order before it said who it is; the session is given up"
                 );
                 self.connect_again();
             }
-            FromCoordinator::Order(order) => self.on_order(&order),
+            FromCoordinator::Order(order) => return self.on_order(&order),
             FromCoordinator::UnreadableOrder { key, reason } => self.refuse(key, reason),
-            FromCoordinator::Acknowledged(key) => self.acknowledged(key),
+            FromCoordinator::Acknowledged(key) => return self.acknowledged(key),
             FromCoordinator::Preview(job) => self.preview(job),
         }
+        Ok(())
     }
 
-    fn welcome(&mut self, welcome: &Welcome) {
+    fn welcome(&mut self, welcome: &Welcome) -> Result<(), AgentError> {
         let Welcome { fleet, leader, version, heartbeat_interval_s } = welcome;
         if *fleet != self.fleet {
             tracing::error!(ours = %self.fleet, theirs = %fleet, "the coordinator is of another fleet; its orders are not obeyed");
-            return self.connect_again();
+            self.connect_again();
+            return Ok(());
         }
-        if !self.believes(*leader) {
-            return self.connect_again();
+        if !self.believes(*leader)? {
+            self.connect_again();
+            return Ok(());
         }
         tracing::info!(coordinator = %self.coordinator, %leader, version, "connected");
         self.want(Effect::Status(format!("connected to {}", self.coordinator)));
@@ -50,35 +58,35 @@ impl Core {
             open.welcomed = true;
             self.journal.read(|journal| open.outbox.welcomed(journal, &self.output));
         }
+        Ok(())
     }
 
     /// Whether a coordinator of the fleet is to be obeyed; whom the node obeys is on disk before it does.
-    fn believes(&self, leader: Leader) -> bool {
+    fn believes(&self, leader: Leader) -> Result<bool, AgentError> {
         let coordinator = &self.coordinator;
         match self.journal.read(|journal| journal.judge_leader(leader)) {
-            Ok(false) => true,
+            Ok(false) => Ok(true),
             Ok(true) => {
                 let record = Record::Generation { generation: leader.generation, leader: leader.id };
-                let recorded = self.journal.append(&record);
-                if let Err(error) = &recorded {
-                    tracing::error!(
-                        error = error as &dyn std::error::Error,
-                        "the coordinator's generation is not recorded; dialling again"
-                    );
-                }
-                recorded.is_ok()
+                let Err(error) = self.journal.append(&record) else { return Ok(true) };
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "the coordinator's generation is not recorded; dialling again"
+                );
+                unless_lost(error).map(|()| false)
             }
             Err(refusal) => {
                 tracing::error!(%coordinator, "its orders are not obeyed: {refusal}");
-                false
+                Ok(false)
             }
         }
     }
 
-    fn on_order(&mut self, order: &TaskOrder) {
+    fn on_order(&mut self, order: &TaskOrder) -> Result<(), AgentError> {
         let key = order.key.clone();
         if key.node != self.node {
-            return self.refuse(key, format!("this is {}, not the order's node", self.node));
+            self.refuse(key, format!("this is {}, not the order's node", self.node));
+            return Ok(());
         }
         match self.journal.take(order, self.host.now()) {
             Ok(Verdict::Accept) => {
@@ -92,8 +100,10 @@ impl Core {
                 let cause =
                     std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
                 self.refuse(key, format!("{error}{cause}"));
+                return unless_lost(error);
             }
         }
+        Ok(())
     }
 
     fn refuse(&mut self, key: TaskKey, reason: String) {
@@ -101,7 +111,7 @@ impl Core {
         self.outbox(|outbox| outbox.refuse(key, reason));
     }
 
-    fn acknowledged(&mut self, key: TaskKey) {
+    fn acknowledged(&mut self, key: TaskKey) -> Result<(), AgentError> {
         let ended =
             |journal: &Journal| journal.task(&key).map(|task| (task.result.is_some(), task.acknowledged));
         match self.journal.read(ended) {
@@ -112,6 +122,7 @@ impl Core {
                         error = &error as &dyn std::error::Error,
                         "an acknowledgement is not recorded"
                     );
+                    return unless_lost(error);
                 }
             }
             Some((true, true)) => {}
@@ -122,6 +133,7 @@ impl Core {
                 tracing::debug!(task = %key, "the end of a task that this node has forgotten was acknowledged")
             }
         }
+        Ok(())
     }
 
     fn preview(&mut self, job: PreviewJob) {
@@ -132,4 +144,10 @@ impl Core {
         self.previews += 1;
         self.want(Effect::Work(Job::Preview(job)));
     }
+}
+
+/// A journal of which nobody knows what is on disk takes no record any more, however often it is asked: the agent ends, and the
+/// next one reads it again.
+fn unless_lost(error: AppendError) -> Result<(), AgentError> {
+    if matches!(error, AppendError::Lost { .. }) { Err(AgentError::Journal(error)) } else { Ok(()) }
 }

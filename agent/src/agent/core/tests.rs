@@ -3,6 +3,7 @@
 use super::*;
 use crate::host::fake::{FakeHost, FakeMachine};
 use crate::journal::JournalFile;
+use crate::journal::medium::fake::{FakeMedium, Operation};
 use crate::link::{FromCoordinator, Told, Welcome};
 use crate::os::Os;
 use crate::policy::PolicyFile;
@@ -55,7 +56,12 @@ impl Node {
 
     /// An agent on the state that another left.
     fn on(state: tempfile::TempDir) -> Self {
-        let journal = SharedJournal::new(JournalFile::open(state.path()).expect("a journal").0);
+        let (file, _) = JournalFile::open(state.path()).expect("a journal");
+        Self::with(state, file)
+    }
+
+    fn with(state: tempfile::TempDir, file: JournalFile) -> Self {
+        let journal = SharedJournal::new(file);
         let machine = FakeMachine::debian_compute();
         let os = Os { platform: machine.platform.clone() };
         let (host, output) = (Arc::new(FakeHost::new(machine)), Arc::new(Output::default()));
@@ -294,4 +300,38 @@ fn a_worker_that_ended_ends_the_agent() {
     let mut node = Node::connected();
     let error = node.core.take(Event::Worker(worker::Told::Ended)).expect_err("it can't go on");
     assert!(matches!(error, AgentError::Worker), "{error}");
+}
+
+/// It would refuse every order and give up every session for ever, and nobody but the next agent can read the journal again.
+#[test]
+fn an_agent_ends_when_what_is_on_its_disk_is_not_known_any_more() {
+    let welcomed = |node: &mut Node| {
+        node.settle();
+        node.told(Told::Connected);
+        node.welcome(fleet(), 3);
+        node.settle();
+    };
+    let key = || key(1);
+    let said = [
+        FromCoordinator::Welcome(Welcome {
+            fleet: fleet(),
+            leader: leader(4, 2),
+            version: "1".to_owned(),
+            heartbeat_interval_s: 3,
+        }),
+        FromCoordinator::Order(order(3, 2)),
+        FromCoordinator::Acknowledged(key()),
+    ];
+    for said in said {
+        let (medium, state) = (FakeMedium::default(), tempfile::tempdir().expect("a directory"));
+        let (file, _) = JournalFile::open_on(Box::new(medium.clone())).expect("a journal");
+        let mut node = Node::with(state, file);
+        welcomed(&mut node);
+        node.said(FromCoordinator::Order(order(3, 1)));
+        node.settle();
+        medium.fail_next(Operation::Sync);
+        let event = Event::Link { session: node.session, told: Told::Said(Box::new(said.clone())) };
+        let ended = node.core.take(event).expect_err("it can't go on");
+        assert!(matches!(ended, AgentError::Journal(_)), "{said:?}: {ended}");
+    }
 }
