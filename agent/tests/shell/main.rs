@@ -1,4 +1,4 @@
-//! Suites of the agent's shell: a whole task cut at every record, and agents against a coordinator on loopback.
+//! Suites of the agent's shell: whole tasks cut at everything that is written or done, and agents against a coordinator on loopback.
 
 // All of this is test code, also where it is not in a #[test] itself.
 #![allow(clippy::expect_used)]
@@ -7,7 +7,9 @@ mod coordinator;
 mod cut;
 mod enrolment;
 mod fencing;
+mod journal_cuts;
 mod link;
 mod pki;
 mod support;
 mod switch_over;
+mod task;

@@ -1,0 +1,266 @@
+//! A task of the procedure that ships on a fake machine, the agents that run it one after the other, and what the machine looks
+//! like in the end.
+
+use crate::support::{key, order, os, policy, shipped_steps};
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use wavegate_agent::host::fake::{AgentKilled, FakeDistribution, FakeHost, FakeMachine};
+use wavegate_agent::journal::medium::fake::{FakeMedium, Unsynced};
+use wavegate_agent::journal::{JournalFile, SharedJournal, Store};
+use wavegate_agent::os::Os;
+use wavegate_agent::policy::PolicyFile;
+use wavegate_agent::runner::{Machine, Progress, advance};
+use wavegate_common::id::Timestamp;
+use wavegate_common::journal::{Record, TaskInJournal};
+use wavegate_common::order::PlannedStep;
+use wavegate_common::outcome::Outcome;
+use wavegate_common::platform::Stage;
+use wavegate_common::rollout::TaskResult;
+
+/// A task: the steps of a stage of the shipped procedure on a machine.
+pub struct Case {
+    pub machine: FakeMachine,
+    pub steps: Vec<PlannedStep>,
+    pub os: Os,
+    pub policy: PolicyFile,
+    _directory: tempfile::TempDir,
+}
+
+impl Case {
+    pub fn new(machine: FakeMachine, stage: Stage, settings: &[&str]) -> Self {
+        let steps = shipped_steps(&machine, stage, settings);
+        let directory = tempfile::tempdir().expect("a directory");
+        Self { steps, os: os(&machine), policy: policy(directory.path()), machine, _directory: directory }
+    }
+}
+
+/// How an agent ends, and what its successor finds.
+#[derive(Debug, Clone, Copy)]
+pub enum Death {
+    /// The agent is killed.
+    Killed,
+    /// The machine loses its power.
+    PowerCut(Unsynced),
+}
+
+/// A node that has the task: its machine and its disk outlive its agents.
+pub struct Node<'a> {
+    case: &'a Case,
+    pub host: FakeHost,
+    pub medium: FakeMedium,
+    /// What the last report of the task was made of.
+    told: Option<TaskInJournal>,
+}
+
+impl<'a> Node<'a> {
+    pub fn new(case: &'a Case) -> Self {
+        let host = FakeHost::new(case.machine.clone());
+        Self { case, host, medium: FakeMedium::default(), told: None }
+    }
+
+    /// An agent that is given the order, as after every connection, and goes on to the acknowledgement, or is killed.
+    pub fn live(&mut self) {
+        let lived = catch_unwind(AssertUnwindSafe(|| self.work()));
+        assert!(lived.is_ok() || lived.is_err_and(|payload| payload.is::<AgentKilled>()));
+    }
+
+    /// What the next agent finds.
+    pub fn die(&mut self, death: Death) {
+        self.medium = match death {
+            Death::Killed => self.medium.after_kill(),
+            Death::PowerCut(unsynced) => {
+                self.host.machine().reboot();
+                self.medium.after_power_cut(unsynced)
+            }
+        };
+    }
+
+    fn work(&mut self) {
+        let (file, _) = JournalFile::open_on(Box::new(self.medium.clone())).expect("torn, not damaged");
+        let journal = SharedJournal::new(file);
+        self.nothing_is_lost(&journal);
+        let machine = Machine { host: &self.host, os: &self.case.os, policy: &self.case.policy };
+        journal.take(&order(1, 1, &self.case.steps), Timestamp(1)).expect("taken or known");
+        let told = &mut self.told;
+        let mut tell = |progress: Progress<'_>| {
+            if matches!(progress, Progress::Recorded(_)) {
+                *told = in_journal(&journal);
+            }
+        };
+        tell(Progress::Recorded(&key(1)));
+        advance(&journal, machine, &mut tell).expect("advanced");
+        journal.append(&Record::Acknowledged { key: key(1) }).expect("noted");
+    }
+
+    /// Nothing that was reported is unknown to the next agent.
+    fn nothing_is_lost(&self, journal: &SharedJournal) {
+        let Some(told) = &self.told else { return };
+        let known = in_journal(journal).expect("a task that was accepted is known");
+        assert!(known.steps.starts_with(&told.steps), "{:#?} instead of {:#?}", known.steps, told.steps);
+        assert!(told.result.is_none() || known.result == told.result);
+        let goes_on = told.started.is_none() || known.started == told.started;
+        assert!(goes_on || known.steps.len() > told.steps.len(), "the start of {:?} is lost", told.started);
+    }
+
+    /// The end of the task, and what the machine then looks like.
+    pub fn end(&self) -> End {
+        let (file, _) = JournalFile::open_on(Box::new(self.medium.clone())).expect("a journal");
+        end(&self.host, &SharedJournal::new(file))
+    }
+}
+
+fn in_journal(journal: &SharedJournal) -> Option<TaskInJournal> {
+    journal.read(|journal| journal.task(&key(1)).cloned())
+}
+
+/// What a node looks like that matters after an upgrade: not its clock, nor process ids.
+#[derive(Debug, PartialEq, Eq)]
+pub struct End {
+    pub result: Option<TaskResult>,
+    pub failed: Vec<String>,
+    packages: BTreeMap<String, String>,
+    services: BTreeMap<String, (bool, bool, bool)>,
+    files: BTreeMap<PathBuf, String>,
+    processes: Vec<Vec<String>>,
+    /// Programs that change something, each with how often it was run.
+    pub effects: BTreeMap<String, u32>,
+    /// Of every service: which of the services' processes are older than its files.
+    stale: Vec<String>,
+}
+
+fn end(host: &FakeHost, journal: &SharedJournal) -> End {
+    let machine = host.machine();
+    let (result, failed) = journal.read(|journal| {
+        let task = journal.current().expect("a task");
+        let failed = task.steps.iter().filter(|step| matches!(step.outcome, Outcome::Failed { .. }));
+        (task.result, failed.map(|step| format!("{}: {:?}", step.step, step.outcome)).collect())
+    });
+    // yum's own note of a transaction that was cut off stays where yum-complete-transaction is not installed.
+    let moving = |path: &PathBuf| {
+        let elsewhere = ["/var/lib/wavegate", "/var/lib/yum"].iter().any(|start| path.starts_with(start));
+        elsewhere || path.ends_with("pid") || path.ends_with("boot_id")
+    };
+    let mut processes: Vec<_> = machine.processes.values().map(|process| process.cmdline.clone()).collect();
+    processes.sort();
+    let current = |inode, path: &PathBuf| machine.files.get(path).is_some_and(|file| file.inode == inode);
+    let stale = machine.processes.values().filter(|process| !current(process.inode, &process.exe));
+    let mut effects = BTreeMap::new();
+    for line in machine.history.iter().filter(|line| has_effect(line)) {
+        *effects.entry(line.clone()).or_insert(0) += 1;
+    }
+    End {
+        result,
+        failed,
+        packages: machine
+            .installed
+            .iter()
+            .map(|(name, package)| (name.clone(), format!("{package:?}")))
+            .map(|(name, text)| (name, version_of(&text)))
+            .collect(),
+        services: machine
+            .services
+            .iter()
+            .map(|(name, s)| (name.clone(), (s.active, s.enabled, s.masked)))
+            .collect(),
+        files: machine
+            .files
+            .iter()
+            .filter(|(path, _)| !moving(path))
+            .map(|(path, file)| (path.clone(), String::from_utf8_lossy(&file.content).into_owned()))
+            .collect(),
+        stale: stale.map(|process| process.cmdline.join(" ")).collect(),
+        processes,
+        effects,
+    }
+}
+
+fn version_of(debug: &str) -> String {
+    debug.split("version: \"").nth(1).and_then(|rest| rest.split('"').next()).unwrap_or_default().to_owned()
+}
+
+/// Whether running it twice would be doing something twice. Queries, simulations and refreshes of package lists are not.
+fn has_effect(line: &str) -> bool {
+    let words: Vec<&str> = line.split(' ').collect();
+    let harmless =
+        ["show", "list-units", "list-unit-files", "is-active", "daemon-reload", "is-enabled", "reset-failed"];
+    // What holds services down during a transaction is put in place again by whoever goes on with it.
+    if words.contains(&"--runtime") || line.contains("policy-rc.d") {
+        return false;
+    }
+    match words.as_slice() {
+        ["apt-get", ..] => {
+            words.contains(&"install") && !words.contains(&"-s") && !words.contains(&"--simulate")
+        }
+        ["yum" | "dnf", ..] => {
+            !words.contains(&"--assumeno")
+                && ["install", "update", "upgrade"].iter().any(|verb| words.contains(verb))
+        }
+        ["systemctl", verb, ..] => !harmless.contains(verb),
+        // A stop of what is stopped does nothing, and what is stopped again while it runs is started again too.
+        ["initctl", verb, ..] => *verb == "start",
+        [program, ..] => {
+            matches!(*program, "kill" | "replace")
+                || line.contains("setup.py")
+                || line.contains("pip uninstall -y")
+        }
+        [] => false,
+    }
+}
+
+pub fn same(end: &End, whole: &End, what: &str) {
+    let (left, right) = (format!("{end:#?}"), format!("{whole:#?}"));
+    let only = |one: &str, other: &str| {
+        let lines = one.lines().filter(|line| !other.lines().any(|known| known == *line));
+        lines.map(|line| format!("{line}\n")).collect::<String>()
+    };
+    assert!(end == whole, "{what}: it ends with\n{}instead of\n{}", only(&left, &right), only(&right, &left));
+}
+
+/// A power cut undoes what was going on, so that it has to be done again, and what comes up at boot needs no restart.
+/// Processes that no service of the machine starts do not come back.
+pub fn same_after_power_cut(mut end: End, whole: &End, what: &str) {
+    let libvirts = |process: &Vec<String>| process.iter().any(|word| word.contains("libvirt"));
+    end.effects.clone_from(&whole.effects);
+    end.processes.extend(whole.processes.iter().filter(|process| libvirts(process)).cloned());
+    end.processes.sort();
+    end.stale.extend(whole.stale.iter().filter(|line| line.contains("libvirt")).cloned());
+    same(&end, whole, what);
+}
+
+/// With a networking-calico that pip installed.
+pub fn with_pip(mut machine: FakeMachine) -> FakeMachine {
+    machine.distributions.push(FakeDistribution {
+        name: "networking-calico".to_owned(),
+        version: "1.0.0".to_owned(),
+        path: "/usr/local/lib/python3/dist-packages/networking_calico-1.0.0.dist-info".into(),
+    });
+    machine
+}
+
+/// The tasks of the procedure that ships: every stage on every platform, and the compute stage in its variants.
+pub fn cases() -> Vec<Case> {
+    let (debian, redhat, trusty) =
+        (FakeMachine::debian_compute(), FakeMachine::redhat_compute(), FakeMachine::trusty_compute());
+    let kilo = &["openstack_release=kilo"][..];
+    let distribution = &["package_scope=distribution"][..];
+    [
+        (with_pip(debian.clone()), Stage::Compute, &[][..]),
+        (FakeMachine::debian_etcd(), Stage::Etcd, &[]),
+        (FakeMachine::trusty_etcd(), Stage::Etcd, &[]),
+        (FakeMachine::redhat_etcd(), Stage::Etcd, &[]),
+        (with_pip(redhat.clone()), Stage::Compute, &[]),
+        (with_pip(trusty.clone()), Stage::Compute, &[]),
+        (debian.clone(), Stage::Compute, kilo),
+        (redhat.clone(), Stage::Compute, kilo),
+        (trusty, Stage::Compute, kilo),
+        (debian, Stage::Compute, distribution),
+        (redhat, Stage::Compute, distribution),
+        (FakeMachine::debian_control(), Stage::Control, &[]),
+        (FakeMachine::redhat_control(), Stage::Control, &[]),
+        (FakeMachine::trusty_control(), Stage::Control, &[]),
+    ]
+    .into_iter()
+    .map(|(machine, stage, settings)| Case::new(machine, stage, settings))
+    .collect()
+}
