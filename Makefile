@@ -36,6 +36,11 @@ test-quick: ## Run the tests that need neither root nor hosts
 	$(CARGO) test --workspace --exclude wavegate-tests
 	$(CARGO) test --package wavegate-tests --test fleet
 
+.PHONY: storm
+storm: lab-host build ## Kill and cut off coordinator and agents through whole upgrades (ROUNDS=n, SEED=n)
+	WAVEGATE_STORM_ROUNDS=$(or $(ROUNDS),10) $(if $(SEED),WAVEGATE_STORM_SEED=$(SEED)) \
+		$(CARGO) test --package wavegate-tests --test lab_storm a_storm -- --nocapture
+
 .PHONY: check
 check: format lint audit test ## The one gate: format, lint, dependency audit, tests
 

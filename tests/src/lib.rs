@@ -5,3 +5,4 @@ pub mod deploy;
 pub mod evidence;
 pub mod in_process;
 pub mod lab;
+pub mod storm;

@@ -26,6 +26,8 @@ pub const UPGRADE: Duration = Duration::from_secs(900);
 /// Wavegate as it is installed on a fleet.
 pub struct Wavegate<'a> {
     fleet: &'a Fleet,
+    /// The coordinator's socket, where the CLI would look for another one.
+    socket: Option<String>,
 }
 
 impl<'a> Wavegate<'a> {
@@ -35,7 +37,7 @@ impl<'a> Wavegate<'a> {
     ///
     /// When a binary was not built, or a part does not start: names the node.
     pub fn install(fleet: &'a Fleet) -> Result<Self> {
-        let wavegate = Self { fleet };
+        let wavegate = Self::on(fleet);
         wavegate.install_coordinator()?;
         for node in wavegate.managed() {
             wavegate
@@ -49,7 +51,13 @@ impl<'a> Wavegate<'a> {
     /// Wavegate on a fleet where it is installed already.
     #[must_use]
     pub const fn on(fleet: &'a Fleet) -> Self {
-        Self { fleet }
+        Self { fleet, socket: None }
+    }
+
+    /// The same fleet by another coordinator of the coordinator's host, which has this socket.
+    #[must_use]
+    pub fn by_socket(&self, socket: &str) -> Self {
+        Self { fleet: self.fleet, socket: Some(format!("unix:{socket}")) }
     }
 
     /// The nodes with an agent.
@@ -83,9 +91,7 @@ impl<'a> Wavegate<'a> {
         } else {
             install_unit(node, "wavegate-agent.service")?;
         }
-        let dial = format!("{}:{PORT}", self.coordinator().address());
-        let configuration = format!("coordinator = \"{dial}\"\n");
-        node.write_file("/etc/wavegate/agent.toml", configuration.as_bytes(), 0o644)?;
+        self.dial(node, PORT)?;
         node.write_file(POLICY_FILE, site::policy().as_bytes(), 0o644)?;
         let token = self.token(node.name())?;
         node.run(&["wavegate-agent", "enrol", "--token", &token])?;
@@ -93,6 +99,16 @@ impl<'a> Wavegate<'a> {
             node.run(&["systemctl", "enable", "--quiet", "wavegate-agent"])?;
         }
         node.start_service("wavegate-agent")
+    }
+
+    /// Has a node's agent dial this port of the coordinator's host from its next start on.
+    ///
+    /// # Errors
+    ///
+    /// When its configuration can't be written.
+    pub fn dial(&self, node: &Node, port: u16) -> Result<()> {
+        let configuration = format!("coordinator = \"{}:{port}\"\n", self.coordinator().address());
+        node.write_file("/etc/wavegate/agent.toml", configuration.as_bytes(), 0o644)
     }
 
     /// A join token for one node.
@@ -129,7 +145,9 @@ impl<'a> Wavegate<'a> {
     ///
     /// When the host is off.
     pub fn cli_output(&self, arguments: &[&str]) -> Result<Output> {
-        self.coordinator().output(&[&["wavegate"], arguments].concat())
+        let socket: Vec<&str> =
+            self.socket.iter().flat_map(|socket| ["--coordinator", socket.as_str()]).collect();
+        self.coordinator().output(&[&["wavegate"], socket.as_slice(), arguments].concat())
     }
 
     /// Runs the CLI on the coordinator's host and returns what it printed.
