@@ -24,6 +24,7 @@ impl Engine {
         if let Some(newest) = self.newest(id)? {
             let mut status = rollout_status(newest, self.observed(), self.generation, &self.steps);
             status.waiting.extend(self.own_reasons(newest, None));
+            whole_rollout_first(&mut status.waiting);
             return Ok(status);
         }
         let earlier = self.earlier(id)?;
@@ -52,6 +53,7 @@ impl Engine {
             }
         };
         reasons.extend(own);
+        whole_rollout_first(&mut reasons);
         Ok(reasons)
     }
 
@@ -104,4 +106,9 @@ impl Engine {
         });
         self.superseded_reason().into_iter().chain(trouble).chain(complaints).collect()
     }
+}
+
+/// What holds everything stands before what it holds.
+fn whole_rollout_first(reasons: &mut [WaitingOn]) {
+    reasons.sort_by_key(|reason| reason.subject != Subject::Rollout);
 }
