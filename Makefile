@@ -41,6 +41,10 @@ storm: lab-host build ## Kill and cut off coordinator and agents through whole u
 	WAVEGATE_STORM_ROUNDS=$(or $(ROUNDS),10) $(if $(SEED),WAVEGATE_STORM_SEED=$(SEED)) \
 		$(CARGO) test --package wavegate-tests --test lab_storm a_storm -- --nocapture
 
+.PHONY: model
+model: ## Explore every world of small fleets, larger ones than `make test` does
+	$(CARGO) run --package wavegate-model
+
 .PHONY: check
 check: format lint audit test ## The one gate: format, lint, dependency audit, tests
 

@@ -1,0 +1,127 @@
+//! A reading of the log of its own: what was begun, ended, held, waived and released, without asking the rollout. Against it
+//! is checked what the rollout lets be recorded.
+
+use crate::invariant::{Broken, Invariant};
+use std::collections::{BTreeMap, BTreeSet};
+use wavegate_common::id::{NodeId, Timestamp};
+use wavegate_common::plan::{Plan, StagePlan};
+use wavegate_common::platform::Stage;
+use wavegate_common::rollout::{Entry, Event, Mode, TaskRef, TaskResult};
+
+/// What the log says.
+#[derive(Debug, Clone, Default)]
+pub struct Reading {
+    mode: Option<Mode>,
+    paused: bool,
+    stopping: bool,
+    waived: BTreeSet<NodeId>,
+    once_waived: BTreeSet<NodeId>,
+    ended: BTreeMap<(Stage, NodeId), (TaskResult, Timestamp)>,
+    begun: BTreeSet<(Stage, usize)>,
+    released: BTreeSet<(Stage, usize)>,
+}
+
+impl Reading {
+    /// Whether it is paused, being stopped or stopped.
+    #[must_use]
+    pub const fn holds(&self) -> bool {
+        self.paused || self.stopping
+    }
+
+    /// Whether a node is waived.
+    #[must_use]
+    pub fn is_waived(&self, node: &NodeId) -> bool {
+        self.waived.contains(node)
+    }
+
+    /// Whether a node is waived or was: when the waiver ends, what it let happen beside the node goes on.
+    #[must_use]
+    pub fn was_waived(&self, node: &NodeId) -> bool {
+        self.once_waived.contains(node)
+    }
+
+    /// All that it says, without moments.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let Self { mode, paused, stopping, waived, once_waived, ended, begun, released } = self;
+        let ended: Vec<_> = ended.iter().map(|(task, (result, _))| (task, result)).collect();
+        format!("{mode:?} {paused} {stopping} {waived:?} {once_waived:?} {ended:?} {begun:?} {released:?}")
+    }
+
+    /// Reads one more entry; says what it breaks.
+    pub fn read(&mut self, entry: &Entry, plan: &Plan) -> Broken {
+        let mut broken = Broken::default();
+        match &entry.event {
+            Event::Started { mode, .. } => self.mode = Some(*mode),
+            Event::TaskStarted { task } => {
+                broken.unless(!self.holds(), Invariant::I5);
+                broken.unless(self.may_begin(task, entry.at, plan), Invariant::Waves);
+                self.ended.remove(&(task.stage, task.node.clone()));
+                self.begun.extend(wave_of(task, plan).map(|(_, wave)| (task.stage, wave)));
+            }
+            Event::TaskEnded { task, result } => {
+                self.ended.insert((task.stage, task.node.clone()), (*result, entry.at));
+            }
+            Event::TaskRetried { task, .. } => drop(self.ended.remove(&(task.stage, task.node.clone()))),
+            Event::WaveReleased { stage, wave, .. } => drop(self.released.insert((*stage, *wave))),
+            Event::NodeWaived { node, .. } => {
+                self.waived.insert(node.clone());
+                self.once_waived.insert(node.clone());
+            }
+            Event::WaiverEnded { node, .. } => drop(self.waived.remove(node)),
+            Event::Paused { .. } => self.paused = true,
+            Event::Resumed { .. } => self.paused = false,
+            Event::StopRequested { .. } => self.stopping = true,
+            Event::TaskAccepted { .. }
+            | Event::StepEnded { .. }
+            | Event::TaskLost { .. }
+            | Event::TaskOverdue { .. }
+            | Event::TaskReturned { .. }
+            | Event::TaskRestarted { .. }
+            | Event::Stopped
+            | Event::Finished => {}
+        }
+        broken
+    }
+
+    /// Whether the waves before a task's are over and, if it is the first of its wave, an operator let that begin or what
+    /// was done before it has rested.
+    fn may_begin(&self, task: &TaskRef, now: Timestamp, plan: &Plan) -> bool {
+        let Some((planned, wave)) = wave_of(task, plan) else { return false };
+        let over = |at: usize, node: &NodeId| match self.ended.get(&(task.stage, node.clone())) {
+            Some((TaskResult::Finished, _)) => true,
+            Some((TaskResult::Failed, _)) => at > 0 || self.is_waived(node),
+            None => self.is_waived(node),
+        };
+        let mut before = planned.waves.iter().enumerate().take(wave);
+        if !before.all(|(at, nodes)| nodes.iter().all(|node| over(at, node))) {
+            return false;
+        }
+        if self.begun.contains(&(task.stage, wave)) || self.released.contains(&(task.stage, wave)) {
+            return true;
+        }
+        let manual = self.mode == Some(Mode::Manual) || planned.limits.start == Mode::Manual;
+        !manual && self.rested(planned, wave, now, plan)
+    }
+
+    fn rested(&self, planned: &StagePlan, wave: usize, now: Timestamp, plan: &Plan) -> bool {
+        let earlier = plan
+            .body
+            .stages
+            .iter()
+            .rfind(|earlier| earlier.stage < planned.stage && !earlier.waves.is_empty());
+        let (of, waves) = match (wave, earlier) {
+            (0, None) => return true,
+            (0, Some(earlier)) => (earlier, earlier.waves.len()),
+            (wave, _) => (planned, wave),
+        };
+        let nodes = of.waves.iter().take(waves).flatten();
+        let ends = nodes.filter_map(|node| self.ended.get(&(of.stage, node.clone())));
+        ends.into_iter().all(|(_, at)| now.millis_since(*at) >= of.limits.soak_s * 1000)
+    }
+}
+
+fn wave_of<'a>(task: &TaskRef, plan: &'a Plan) -> Option<(&'a StagePlan, usize)> {
+    let planned = plan.stage(task.stage)?;
+    Some((planned, planned.waves.iter().position(|wave| wave.contains(&task.node))?))
+}
