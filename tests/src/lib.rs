@@ -5,4 +5,5 @@ pub mod deploy;
 pub mod evidence;
 pub mod in_process;
 pub mod lab;
+pub mod sim;
 pub mod storm;

@@ -1,0 +1,45 @@
+//! How the machines look when all is over, beside machines of the same kinds that were upgraded in a calm.
+
+use super::{Invariant, Violation, must};
+use crate::sim::looks::Looks;
+use std::collections::BTreeMap;
+
+/// What happened to a machine on the way that its looks in the end may show.
+#[derive(Debug, Clone, Default)]
+pub struct Suffered {
+    /// How often it lost its power.
+    pub power_cuts: u64,
+    /// How often each program failed without doing anything.
+    pub failed: BTreeMap<String, u64>,
+    /// Ids of its bystanders' processes when it was new.
+    pub bystanders: Vec<u32>,
+}
+
+/// Whether a machine ended like one that was upgraded in a calm.
+///
+/// # Errors
+/// [`Violation`] if not.
+pub fn like_in_a_calm(node: &str, looks: &Looks, calm: &Looks, suffered: &Suffered) -> Result<(), Violation> {
+    let differences = looks.differences(calm);
+    must(Invariant::EffectOnce, differences.is_empty(), || {
+        format!("{node} does not look like a machine upgraded in a calm:\n  {}", differences.join("\n  "))
+    })?;
+    // A power cut undoes what was going on, which is then done again; and of the processes that no service starts none is left.
+    if suffered.power_cuts > 0 {
+        return Ok(());
+    }
+    must(Invariant::Bystanders, looks.bystanders == suffered.bystanders, || {
+        format!(
+            "{node} had the processes {:?} of others, and has {:?}",
+            suffered.bystanders, looks.bystanders
+        )
+    })?;
+    for (line, times) in &looks.effects {
+        let once = calm.effects.get(line).copied().unwrap_or_default();
+        let allowed = once + suffered.failed.get(line).copied().unwrap_or_default();
+        must(Invariant::EffectOnce, *times <= allowed, || {
+            format!("{node} did '{line}' {times} times, {allowed} would do")
+        })?;
+    }
+    Ok(())
+}

@@ -1,0 +1,121 @@
+//! What hosts do, and when: seen on the machines and in their journals as it happens, without a look at what the coordinator
+//! thinks of it. The log is asked for one thing alone: whether what a node works on was ever given out.
+
+use super::log::Logs;
+use super::{Invariant, Violation, must};
+use std::collections::{BTreeMap, BTreeSet};
+use wavegate_common::id::{NodeId, PlanId};
+use wavegate_common::journal::{Journal, TaskInJournal};
+use wavegate_common::order::TaskKey;
+use wavegate_common::platform::Stage;
+use wavegate_common::rollout::TaskResult;
+
+/// What was seen on the hosts so far.
+#[derive(Debug, Clone, Default)]
+pub struct Hosts {
+    accepted: BTreeSet<TaskKey>,
+    /// Tasks that ended well on their node, whatever the coordinator knows.
+    finished: BTreeSet<(PlanId, Stage, NodeId)>,
+    /// What each node is at.
+    working: BTreeMap<NodeId, TaskKey>,
+    /// Orders that nobody gave: a node must not take them.
+    forged: BTreeSet<TaskKey>,
+}
+
+impl Hosts {
+    /// An order that nobody gave is under way to a node.
+    pub fn forged(&mut self, key: TaskKey) {
+        self.forged.insert(key);
+    }
+
+    /// Tasks that nodes have taken.
+    #[must_use]
+    pub fn accepted(&self) -> usize {
+        self.accepted.len()
+    }
+
+    /// A node's journal, as it is now.
+    ///
+    /// # Errors
+    /// [`Violation`] if it has an order that it must not have, or too many nodes are at work.
+    pub fn journal(&mut self, node: &NodeId, journal: &Journal, logs: &Logs) -> Result<(), Violation> {
+        for task in journal.ended().iter().chain(journal.current()) {
+            self.task(node, task, logs)?;
+        }
+        let at = journal.current().filter(|task| task.result.is_none()).map(|task| task.order.key.clone());
+        let before = match at.clone() {
+            Some(key) => self.working.insert(node.clone(), key),
+            None => self.working.remove(node),
+        };
+        match at {
+            Some(key) if before.as_ref() != Some(&key) => self.enough_are_left(&key, logs),
+            _ => Ok(()),
+        }
+    }
+
+    fn task(&mut self, node: &NodeId, task: &TaskInJournal, logs: &Logs) -> Result<(), Violation> {
+        let key = &task.order.key;
+        if task.result == Some(TaskResult::Finished) {
+            self.finished.insert((key.plan.clone(), key.stage, node.clone()));
+        }
+        if !self.accepted.insert(key.clone()) {
+            return Ok(());
+        }
+        must(Invariant::Fenced, key.node == *node, || {
+            format!("{node} took an order for another node: {key}")
+        })?;
+        must(Invariant::Fenced, !self.forged.contains(key), || {
+            format!("{node} took an order that nobody gave: {key}")
+        })?;
+        must(Invariant::NothingNew, logs.started_at(key).is_some(), || {
+            format!("{node} took {key}, which the log does not have")
+        })
+    }
+
+    /// Waived nodes do not count: an operator said so.
+    fn enough_are_left(&self, new: &TaskKey, logs: &Logs) -> Result<(), Violation> {
+        let Some(log) = logs.of(&new.plan) else { return Ok(()) };
+        let counts = |(node, key): &(&NodeId, &TaskKey)| {
+            key.plan == new.plan && key.stage == new.stage && !log.is_waived(node)
+        };
+        let (at_work, allowed) =
+            (self.working.iter().filter(counts).count(), log.may_be_unavailable(new.stage));
+        let invariant = if new.stage == Stage::Etcd { Invariant::OneMember } else { Invariant::Unavailable };
+        must(invariant, at_work <= allowed || log.is_waived(&new.node), || {
+            format!("{at_work} nodes are at work on stage {} with {}; {allowed} may be", new.stage, new.node)
+        })?;
+        let other = self.working.values().find(|key| key.plan != new.plan && !log.is_waived(&key.node));
+        must(Invariant::NothingNew, other.is_none(), || {
+            format!(
+                "{new} was begun while {} was at work for another rollout",
+                other.map_or("nobody", |key| key.node.as_str())
+            )
+        })
+    }
+
+    /// A node does something to its machine, by its journal for this task.
+    ///
+    /// # Errors
+    /// [`Violation`] if an earlier stage is not done on every host.
+    pub fn effect(&self, key: &TaskKey, line: &str, logs: &Logs) -> Result<(), Violation> {
+        must(Invariant::EffectOnce, self.working.get(&key.node) == Some(key), || {
+            format!("{} does '{line}' without a task", key.node)
+        })?;
+        let Some(log) = logs.of(&key.plan) else { return Ok(()) };
+        for earlier in log.plan.body.stages.iter().filter(|earlier| earlier.stage < key.stage) {
+            let done = |node: &&NodeId| {
+                let about = (key.plan.clone(), earlier.stage, (*node).clone());
+                log.is_waived(node) || self.finished.contains(&about)
+            };
+            let open = earlier.tasks.keys().find(|node| !done(node));
+            must(Invariant::Barrier, open.is_none(), || {
+                let (node, open) = (&key.node, open.map_or("?", NodeId::as_str));
+                format!(
+                    "{node} does '{line}' of stage {} and stage {} is not finished on {open}",
+                    key.stage, earlier.stage
+                )
+            })?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,114 @@
+//! Whole fleets of production code under faults that a seed decides: what must hold holds, a seed does the same to the last
+//! byte, and the checks find what is planted. More of it: `make sim`.
+
+use anyhow::{Context, Result, ensure};
+use std::sync::{LazyLock, Mutex, PoisonError};
+use std::time::Instant;
+use wavegate_tests::sim::check::Invariant;
+use wavegate_tests::sim::cuts::{Cut, Cutting};
+use wavegate_tests::sim::disk::When;
+use wavegate_tests::sim::{Failure, Figures, Plant, Settings, Site, run};
+
+/// Seeds of every run of the tests.
+const SEEDS: u64 = 30;
+/// Of the writes that are no sync, every so manieth is a place to stop at.
+const EVERY: u64 = 29;
+
+/// One site for all; a simulation has it alone, so that those who share the machine do not share its time.
+static SITE: LazyLock<Mutex<Result<Site>>> = LazyLock::new(|| Mutex::new(Site::set_up()));
+
+fn with_site<T>(work: impl FnOnce(&Site) -> Result<T>) -> Result<T> {
+    let site = SITE.lock().unwrap_or_else(PoisonError::into_inner);
+    match &*site {
+        Ok(site) => work(site),
+        Err(error) => anyhow::bail!("{error:#}"),
+    }
+}
+
+#[test]
+fn fleets_under_faults_keep_what_must_hold() -> Result<()> {
+    with_site(|site| {
+        let (began, mut all) = (Instant::now(), Figures::default());
+        for seed in 1..=SEEDS {
+            all.add(&run(site, &Settings::of(seed, None))?.figures);
+        }
+        println!("{}", all.told(began.elapsed()));
+        ensure!(
+            all.ended["finished"] == SEEDS,
+            "every seed ends with a rollout that finished: {:?}",
+            all.ended
+        );
+        ensure!(all.faults.len() >= 20 && all.faults.values().all(|times| *times > 0), "{:?}", all.faults);
+        Ok(())
+    })
+}
+
+#[test]
+fn a_seed_does_the_same_to_the_last_byte() -> Result<()> {
+    with_site(|site| {
+        for seed in [101, 102] {
+            let settings = Settings { store_faults: true, asks_agents: true, ..Settings::of(seed, Some(8)) };
+            let (first, again) = (run(site, &settings)?, run(site, &settings)?);
+            ensure!(first == again, "seed {seed}: {} and {}", first.digest, again.digest);
+            let other = run(site, &Settings { seed: seed + 1000, ..settings })?;
+            ensure!(first.digest != other.digest, "another seed does something else");
+        }
+        Ok(())
+    })
+}
+
+/// The checks are worth something: each wrong behaviour that is planted is found, and named as what it is.
+#[test]
+fn what_is_planted_is_found() -> Result<()> {
+    let plants = [
+        (Plant::OrderNotDecided, Invariant::NothingNew),
+        (Plant::EventForged, Invariant::Barrier),
+        (Plant::OldOrderObeyed, Invariant::Fenced),
+        (Plant::EffectTwice, Invariant::EffectOnce),
+        (Plant::MachineDiffers, Invariant::EffectOnce),
+        (Plant::BystanderKilled, Invariant::Bystanders),
+        (Plant::LogCut, Invariant::LogStays),
+        (Plant::NobodyWilling, Invariant::Ends),
+    ];
+    with_site(|site| {
+        for (plant, invariant) in plants {
+            let mut settings = Settings { plant: Some(plant), ..Settings::calm(5) };
+            if plant == Plant::NobodyWilling {
+                settings.mode = wavegate_common::rollout::Mode::Manual;
+            }
+            let found = run(site, &settings).err().with_context(|| format!("{plant:?} was not found"))?;
+            let found = found.downcast_ref::<Failure>().with_context(|| format!("{plant:?}: {found:#}"))?;
+            ensure!(found.violation.invariant == invariant, "{plant:?} was found as {}", found.violation);
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn the_store_may_be_cut_anywhere() -> Result<()> {
+    let every = if std::env::var_os("WAVEGATE_EXHAUSTIVE").is_some() { 1 } else { EVERY };
+    with_site(|site| {
+        let (began, mut cuts) = (Instant::now(), 0u64);
+        let cutting = Cutting::new(site)?;
+        for (index, operation) in cutting.operations(every).into_iter().enumerate() {
+            let all =
+                [When::Before, When::Torn, When::After].map(|when| [(when, Cut::Kill), (when, Cut::Power)]);
+            let all = all.as_flattened();
+            // In turn, if not all are to be seen.
+            let some = if every == 1 { all } else { &all[index % all.len()..=index % all.len()] };
+            for (when, cut) in some {
+                cutting.run(operation, *when, *cut)?;
+                cuts += 1;
+            }
+        }
+        let used = cutting.used();
+        println!(
+            "store cuts: {cuts} of a rollout with {} writes and {} syncs, in {:.1} s",
+            used.writes,
+            used.syncs,
+            began.elapsed().as_secs_f64()
+        );
+        ensure!(cuts > used.syncs, "every sync is a place to stop at");
+        Ok(())
+    })
+}
