@@ -29,6 +29,7 @@ build: ## Build everything
 .PHONY: test
 test: lab-host build ## Run every test: unit, property, in-process fleets, and real hosts
 	$(CARGO) test --workspace --exclude wavegate-tests
+	$(CARGO) run --package wavegate-model --bin mutants
 	$(CARGO) test --package wavegate-tests --no-fail-fast -- --test-threads=2
 
 .PHONY: test-quick
@@ -44,6 +45,10 @@ storm: lab-host build ## Kill and cut off coordinator and agents through whole u
 .PHONY: model
 model: ## Explore every world of small fleets, larger ones than `make test` does
 	$(CARGO) run --package wavegate-model
+
+.PHONY: mutants
+mutants: ## Take one guard of the core out after the other, and see that each is found out
+	$(CARGO) run --package wavegate-model --bin mutants
 
 .PHONY: check
 check: format lint audit test ## The one gate: format, lint, dependency audit, tests

@@ -261,6 +261,7 @@ impl Coordinator {
             broken.unless(counts == self.counted(stage.stage), Invariant::I7);
             broken.unless(counts.total() as usize == stage.tasks.len(), Invariant::I7);
         }
+        broken = broken.and(self.starts_refused());
         let subjects = self.subjects();
         self.seen(|observed| {
             for (subject, over) in &subjects {
@@ -270,6 +271,20 @@ impl Coordinator {
             broken.unless(!self.rollout.ended() || self.rollout.waiting(observed).is_empty(), Invariant::I8);
         });
         broken.unless(self.replayed().as_ref() == Some(&self.rollout), Invariant::Replay);
+        broken
+    }
+
+    /// What is broken by a start that would be recorded if somebody offered it, whether or not `decide` does.
+    fn starts_refused(&self) -> Broken {
+        let mut broken = Broken::default();
+        for stage in &self.rollout.plan().body.stages {
+            for (node, task) in self.rollout.tasks(stage.stage) {
+                let task = TaskRef { stage: stage.stage, node: node.clone(), attempt: task.attempt + 1 };
+                if let Ok(after) = self.record(&[Event::TaskStarted { task }]) {
+                    broken = broken.and(after.broken);
+                }
+            }
+        }
         broken
     }
 

@@ -6,6 +6,7 @@
 pub mod coordinator;
 pub mod entry;
 pub mod invariant;
+pub mod mutants;
 pub mod node;
 pub mod reading;
 pub mod run;

@@ -16,6 +16,8 @@ pub struct Reading {
     stopping: bool,
     waived: BTreeSet<NodeId>,
     once_waived: BTreeSet<NodeId>,
+    /// Tasks that were given out and of which no end is recorded, and whether they are lost.
+    open: BTreeMap<(Stage, NodeId), bool>,
     ended: BTreeMap<(Stage, NodeId), (TaskResult, Timestamp)>,
     begun: BTreeSet<(Stage, usize)>,
     released: BTreeSet<(Stage, usize)>,
@@ -43,9 +45,10 @@ impl Reading {
     /// All that it says, without moments.
     #[must_use]
     pub fn text(&self) -> String {
-        let Self { mode, paused, stopping, waived, once_waived, ended, begun, released } = self;
+        let Self { mode, paused, stopping, waived, once_waived, open, ended, begun, released } = self;
         let ended: Vec<_> = ended.iter().map(|(task, (result, _))| (task, result)).collect();
-        format!("{mode:?} {paused} {stopping} {waived:?} {once_waived:?} {ended:?} {begun:?} {released:?}")
+        let held = format!("{mode:?} {paused} {stopping} {waived:?} {once_waived:?}");
+        format!("{held} {open:?} {ended:?} {begun:?} {released:?}")
     }
 
     /// Reads one more entry; says what it breaks.
@@ -54,17 +57,24 @@ impl Reading {
         match &entry.event {
             Event::Started { mode, .. } => self.mode = Some(*mode),
             Event::TaskStarted { task } => {
-                broken.unless(!self.holds(), Invariant::I5);
-                broken.unless(self.may_begin(task, entry.at, plan), Invariant::Waves);
                 self.ended.remove(&(task.stage, task.node.clone()));
+                self.open.insert((task.stage, task.node.clone()), false);
+                broken.unless(!self.holds(), Invariant::I5);
+                broken.unless(self.earlier_done(task.stage, plan), Invariant::I1);
+                broken.unless(self.within_limits(task, plan), Invariant::I2);
+                broken.unless(task.stage != Stage::Etcd || self.unavailable(task.stage) <= 1, Invariant::I3);
+                broken.unless(self.may_begin(task, entry.at, plan), Invariant::Waves);
                 self.begun.extend(wave_of(task, plan).map(|(_, wave)| (task.stage, wave)));
             }
             Event::TaskEnded { task, result } => {
+                self.open.remove(&(task.stage, task.node.clone()));
                 self.ended.insert((task.stage, task.node.clone()), (*result, entry.at));
             }
             Event::TaskRetried { task, .. } => drop(self.ended.remove(&(task.stage, task.node.clone()))),
             Event::WaveReleased { stage, wave, .. } => drop(self.released.insert((*stage, *wave))),
             Event::NodeWaived { node, .. } => {
+                broken
+                    .unless(!self.open.iter().any(|((_, open), lost)| open == node && !lost), Invariant::I2);
                 self.waived.insert(node.clone());
                 self.once_waived.insert(node.clone());
             }
@@ -72,16 +82,41 @@ impl Reading {
             Event::Paused { .. } => self.paused = true,
             Event::Resumed { .. } => self.paused = false,
             Event::StopRequested { .. } => self.stopping = true,
+            Event::TaskLost { task } => drop(self.open.insert((task.stage, task.node.clone()), true)),
+            Event::TaskReturned { task } => drop(self.open.insert((task.stage, task.node.clone()), false)),
             Event::TaskAccepted { .. }
             | Event::StepEnded { .. }
-            | Event::TaskLost { .. }
             | Event::TaskOverdue { .. }
-            | Event::TaskReturned { .. }
             | Event::TaskRestarted { .. }
             | Event::Stopped
             | Event::Finished => {}
         }
         broken
+    }
+
+    fn earlier_done(&self, stage: Stage, plan: &Plan) -> bool {
+        let earlier = plan.body.stages.iter().filter(|earlier| earlier.stage < stage);
+        let mut tasks =
+            earlier.flat_map(|earlier| earlier.tasks.keys().map(|node| (earlier.stage, node.clone())));
+        tasks.all(|task| {
+            let finished = matches!(self.ended.get(&task), Some((TaskResult::Finished, _)));
+            finished || self.is_waived(&task.1)
+        })
+    }
+
+    /// Nodes of a stage that are not waived and that work on it, are lost or failed.
+    fn unavailable(&self, stage: Stage) -> usize {
+        let failed = self.ended.iter().filter(|(_, (result, _))| *result == TaskResult::Failed);
+        let tasks = self.open.keys().chain(failed.map(|(task, _)| task));
+        tasks.filter(|(of, node)| *of == stage && !self.is_waived(node)).count()
+    }
+
+    /// Whether a stage is within its limit, and at work on one group alone, with this task given out.
+    fn within_limits(&self, task: &TaskRef, plan: &Plan) -> bool {
+        let Some(planned) = plan.stage(task.stage) else { return false };
+        let at_work = self.open.keys().filter(|(stage, node)| *stage == task.stage && !self.is_waived(node));
+        let groups: BTreeSet<_> = at_work.filter_map(|(_, node)| planned.groups.get(node)).collect();
+        self.unavailable(task.stage) <= planned.limits.max_unavailable as usize && groups.len() <= 1
     }
 
     /// Whether the waves before a task's are over and, if it is the first of its wave, an operator let that begin or what

@@ -56,6 +56,7 @@ pub const QUICK: &[Shape] = &[
     },
     Shape { name: "etcd", stages: [stage(&[&[0], &[1]], 1, 1), NONE, NONE], generations: 2, ..BASE },
     Shape { name: "etcd-careless", stages: [stage(&[&[0, 1]], 2, 2), NONE, NONE], ..BASE },
+    Shape { name: "one-at-a-time", stages: [NONE, stage(&[&[0, 1]], 1, 1), NONE], ..BASE },
     Shape { name: "wave", stages: [NONE, stage(&[&[0, 1]], 2, 1), NONE], ..BASE },
     Shape { name: "groups", stages: [NONE, grouped(stage(&[&[0, 1]], 2, 1)), NONE], ..BASE },
     Shape { name: "barrier", stages: [stage(&[&[0]], 1, 0), stage(&[&[0], &[1]], 1, 0), NONE], ..BASE },
@@ -81,6 +82,13 @@ pub const QUICK: &[Shape] = &[
     Shape {
         name: "waivers",
         stages: [NONE, stage(&[&[0]], 1, 0), stage(&[&[1]], 1, 0)],
+        attempts: 1,
+        waivers: 1,
+        ..BASE
+    },
+    Shape {
+        name: "etcd-waived",
+        stages: [stage(&[&[0], &[1]], 1, 1), NONE, NONE],
         attempts: 1,
         waivers: 1,
         ..BASE
