@@ -174,6 +174,29 @@ impl Timestamp {
     pub fn millis_since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)
     }
+
+    /// The moment as people read it everywhere, to the second: `2026-11-22T20:00:00Z`.
+    #[must_use]
+    pub fn utc(self) -> String {
+        let (days, seconds) = (self.0 / 86_400_000, self.0 / 1000 % 86_400);
+        let (year, month, day) = date(days);
+        let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+        format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+    }
+}
+
+/// Year, month and day of the day so many days after 1970-01-01, in the Gregorian calendar. Years begin with March here, so
+/// that the day that comes every four years is the last one (Howard Hinnant, "chrono-compatible low-level date algorithms").
+const fn date(days: u64) -> (u64, u64, u64) {
+    let days = days + 719_468;
+    let (era, of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let march_month = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * march_month + 2) / 5 + 1;
+    let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
+    let year = era * 400 + year_of_era + if month <= 2 { 1 } else { 0 };
+    (year, month, day)
 }
 
 /// Who asked for something: an operator's name as authenticated, or `wavegate` itself.
@@ -210,6 +233,20 @@ mod tests {
             let error = bad.parse::<LeaderId>().expect_err(bad).to_string();
             assert!(error.contains("leader id") && error.contains("16"), "{error}");
         }
+    }
+
+    #[test]
+    fn moments_are_told_in_utc() {
+        for (millis, text) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (951_782_400_000, "2000-02-29T00:00:00Z"),
+            (951_868_799_999, "2000-02-29T23:59:59Z"),
+            (1_795_348_861_500, "2026-11-22T12:01:01Z"),
+            (4_107_542_400_000, "2100-03-01T00:00:00Z"),
+        ] {
+            assert_eq!(Timestamp(millis).utc(), text);
+        }
+        assert!(Timestamp(u64::MAX).utc().ends_with('Z'));
     }
 
     #[test]

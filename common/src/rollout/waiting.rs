@@ -370,15 +370,18 @@ const fn verb(state: TaskState) -> &'static str {
 }
 
 fn waiting_on_waiver(stage: Stage, waiver: &Waiver) -> WaitingOn {
-    let Waiver { node, reason, by, at, .. } = waiver;
+    let Waiver { node, reason, by, at, until, .. } = waiver;
     WaitingOn {
         subject: Subject::Node { stage, node: node.clone() },
-        why: format!("{node} is waived in stage {stage} by {by}: {reason}"),
+        why: format!(
+            "{node} is waived by {by} until {} and not waited for in stage {stage}: {reason}",
+            until.utc()
+        ),
         since: *at,
         nodes: vec![node.clone()],
         by: Some(by.clone()),
         unblock: format!(
-            "nothing to do: nobody waits for it until the waiver ends; to end it now: wavegate waive {node} --withdraw"
+            "nothing to do: it counts again when the waiver ends; to end it now: wavegate waive {node} --withdraw"
         ),
     }
 }

@@ -52,7 +52,8 @@ fn quiet(rollout: &RolloutStatus) -> bool {
 /// Failures within the threshold let later waves begin, but not the next stage; and a failed canary, or as many failures
 /// as nodes may be unavailable, let no wave begin.
 fn held_by_failures(rollout: &RolloutStatus) -> bool {
-    let Some(stage) = rollout.stages.iter().find(|stage| stage.counts.finished < stage.counts.total()) else {
+    let open = |stage: &&StageStatus| stage.counts.finished + stage.counts.waived < stage.counts.total();
+    let Some(stage) = rollout.stages.iter().find(open) else {
         return false;
     };
     let failed = stage.counts.failed;
@@ -82,6 +83,14 @@ mod tests {
         let mut status = samples::halted().status(200);
         status.stages[1].counts.running = 1;
         assert_eq!(ending(&status), None);
+    }
+
+    #[test]
+    fn a_waived_failure_holds_nothing() {
+        let mut status = samples::waived().status(200);
+        assert_eq!(ending(&status), Some(Ending::Failures), "it is to be resumed");
+        (status.status, status.pause) = (Status::Running, None);
+        assert_eq!(ending(&status), None, "the next wave may begin");
     }
 
     #[test]

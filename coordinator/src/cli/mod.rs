@@ -35,6 +35,7 @@ mod status;
 mod stop;
 mod token;
 mod upgrade;
+mod waive;
 mod watch;
 mod wave;
 mod waves;
@@ -117,6 +118,8 @@ enum Command {
     Stop,
     /// Try failed nodes again
     Retry(retry::Args),
+    /// Let a node not count for a while, so that the rollout goes on without it; every report names it
+    Waive(waive::Args),
     /// What the steps on a node printed
     Logs(logs::Args),
     /// Everything that happened in the rollout
@@ -209,6 +212,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, CliError> {
         Command::Resume => resume::run(&invocation).await,
         Command::Stop => stop::run(&invocation).await,
         Command::Retry(args) => retry::run(&invocation, args).await,
+        Command::Waive(args) => waive::run(&invocation, args).await,
         Command::Logs(args) => logs::run(&invocation, args).await,
         Command::Events(args) => events::run(&invocation, &args).await,
         Command::Init(_) | Command::Procedures | Command::Procedure(_) => {
@@ -261,7 +265,11 @@ mod tests {
             "wavegate upgrade --yes --max-unavailable compute=5 --errors-allowed compute=1",
             "wavegate start 0a1b2c3d4e5f --manual",
             "wavegate wave next --rollout r-1",
+            "wavegate wave next --stage compute --wave 2",
             "wavegate --coordinator wavegate.example:7443 why compute-1",
+            "wavegate why --stage compute --wave 2",
+            "wavegate waive compute-1 --reason disk --for 8h",
+            "wavegate waive compute-1 --withdraw",
             "wavegate retry compute-1 compute-2",
             "wavegate retry --all-failed",
             "wavegate logs compute-1 --stage compute --step install-packages --follow",
@@ -278,6 +286,14 @@ mod tests {
             "wavegate node remove",
             "wavegate node remove compute-8 compute-9",
             "wavegate approve",
+            "wavegate why --wave 2",
+            "wavegate wave next --wave 2",
+            "wavegate why compute-1 --stage compute --wave 2",
+            "wavegate waive compute-1",
+            "wavegate waive compute-1 --reason disk",
+            "wavegate waive compute-1 --for 8h",
+            "wavegate waive compute-1 --withdraw --for 8h",
+            "wavegate waive --withdraw",
             "wavegate retry",
             "wavegate retry a --all-failed",
             "wavegate token create --valid-for soon",

@@ -1,6 +1,6 @@
 //! Plans that somebody else than their author looks at before they are started: approving one, and whether one is approved.
 
-use super::commands::problems;
+use super::start::problems;
 use super::{Done, Engine, RequestError, told};
 use crate::status::plan::Approvals;
 use crate::store::Approval;

@@ -1,18 +1,21 @@
 //! How things are: status, what is waited for, the fleet. Changes nothing.
 
 use super::commands::no_rollout;
+use super::reasons::About;
 use super::{Engine, LoadError, Question, RequestError, replay};
 use crate::status::nodes::node_list;
 use crate::status::view::{RolloutStatus, rollout_status};
 use std::collections::BTreeMap;
 use wavegate_common::id::{NodeId, RolloutId};
-use wavegate_common::rollout::{Rollout, Subject, WaitingOn};
+use wavegate_common::plan::StagePlan;
+use wavegate_common::platform::Stage;
+use wavegate_common::rollout::{Rollout, Subject, Task, WaitingOn};
 
 impl Engine {
     pub(super) fn answer(&mut self, question: Question) {
         match question {
             Question::Status(id, reply) => drop(reply.send(self.status(id.as_ref()))),
-            Question::Why(id, node, reply) => drop(reply.send(self.why(id.as_ref(), node.as_ref()))),
+            Question::Why(id, about, reply) => drop(reply.send(self.why(id.as_ref(), &about))),
             Question::Nodes(reply) => {
                 let inventory = self.inventory.as_ref().map(|record| &record.inventory);
                 drop(reply.send(Ok(node_list(&self.nodes, self.links.all(), inventory))));
@@ -23,38 +26,76 @@ impl Engine {
     fn status(&self, id: Option<&RolloutId>) -> Result<RolloutStatus, RequestError> {
         if let Some(newest) = self.newest(id)? {
             let mut status = rollout_status(newest, self.observed(), self.generation, &self.steps);
-            status.waiting.extend(self.own_reasons(newest, None));
+            status.waiting.extend(self.own_reasons(newest, &About::default()));
             whole_rollout_first(&mut status.waiting);
+            status.outside = self.outside(newest);
             return Ok(status);
         }
         let earlier = self.earlier(id)?;
         Ok(rollout_status(&earlier, self.observed(), self.generation, &BTreeMap::new()))
     }
 
-    fn why(&self, id: Option<&RolloutId>, node: Option<&NodeId>) -> Result<Vec<WaitingOn>, RequestError> {
-        let earlier;
-        let (rollout, own) = match self.newest(id)? {
-            Some(newest) => (newest, self.own_reasons(newest, node)),
-            None => {
-                earlier = self.earlier(id)?;
-                (&earlier, Vec::new())
-            }
+    fn why(&self, id: Option<&RolloutId>, about: &About) -> Result<Vec<WaitingOn>, RequestError> {
+        let Some(newest) = self.newest(id)? else {
+            let earlier = self.earlier(id)?;
+            return self.reasons_about(&earlier, about);
         };
-        let mut reasons = match node {
-            None => rollout.waiting(self.observed()),
-            Some(node) if rollout.plan().body.nodes.contains_key(node) => {
-                rollout.waiting_for_node(node, self.observed()).into_iter().collect()
-            }
-            Some(node) => {
-                let id = rollout.id();
-                return Err(RequestError::NotFound(format!(
-                    "rollout {id} has no node {node}; its nodes: wavegate status"
-                )));
-            }
-        };
-        reasons.extend(own);
+        if about.node.as_ref().is_some_and(|node| !newest.ended() && self.outside(newest).contains(node)) {
+            return Ok(self.outside_reason(newest).into_iter().collect());
+        }
+        let mut reasons = self.reasons_about(newest, about)?;
+        reasons.extend(self.own_reasons(newest, about));
         whole_rollout_first(&mut reasons);
+        if *about == About::default() {
+            // Nobody waits for these, and they are named wherever it is said what is waited for.
+            let waived = newest.waivers().iter().filter(|waiver| waiver.in_force() && !newest.ended());
+            reasons
+                .extend(waived.filter_map(|waiver| newest.waiting_for_node(&waiver.node, self.observed())));
+            reasons.extend(self.outside_reason(newest));
+        }
         Ok(reasons)
+    }
+
+    /// What the rollout knows of what is asked for; nothing if that is over.
+    fn reasons_about(&self, rollout: &Rollout, about: &About) -> Result<Vec<WaitingOn>, RequestError> {
+        let About { node, stage, wave } = about;
+        let planned = stage.map(|stage| planned(rollout, stage)).transpose()?;
+        match (node, planned, wave) {
+            (None, None, None) => Ok(rollout.waiting(self.observed())),
+            (_, None, Some(_)) => Err(RequestError::Invalid(
+                "a wave is one of a stage; name that too: wavegate why --stage STAGE --wave N".to_owned(),
+            )),
+            (None, Some(planned), None) => {
+                Ok(rollout.waiting_for(&Subject::Stage { stage: planned.stage }, self.observed()))
+            }
+            (None, Some(planned), Some(wave)) => {
+                let (stage, waves) = (planned.stage, planned.waves.len());
+                if *wave >= waves {
+                    return Err(RequestError::NotFound(format!(
+                        "stage {stage} of rollout {} has {waves} wave(s), there is no wave {}",
+                        rollout.id(),
+                        wave + 1
+                    )));
+                }
+                Ok(rollout.waiting_for(&Subject::Wave { stage, wave: *wave }, self.observed()))
+            }
+            (Some(node), planned, _) => self.reason_of_node(rollout, node, planned),
+        }
+    }
+
+    /// A node waits in the first of its stages that it has not finished; of later ones there is nothing else to say.
+    fn reason_of_node(
+        &self,
+        rollout: &Rollout,
+        node: &NodeId,
+        planned: Option<&StagePlan>,
+    ) -> Result<Vec<WaitingOn>, RequestError> {
+        if !rollout.plan().body.nodes.contains_key(node) {
+            return Err(self.not_in_plan(rollout, node));
+        }
+        let done = |planned: &StagePlan| rollout.task(planned.stage, node).is_none_or(Task::settled);
+        let reason = rollout.waiting_for_node(node, self.observed());
+        Ok(reason.filter(|_| !planned.is_some_and(done)).into_iter().collect())
     }
 
     /// The newest rollout, if it is the one asked for.
@@ -78,34 +119,18 @@ impl Engine {
             }
         })
     }
+}
 
-    /// What the rollout can't know of: another coordinator, a store that can't be written, what is wrong with agents.
-    fn own_reasons(&self, rollout: &Rollout, node: Option<&NodeId>) -> Vec<WaitingOn> {
-        if rollout.ended() {
-            return Vec::new();
-        }
-        let trouble = self.trouble.iter().map(|trouble| WaitingOn {
-            subject: Subject::Rollout,
-            why: format!("the coordinator cannot store what happens: {}", trouble.what),
-            since: trouble.since,
-            nodes: Vec::new(),
-            by: None,
-            unblock: "make room on the coordinator's disk (df -h); it goes on by itself".to_owned(),
-        });
-        let stage = rollout.current_stage().map(|stage| stage.stage);
-        let complaints = self.complaints.iter().filter(|(name, _)| node.is_none_or(|node| node == *name));
-        let complaints = complaints.filter_map(|(node, complaint)| {
-            Some(WaitingOn {
-                subject: Subject::Node { stage: stage?, node: node.clone() },
-                why: format!("{node}: {}", complaint.what),
-                since: complaint.since,
-                nodes: vec![node.clone()],
-                by: None,
-                unblock: format!("look at the agent's log there: journalctl -u wavegate-agent (on {node})"),
-            })
-        });
-        self.superseded_reason().into_iter().chain(trouble).chain(complaints).collect()
-    }
+/// A stage of a rollout's plan.
+fn planned(rollout: &Rollout, stage: Stage) -> Result<&StagePlan, RequestError> {
+    rollout.plan().stage(stage).ok_or_else(|| {
+        let known = rollout.plan().body.stages.iter().map(|stage| stage.stage.as_str());
+        RequestError::NotFound(format!(
+            "rollout {} has no stage {stage}; its stages: {}",
+            rollout.id(),
+            known.collect::<Vec<_>>().join(", ")
+        ))
+    })
 }
 
 /// What holds everything stands before what it holds.

@@ -2,6 +2,7 @@
 
 use super::error::RequestError;
 use super::links::Session;
+use super::reasons::About;
 use crate::status::plan::PlanView;
 use crate::status::view::{NodeStatus, RolloutStatus};
 use std::collections::BTreeMap;
@@ -232,6 +233,15 @@ pub enum Command {
     Stop(Option<RolloutId>),
     /// Let the next wave begin.
     NextWave(Option<RolloutId>),
+    /// Let this wave begin.
+    ReleaseWave {
+        /// The rollout.
+        rollout: Option<RolloutId>,
+        /// The stage.
+        stage: Stage,
+        /// The wave, from 0.
+        wave: usize,
+    },
     /// Try failed nodes again.
     Retry {
         /// The rollout.
@@ -240,6 +250,24 @@ pub enum Command {
         nodes: Vec<NodeId>,
         /// Or all that failed.
         all_failed: bool,
+    },
+    /// Let a node not count for a while.
+    Waive {
+        /// The rollout.
+        rollout: Option<RolloutId>,
+        /// The node.
+        node: NodeId,
+        /// Why.
+        reason: String,
+        /// Seconds from now on.
+        for_s: u64,
+    },
+    /// Let a waived node count again.
+    WithdrawWaiver {
+        /// The rollout.
+        rollout: Option<RolloutId>,
+        /// The node.
+        node: NodeId,
     },
 }
 
@@ -319,8 +347,8 @@ pub enum PlanUpdate {
 pub enum Question {
     /// Where a rollout is.
     Status(Option<RolloutId>, Reply<RolloutStatus>),
-    /// What a rollout, or one node in it, waits for.
-    Why(Option<RolloutId>, Option<NodeId>, Reply<Vec<WaitingOn>>),
+    /// What a rollout, or a part of it, waits for.
+    Why(Option<RolloutId>, About, Reply<Vec<WaitingOn>>),
     /// The fleet.
     Nodes(Reply<Vec<NodeStatus>>),
 }

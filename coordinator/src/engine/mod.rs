@@ -15,10 +15,14 @@ mod inventory;
 mod links;
 mod planning;
 mod port;
+mod reasons;
 mod record;
 mod refusals;
 mod removal;
+mod start;
 mod superseded;
+mod waiver;
+mod waves;
 mod words;
 
 pub use error::{RequestError, told};
@@ -28,12 +32,14 @@ pub use input::{
 };
 pub use links::Session;
 pub use port::Port;
+pub use reasons::About;
 
 use crate::clock::Clock;
 use crate::pki::Authority;
 use crate::store::{AuditRecord, InventoryRecord, NodeRecord, RolloutRecord, Store, StoreError};
 use links::Links;
 use planning::Planning;
+use reasons::Logged;
 use refusals::Refusals;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -131,6 +137,7 @@ pub struct Engine {
     planning: Option<Planning>,
     next_preview: u64,
     refusals: Refusals,
+    logged: Logged,
     trouble: Option<Trouble>,
     /// A write failed, and perhaps came about all the same: look at the store before the next one.
     unsure: bool,
@@ -187,6 +194,7 @@ impl Engine {
             planning: None,
             next_preview: 1,
             refusals: Refusals::default(),
+            logged: Logged::default(),
             trouble: None,
             unsure: false,
             unflushed_output: false,
@@ -292,6 +300,7 @@ impl Engine {
             }
         }
         self.settle();
+        self.log_reasons();
     }
 
     fn end(mut self) {

@@ -1,13 +1,13 @@
 //! The others' end of the engine: asking it and waiting for the answer, watching for changes, reading the store.
 
-use super::{Answer, Command, Input, Question, Reply, RequestError};
+use super::{About, Answer, Command, Input, Question, Reply, RequestError};
 use crate::clock::Clock;
 use crate::status::plan::{Approvals, PlanView};
 use crate::status::view::{NodeStatus, RolloutStatus};
 use crate::store::{Store, StoreError};
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot, watch};
-use wavegate_common::id::{Actor, NodeId, PlanId, RolloutId};
+use wavegate_common::id::{Actor, PlanId, RolloutId};
 use wavegate_common::rollout::WaitingOn;
 
 /// The others' end of the engine.
@@ -113,16 +113,16 @@ impl Port {
         self.ask(|reply| Input::Ask(Question::Status(rollout, reply))).await
     }
 
-    /// What a rollout, or one node in it, waits for.
+    /// What a rollout, or a part of it, waits for.
     ///
     /// # Errors
     /// If there is none.
     pub async fn why(
         &self,
         rollout: Option<RolloutId>,
-        node: Option<NodeId>,
+        about: About,
     ) -> Result<Vec<WaitingOn>, RequestError> {
-        self.ask(|reply| Input::Ask(Question::Why(rollout, node, reply))).await
+        self.ask(|reply| Input::Ask(Question::Why(rollout, about, reply))).await
     }
 
     /// The fleet.

@@ -35,7 +35,9 @@ pub(super) fn event(event: &Event) -> String {
         Event::WaveReleased { stage, wave, by } => {
             format!("wave {} of stage {stage} may begin, says {by}", wave + 1)
         }
-        Event::NodeWaived { node, reason, by, .. } => format!("{node} is waived by {by}: {reason}"),
+        Event::NodeWaived { node, reason, by, until } => {
+            format!("{node} is waived by {by} until {}: {reason}", until.utc())
+        }
         Event::WaiverEnded { node, by: Some(by) } => format!("the waiver of {node} is withdrawn by {by}"),
         Event::WaiverEnded { node, by: None } => format!("the waiver of {node} is over: it counts again"),
         Event::Paused { reason: PauseReason::Operator { by } } => format!("paused by {by}"),

@@ -2,7 +2,7 @@
 
 use super::auth::operator;
 use super::watch;
-use crate::engine::{Answer, Command, Done, Input, InventoryText, MakePlan, PlanUpdate, Port};
+use crate::engine::{About, Answer, Command, Done, Input, InventoryText, MakePlan, PlanUpdate, Port};
 use crate::status::history;
 use crate::store::Store;
 use std::collections::BTreeMap;
@@ -190,11 +190,40 @@ impl OperatorService for Operators {
         self.command(by, Command::NextWave(given(&request.into_inner().rollout)?)).await
     }
 
+    async fn release_wave(
+        &self,
+        request: Request<v1::ReleaseWaveRequest>,
+    ) -> Result<Response<v1::Answer>, Status> {
+        let by = operator(&request)?;
+        let v1::ReleaseWaveRequest { rollout, stage, wave } = request.into_inner();
+        let wave = usize::try_from(wave).ok().and_then(|wave| wave.checked_sub(1));
+        let wave = wave.ok_or_else(|| Status::invalid_argument("waves are counted from 1"))?;
+        let (rollout, stage) = (given(&rollout)?, name(&stage)?);
+        self.command(by, Command::ReleaseWave { rollout, stage, wave }).await
+    }
+
     async fn retry(&self, request: Request<v1::RetryRequest>) -> Result<Response<v1::Answer>, Status> {
         let by = operator(&request)?;
         let v1::RetryRequest { rollout, nodes, all_failed } = request.into_inner();
         let nodes = nodes.iter().map(|node| name::<NodeId>(node)).collect::<Result<_, _>>()?;
         self.command(by, Command::Retry { rollout: given(&rollout)?, nodes, all_failed }).await
+    }
+
+    async fn waive(&self, request: Request<v1::WaiveRequest>) -> Result<Response<v1::Answer>, Status> {
+        let by = operator(&request)?;
+        let v1::WaiveRequest { rollout, node, reason, for_s } = request.into_inner();
+        let (rollout, node) = (given(&rollout)?, name(&node)?);
+        self.command(by, Command::Waive { rollout, node, reason, for_s }).await
+    }
+
+    async fn withdraw_waiver(
+        &self,
+        request: Request<v1::WithdrawWaiverRequest>,
+    ) -> Result<Response<v1::Answer>, Status> {
+        let by = operator(&request)?;
+        let v1::WithdrawWaiverRequest { rollout, node } = request.into_inner();
+        let (rollout, node) = (given(&rollout)?, name(&node)?);
+        self.command(by, Command::WithdrawWaiver { rollout, node }).await
     }
 
     async fn get_status(
@@ -217,8 +246,10 @@ impl OperatorService for Operators {
 
     async fn why(&self, request: Request<v1::WhyRequest>) -> Result<Response<v1::Document>, Status> {
         operator(&request)?;
-        let v1::WhyRequest { rollout, node } = request.into_inner();
-        let reasons = self.port.why(given(&rollout)?, given(&node)?).await?;
+        let v1::WhyRequest { rollout, node, stage, wave } = request.into_inner();
+        let wave = usize::try_from(wave).ok().and_then(|wave| wave.checked_sub(1));
+        let about = About { node: given(&node)?, stage: given(&stage)?, wave };
+        let reasons = self.port.why(given(&rollout)?, about).await?;
         Ok(Response::new(document("waiting", &reasons)?))
     }
 

@@ -9,7 +9,7 @@ use wavegate_common::plan::{Limits, StagePlan};
 use wavegate_common::platform::{Platform, Release, Role, Stage};
 use wavegate_common::rollout::{
     Counts, EndedStep, Link, Mode, Observed, PauseReason, Rollout, StageState, Status, Task, TaskState,
-    WaitingOn,
+    WaitingOn, Waiver,
 };
 
 /// A rollout as operators see it.
@@ -42,6 +42,12 @@ pub struct RolloutStatus {
     pub last_seq: u64,
     /// Its stages, in order.
     pub stages: Vec<StageStatus>,
+    /// Every waiver that there was, in the order in which they were given.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waivers: Vec<Waiver>,
+    /// Nodes that are in the fleet and not in its plan: they enrolled after it was made.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub outside: Vec<NodeId>,
     /// What it waits for; empty when it has ended.
     pub waiting: Vec<WaitingOn>,
 }
@@ -78,6 +84,9 @@ pub struct TaskStatus {
     pub wave: usize,
     /// Where its task is.
     pub state: TaskState,
+    /// Where it is as far as its node goes, if it is waived.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub underneath: Option<TaskState>,
     /// The attempt; 0 before the first.
     pub attempt: u32,
     /// Since when it is in this state.
@@ -163,6 +172,8 @@ pub fn rollout_status(
         generation,
         last_seq: rollout.last_seq(),
         stages: plan.body.stages.iter().map(|stage| stage_status(rollout, stage, observed, steps)).collect(),
+        waivers: rollout.waivers().to_vec(),
+        outside: Vec::new(),
         waiting: rollout.waiting(observed),
     }
 }
@@ -210,6 +221,7 @@ fn task_status(
         node: node.clone(),
         wave,
         state: task.state(),
+        underneath: (task.state() == TaskState::Waived).then_some(task.progress),
         attempt: task.attempt,
         since: task.since,
         started_at: task.started_at,

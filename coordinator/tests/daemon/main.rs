@@ -16,3 +16,5 @@ mod rollouts;
 mod sessions;
 mod support;
 mod trouble;
+mod verbs;
+mod waivers;

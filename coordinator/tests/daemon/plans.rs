@@ -159,7 +159,7 @@ async fn a_plan_of_another_fleet_is_not_started() {
     changed.facts.kernel = "6.2".to_owned();
     changed.connect(&site).await;
     let refused = site.start_plan(plan.id.as_str(), false).await.expect_err("c1 has another role");
-    insta::assert_snapshot!(refused.message().replace(plan.id.as_str(), "PLAN"), @"roles or platform of c1 are no longer what plan PLAN says; make a new plan: wavegate plan");
+    insta::assert_snapshot!(refused.message().replace(plan.id.as_str(), "PLAN"), @"since plan PLAN was made, nodes have changed: c1 (roles compute -> control); make a new plan: wavegate plan");
 }
 
 #[tokio::test]

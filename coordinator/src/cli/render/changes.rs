@@ -1,8 +1,8 @@
 //! What happened between two looks at a rollout, a line each: for logs, where nothing can be drawn over.
 
 use super::{
-    Look, Tone, counted, pause_text, status, summary, time, tone_of_outcome, tone_of_stage, tone_of_status,
-    tone_of_task, waiting,
+    Look, Tone, counted, exceptions, pause_text, status, summary, time, tone_of_outcome, tone_of_stage,
+    tone_of_status, tone_of_task, waiting,
 };
 use crate::status::view::{RolloutStatus, StageStatus, TaskStatus};
 use wavegate_common::id::Timestamp;
@@ -37,6 +37,7 @@ pub fn changes(
         let why = after.pause.as_ref().map_or_else(String::new, |reason| format!(": {}", pause_text(reason)));
         told.line(after.since, "rollout", tone, &format!("{} {}{why}", after.rollout, after.status));
     }
+    told.exceptions(before, after);
     if detail == Detail::Steps {
         let known = |reason: &WaitingOn| {
             before.is_some_and(|before| before.waiting.iter().any(|old| same(old, reason)))
@@ -68,6 +69,19 @@ impl Told<'_> {
             time::moment(at, self.look),
             self.look.paint(tone, &what)
         ));
+    }
+
+    /// Waivers that began or ended, and nodes that turned up outside the plan.
+    fn exceptions(&mut self, before: Option<&RolloutStatus>, after: &RolloutStatus) {
+        for (index, waiver) in after.waivers.iter().enumerate() {
+            let known = before.and_then(|before| before.waivers.get(index));
+            if let Some((at, what)) = exceptions::change(known, waiver, self.look) {
+                self.line(at, "waiver", Tone::Bad, &what);
+            }
+        }
+        if before.map_or(&[][..], |before| &before.outside) != after.outside && !after.outside.is_empty() {
+            self.line(self.now, "plan", Tone::Busy, &exceptions::outside(&after.outside));
+        }
     }
 
     fn stage(&mut self, before: Option<&StageStatus>, after: &StageStatus, detail: Detail) {
@@ -129,9 +143,8 @@ impl Told<'_> {
             }
             TaskState::Unknown => "lost: what it did is unknown until it returns".to_owned(),
             TaskState::Canceled => "not tried: the rollout was stopped".to_owned(),
-            TaskState::Waived => "waived: nobody waits for it".to_owned(),
             TaskState::Applying if returned => "is back and goes on".to_owned(),
-            TaskState::Scheduled | TaskState::Preparing | TaskState::Applying => return,
+            TaskState::Scheduled | TaskState::Preparing | TaskState::Applying | TaskState::Waived => return,
         };
         self.line(after.since, about, tone_of_task(after.state), &what);
     }
@@ -190,6 +203,23 @@ mod tests {
         2026-11-22T12:02:40+00:00  rollout  r-20261122-1 finished
         ");
         assert_eq!(lines(Some(&after), &after, Detail::Steps), "");
+    }
+
+    #[test]
+    fn waivers_and_nodes_outside_the_plan_are_told_once() {
+        let mut play = samples::waived();
+        let (before, waived) = (samples::halted().status(50), play.status(70));
+        insta::assert_snapshot!(lines(Some(&before), &waived, Detail::Tasks), @"2026-11-22T12:01:00+00:00  waiver  compute-1 is waived by alice until 2026-11-22T20:01:00+00:00: the disk is being replaced");
+        play.end_waiver(80, "compute-1", Some("bob"));
+        let mut ended = play.status(90);
+        ended.outside = vec![samples::node("compute-9")];
+        insta::assert_snapshot!(lines(Some(&waived), &ended, Detail::Tasks), @r"
+        2026-11-22T12:00:46+00:00  compute compute-1  failed at step install-packages: apt-get ended with code 100: calico-felix depends on python-etcd (>= 0.4.3); to do: add the repository that has python-etcd 0.4.3, then retry
+        2026-11-22T12:01:20+00:00  waiver  the waiver of compute-1 by alice (the disk is being replaced) is ended by bob
+        2026-11-22T12:01:30+00:00  plan  Outside the plan, enrolled after it was made and left as they are: compute-9
+        ");
+        assert_eq!(lines(Some(&ended), &ended, Detail::Steps), "");
+        insta::assert_snapshot!(lines(None, &ended, Detail::Tasks).lines().last().unwrap_or_default(), @"2026-11-22T12:01:30+00:00  plan  Outside the plan, enrolled after it was made and left as they are: compute-9");
     }
 
     #[test]

@@ -7,11 +7,11 @@ use wavegate_common::rollout::{Entry, Event, Mode, PauseReason, TaskRef, TaskRes
 /// One entry of the log, in a line.
 #[must_use]
 pub fn entry(entry: &Entry, look: &Look) -> String {
-    let (tone, what) = event(&entry.event);
+    let (tone, what) = event(&entry.event, look);
     format!("{:>5}  {}  {}\n", entry.seq, time::moment(entry.at, look), look.paint(tone, &what))
 }
 
-fn event(event: &Event) -> (Tone, String) {
+fn event(event: &Event, look: &Look) -> (Tone, String) {
     match event {
         Event::Started { mode, by, approved_by } => {
             let mut text = format!("rollout started by {by}");
@@ -42,8 +42,8 @@ fn event(event: &Event) -> (Tone, String) {
         Event::TaskOverdue { task } => {
             (Tone::Bad, format!("{}: takes longer than its steps may take together", named(task)))
         }
-        Event::NodeWaived { node, reason, by, .. } => {
-            (Tone::Bad, format!("{node}: waived by {by}: {reason}"))
+        Event::NodeWaived { node, reason, by, until } => {
+            (Tone::Bad, format!("{node}: waived by {by} until {}: {reason}", time::moment(*until, look)))
         }
         Event::WaiverEnded { node, by: Some(by) } => {
             (Tone::Busy, format!("{node}: its waiver is withdrawn by {by}, it counts again"))

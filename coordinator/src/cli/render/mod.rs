@@ -2,6 +2,7 @@
 
 pub mod changes;
 pub mod events;
+pub mod exceptions;
 pub mod history;
 pub mod inventory;
 pub mod nodes;

@@ -1,12 +1,14 @@
 //! A rollout while it runs, as a few lines that are drawn over and over on a terminal.
 
-use super::{Look, Tone, counted, cut, status, summary, time, tone_of_stage, tone_of_status, waiting};
+use super::{
+    Look, Tone, counted, cut, exceptions, status, summary, time, tone_of_stage, tone_of_status, waiting,
+};
 use crate::status::view::{RolloutStatus, StageStatus, TaskStatus};
 use std::collections::BTreeMap;
 use wavegate_common::id::{NodeId, StepId, Timestamp};
 use wavegate_common::plan::Plan;
 use wavegate_common::platform::Stage;
-use wavegate_common::rollout::{Link, Subject, TaskState, WaitingOn};
+use wavegate_common::rollout::{Counts, Link, Subject, TaskState, WaitingOn};
 
 /// Nodes at work that are shown, and reasons for waiting: the lines must fit a small terminal.
 const NODES: usize = 10;
@@ -49,6 +51,9 @@ pub fn progress(rollout: &RolloutStatus, now: Timestamp, titles: &Titles, look: 
             lines.push(format!("    and {}", counted(more, "more node")));
         }
     }
+    if !rollout.outside.is_empty() {
+        lines.push(cut(&format!("  {}", exceptions::outside(&rollout.outside)), look.width));
+    }
     let reasons: Vec<&WaitingOn> = rollout.waiting.iter().filter(|reason| is_news(reason)).collect();
     for reason in reasons.iter().take(REASONS) {
         lines.push(cut(&format!("  waits: {}", reason.why), look.width));
@@ -87,11 +92,10 @@ fn stage_line(stage: &StageStatus, now: Timestamp, look: &Look) -> String {
     if stage.wave.is_some() {
         line.push_str(&format!("  wave {}", status::wave(stage)));
     }
-    for (count, word, tone) in
-        [(stage.counts.failed, "failed", Tone::Bad), (stage.counts.unknown, "unknown", Tone::Bad)]
-    {
+    let Counts { failed, unknown, waived, .. } = stage.counts;
+    for (count, word) in [(failed, "failed"), (unknown, "unknown"), (waived, "waived")] {
         if count > 0 {
-            line.push_str(&format!("  {}", look.paint(tone, &format!("{count} {word}"))));
+            line.push_str(&format!("  {}", look.paint(Tone::Bad, &format!("{count} {word}"))));
         }
     }
     line + &format!("  {}", status::took(stage, now))

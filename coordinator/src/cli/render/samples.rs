@@ -318,6 +318,17 @@ impl Play {
         );
     }
 
+    /// A node that alice waives for so many seconds.
+    pub fn waive(&mut self, seconds: u64, name: &str, reason: &str, for_s: u64) {
+        let (reason, until, by) = (reason.to_owned(), at(seconds + for_s), Actor("alice".into()));
+        self.event(seconds, Event::NodeWaived { node: node(name), reason, until, by });
+    }
+
+    pub fn end_waiver(&mut self, seconds: u64, name: &str, by: Option<&str>) {
+        let by = by.map(|by| Actor(by.to_owned()));
+        self.event(seconds, Event::WaiverEnded { node: node(name), by });
+    }
+
     pub fn working_on(&mut self, name: &str, step: &str) {
         self.working_on.insert(node(name), id(step));
     }
@@ -402,6 +413,13 @@ pub fn halted() -> Play {
     play.end(46, Stage::Compute, "compute-1", TaskResult::Failed);
     let reason = PauseReason::ErrorThreshold { stage: Stage::Compute, failed: 1, allowed: 0 };
     play.event(46, Event::Paused { reason });
+    play
+}
+
+/// The canary of stage compute failed, and is waived for eight hours.
+pub fn waived() -> Play {
+    let mut play = halted();
+    play.waive(60, "compute-1", "the disk is being replaced", 8 * 3600);
     play
 }
 

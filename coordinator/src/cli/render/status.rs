@@ -1,7 +1,8 @@
 //! A rollout as people read it: `wavegate status`.
 
 use super::{
-    Look, Tone, cell, pause_text, summary, time, tone_of_stage, tone_of_status, tone_of_task, waiting,
+    Look, Tone, cell, exceptions, pause_text, summary, time, tone_of_stage, tone_of_status, tone_of_task,
+    waiting,
 };
 use crate::status::view::{FailedStep, RolloutStatus, StageStatus, TaskStatus};
 use wavegate_common::id::{Actor, StepId, Timestamp};
@@ -13,6 +14,7 @@ pub fn status(status: &RolloutStatus, look: &Look) -> String {
     let mut parts = vec![headline(status, look), stages(status, look)];
     parts.push(tasks(status, look));
     parts.push(failures(status, look));
+    parts.push(exceptions::exceptions(status, look));
     if !status.waiting.is_empty() {
         let waiting = waiting::waiting(&status.waiting, status.now, look);
         parts.push(format!("{}\n{waiting}", look.paint(Tone::Heading, "Waiting")));
@@ -143,6 +145,9 @@ fn state(task: &TaskStatus) -> String {
         TaskState::Finished => summary::result(task),
         other => other.as_str(),
     };
+    if let Some(underneath) = task.underneath.filter(|state| *state != TaskState::Scheduled) {
+        return format!("{state} ({underneath})");
+    }
     if task.attempt > 1 { format!("{state} (attempt {})", task.attempt) } else { state.to_owned() }
 }
 
@@ -254,6 +259,29 @@ mod tests {
             since  1 min 30 s (2026-11-22T12:00:10+00:00)
             next   every node of stage compute finishes or is waived
         ");
+    }
+
+    #[test]
+    fn a_waived_node_is_named() {
+        let text = super::status(&samples::waived().status(100), &samples::look());
+        insta::assert_snapshot!(text.split("\nFailed").next().unwrap_or_default(), @r"
+        Rollout r-20261122-1 of plan 0a1b2c3d4e5f (calico-openstack): paused for 54 s (2026-11-22T12:00:46+00:00)
+          halted: 1 failed in stage compute, 0 allowed
+
+        STAGE    STATE      WAVE  FINISHED  RUNNING  FAILED  UNKNOWN  WAIVED  NOT TRIED  TIME
+        etcd     done       -     2/2       0        0       0        0       0          25 s
+        compute  active     2/2   0/3       0        0       0        1       2          1 min
+        control  unstarted  -     0/1       0        0       0        0       1          -
+
+        STAGE    WAVE  NODE       STATE            LINK    STEP                  SINCE
+        etcd     1     etcd-1     changed          online  2/2                   1 min 18 s
+        etcd     2     compute-1  already so       online  2/2                   1 min 5 s
+        compute  1     compute-1  waived (failed)  online  1/5 install-packages  54 s
+        compute  2     compute-2  scheduled        online  -                     -
+        compute  2     compute-3  scheduled        online  -                     -
+        control  1     control-1  scheduled        online  -                     -
+        ");
+        assert!(text.contains("\nWaived\n  compute-1: the disk is being replaced\n"), "{text}");
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! What a rollout did, as `upgrade` and `watch` say it at its end: per stage, per node, and in a sentence.
 
-use super::{Look, Tone, cell, change_text, counted, cut, status, time, tone_of_stage, tone_of_task};
+use super::{
+    Look, Tone, cell, change_text, counted, cut, exceptions, status, time, tone_of_stage, tone_of_task,
+};
 use crate::cli::ending::Ending;
 use crate::status::view::{RolloutStatus, StageStatus, TaskStatus};
 use std::collections::BTreeSet;
@@ -19,28 +21,38 @@ pub fn summary(rollout: &RolloutStatus, ending: Ending, look: &Look) -> String {
         nodes(rollout, look),
         skipped(rollout, look),
         status::failures(rollout, look),
+        exceptions::exceptions(rollout, look),
     ];
-    parts.push(sentence(rollout, ending, look) + &approved(rollout));
+    let beside = exceptions::left_out(rollout, look) + &approved(rollout);
+    parts.push(sentence(rollout, ending, look) + &beside);
     parts.retain(|part| !part.is_empty());
     parts.join("\n")
 }
 
 fn stages(rollout: &RolloutStatus, look: &Look) -> String {
-    let mut table =
-        look.table(&["STAGE", "STATE", "NODES", "CHANGED", "ALREADY SO", "FAILED", "NOT DONE", "TIME"]);
+    let any_waived = rollout.stages.iter().any(|stage| stage.counts.waived > 0);
+    let mut headings = vec!["STAGE", "STATE", "NODES", "CHANGED", "ALREADY SO", "FAILED", "NOT DONE", "TIME"];
+    if any_waived {
+        headings.insert(6, "WAIVED");
+    }
+    let mut table = look.table(&headings);
     for stage in &rollout.stages {
         let counts = stage.counts;
         let changed = finished(stage).filter(|task| task.changed).count();
-        table.add_row([
+        let mut row = vec![
             cell(Tone::Plain, stage.stage),
             cell(tone_of_stage(stage.state), stage.state),
             cell(Tone::Plain, counts.total()),
             cell(Tone::Plain, changed),
             cell(Tone::Plain, finished(stage).count() - changed),
             cell(if counts.failed > 0 { Tone::Bad } else { Tone::Plain }, counts.failed),
-            cell(Tone::Plain, counts.total() - counts.finished - counts.failed),
+            cell(Tone::Plain, counts.total() - counts.finished - counts.failed - counts.waived),
             cell(Tone::Plain, status::took(stage, status::as_of(rollout))),
-        ]);
+        ];
+        if any_waived {
+            row.insert(6, cell(if counts.waived > 0 { Tone::Bad } else { Tone::Plain }, counts.waived));
+        }
+        table.add_row(row);
     }
     look.lay_out(table, 0)
 }
@@ -157,7 +169,7 @@ fn sentence(rollout: &RolloutStatus, ending: Ending, look: &Look) -> String {
             format!("Finished: {changed} of {} changed, the others were already so.", counted(all, "node"))
         }
         Ending::Failures => {
-            let failed = nodes(|task| task.error.is_some());
+            let failed = nodes(|task| task.state == TaskState::Failed);
             format!(
                 "Not finished: {} failed, and the rollout does not go on by itself. Mend the cause (above; wavegate logs \
                  NODE has what its steps printed), then: wavegate retry --all-failed && wavegate resume",
@@ -250,6 +262,40 @@ mod tests {
           before liberty
 
         Finished: 5 nodes changed.
+        ");
+    }
+
+    #[test]
+    fn waivers_are_named() {
+        let text = summary(&samples::waived().status(100), Ending::Stopped, &samples::look());
+        insta::assert_snapshot!(text, @r"
+        STAGE    STATE      NODES  CHANGED  ALREADY SO  FAILED  WAIVED  NOT DONE  TIME
+        etcd     done       2      1        1           0       0       0         25 s
+        compute  active     3      0        0           0       1       2         1 min
+        control  unstarted  1      0        0           0       0       1         -
+
+        STAGE    NODE       RESULT      TIME  CHANGES
+        etcd     etcd-1     changed     12 s  etcd 2.3.7 -> 2.3.8
+        etcd     compute-1  already so  12 s  -
+        compute  compute-1  waived      -     -
+        compute  compute-2  not tried   -     -
+        compute  compute-3  not tried   -     -
+        control  control-1  not tried   -     -
+
+        Failed
+          compute-1, stage compute, step install-packages: apt-get ended with code 100: calico-felix
+          depends on python-etcd (>= 0.4.3)
+            | E: Unmet dependencies. Try using -f.
+            to do:  add the repository that has python-etcd 0.4.3, then retry
+            more:   wavegate logs compute-1 --stage compute --step install-packages
+
+        Waived
+          compute-1: the disk is being replaced
+            by alice, from 2026-11-22T12:01:00+00:00 until 2026-11-22T20:01:00+00:00 (7 h 59 min more)
+
+        Stopped by an operator: 1 of 5 nodes changed. What was not tried is as it was; a new plan goes on
+        from there.
+        Not done, since waived: compute-1. When that can be done: wavegate plan, which goes on from there.
         ");
     }
 

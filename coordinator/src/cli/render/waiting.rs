@@ -23,7 +23,7 @@ pub fn waiting(reasons: &[WaitingOn], now: Timestamp, look: &Look) -> String {
 #[must_use]
 pub fn why(reasons: &[WaitingOn], now: Timestamp, look: &Look) -> String {
     if reasons.is_empty() {
-        return "Nothing is waited for: it has ended. See wavegate status.\n".to_owned();
+        return "Nothing is waited for: it is over. See wavegate status.\n".to_owned();
     }
     format!("{}\n{}", look.paint(Tone::Heading, "Waiting"), waiting(reasons, now, look))
 }

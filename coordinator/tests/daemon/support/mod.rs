@@ -298,7 +298,7 @@ impl Site {
     }
 
     pub async fn why(&self, node: &str) -> Vec<WaitingOn> {
-        let request = v1::WhyRequest { rollout: String::new(), node: node.to_owned() };
+        let request = v1::WhyRequest { node: node.to_owned(), ..v1::WhyRequest::default() };
         let document = self.operator().await.why(request).await.expect("reasons").into_inner();
         read_document("waiting", Some(&document)).expect("reasons")
     }

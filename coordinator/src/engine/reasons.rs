@@ -1,0 +1,161 @@
+//! What is waited for beyond what the rollout itself can know: another coordinator, a store that can't be written, what is
+//! wrong with agents, nodes outside the plan. And the log's part of it: each reason is there once, when it comes up.
+
+use super::{Engine, RequestError};
+use std::collections::BTreeSet;
+use wavegate_common::id::NodeId;
+use wavegate_common::platform::Stage;
+use wavegate_common::rollout::{Rollout, Subject, WaitingOn};
+
+/// What a question is about; the whole rollout without any.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct About {
+    /// A node.
+    pub node: Option<NodeId>,
+    /// A stage.
+    pub stage: Option<Stage>,
+    /// A wave of that stage, from 0.
+    pub wave: Option<usize>,
+}
+
+/// Reasons that the log has.
+#[derive(Default)]
+pub(super) struct Logged(Vec<(Subject, String)>);
+
+impl Logged {
+    /// The reasons that were not there before. Those that are gone are forgotten: they are news when they come back. A
+    /// reason's words may count seconds or nodes, so it is the same one while what would unblock it is the same.
+    fn news<'r>(&mut self, reasons: &'r [WaitingOn]) -> Vec<&'r WaitingOn> {
+        let of = |reason: &WaitingOn| (reason.subject.clone(), reason.unblock.clone());
+        let news = reasons.iter().filter(|reason| !self.0.contains(&of(reason))).collect();
+        self.0 = reasons.iter().map(of).collect();
+        news
+    }
+}
+
+impl Engine {
+    /// Writes into the log what the rollout waits for and did not before. Nodes that work are in the log already.
+    pub(super) fn log_reasons(&mut self) {
+        let Some(rollout) = self.rollout.as_ref().filter(|rollout| !rollout.ended()) else {
+            self.logged = Logged::default();
+            return;
+        };
+        let id = rollout.id().clone();
+        let mut reasons = rollout.waiting(self.observed());
+        reasons.extend(self.own_reasons(rollout, &About::default()));
+        reasons.extend(self.outside_reason(rollout));
+        let at_work = |reason: &WaitingOn| {
+            matches!(reason.subject, Subject::Node { .. }) && reason.unblock.starts_with("nothing to do")
+        };
+        reasons.retain(|reason| !at_work(reason));
+        for reason in self.logged.news(&reasons) {
+            tracing::info!(rollout = %id, next = reason.unblock, "waits: {}", reason.why);
+        }
+    }
+
+    /// What the rollout can't know of: another coordinator, a store that can't be written, what is wrong with agents.
+    pub(super) fn own_reasons(&self, rollout: &Rollout, about: &About) -> Vec<WaitingOn> {
+        if rollout.ended() {
+            return Vec::new();
+        }
+        let trouble = self.trouble.iter().map(|trouble| WaitingOn {
+            subject: Subject::Rollout,
+            why: format!("the coordinator cannot store what happens: {}", trouble.what),
+            since: trouble.since,
+            nodes: Vec::new(),
+            by: None,
+            unblock: "make room on the coordinator's disk (df -h); it goes on by itself".to_owned(),
+        });
+        let current = rollout.current_stage().map(|stage| stage.stage);
+        let concerned = nodes_of(rollout, about);
+        let complaints = self.complaints.iter();
+        let complaints =
+            complaints.filter(|(node, _)| concerned.as_ref().is_none_or(|all| all.contains(node)));
+        let complaints = complaints.filter_map(|(node, complaint)| {
+            Some(WaitingOn {
+                subject: Subject::Node { stage: current?, node: node.clone() },
+                why: format!("{node}: {}", complaint.what),
+                since: complaint.since,
+                nodes: vec![node.clone()],
+                by: None,
+                unblock: format!("look at the agent's log there: journalctl -u wavegate-agent (on {node})"),
+            })
+        });
+        self.superseded_reason().into_iter().chain(trouble).chain(complaints).collect()
+    }
+
+    /// Nodes of the fleet that a rollout's plan does not have: they enrolled after it was made.
+    pub(super) fn outside(&self, rollout: &Rollout) -> Vec<NodeId> {
+        let planned = &rollout.plan().body.nodes;
+        self.nodes.keys().filter(|node| !planned.contains_key(*node)).cloned().collect()
+    }
+
+    pub(super) fn outside_reason(&self, rollout: &Rollout) -> Option<WaitingOn> {
+        let nodes = if rollout.ended() { Vec::new() } else { self.outside(rollout) };
+        let since = nodes.iter().filter_map(|node| Some(self.nodes.get(node)?.enrolled_at)).max()?;
+        let (plan, names) = (&rollout.plan().id, super::words::names(&nodes));
+        Some(WaitingOn {
+            subject: Subject::Rollout,
+            why: format!(
+                "{names}: outside the plan, enrolled after plan {plan} was made; this rollout leaves it as it is"
+            ),
+            since,
+            nodes,
+            by: None,
+            unblock: "nothing to do: nobody waits for it; when the rollout has ended: wavegate plan"
+                .to_owned(),
+        })
+    }
+
+    /// Why nothing can be said or done about a node that is not in a rollout's plan.
+    pub(super) fn not_in_plan(&self, rollout: &Rollout, node: &NodeId) -> RequestError {
+        let id = rollout.id();
+        if self.nodes.contains_key(node) {
+            return RequestError::NotFound(format!(
+                "{node} is outside the plan of rollout {id}: it enrolled after that was made, and stays as it is; when the \
+                 rollout has ended, make a new plan: wavegate plan"
+            ));
+        }
+        RequestError::NotFound(format!("rollout {id} has no node {node}; its nodes: wavegate status"))
+    }
+}
+
+/// The nodes that a question is about; `None` for all.
+fn nodes_of<'r>(rollout: &'r Rollout, about: &'r About) -> Option<BTreeSet<&'r NodeId>> {
+    if let Some(node) = &about.node {
+        return Some(BTreeSet::from([node]));
+    }
+    let stage = rollout.plan().stage(about.stage?)?;
+    Some(match about.wave {
+        Some(wave) => stage.waves.get(wave).into_iter().flatten().collect(),
+        None => stage.tasks.keys().collect(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wavegate_common::id::Timestamp;
+
+    fn reason(why: &str, unblock: &str) -> WaitingOn {
+        WaitingOn {
+            subject: Subject::Rollout,
+            why: why.to_owned(),
+            since: Timestamp(1),
+            nodes: Vec::new(),
+            by: None,
+            unblock: unblock.to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_reason_is_news_once_and_again_when_it_comes_back() {
+        let mut logged = Logged::default();
+        let (paused, soaking) = (reason("paused by alice", "wavegate resume"), reason("60 s left", "wait"));
+        assert_eq!(logged.news(&[paused.clone(), soaking.clone()]), [&paused, &soaking]);
+        let later = reason("59 s left", "wait");
+        assert!(logged.news(&[paused.clone(), later]).is_empty(), "it only counts on");
+        assert!(logged.news(std::slice::from_ref(&soaking)).is_empty(), "one is gone");
+        assert_eq!(logged.news(&[paused.clone(), soaking]), [&paused]);
+    }
+}
