@@ -3,8 +3,10 @@
 //! `shape` says which fleets, `node` and `coordinator` are the two sides, `world` is what can happen between them, `willing`
 //! is the one question that is not about a single world, `run` explores. Large fleets, files and real time are other suites'.
 
+pub mod check;
 pub mod coordinator;
 pub mod entry;
+pub mod fleet;
 pub mod invariant;
 pub mod mutants;
 pub mod node;

@@ -1,9 +1,10 @@
 //! One exploration and its figures.
 
+use crate::fleet::Fleet;
 use crate::invariant::Invariant;
 use crate::shape::Shape;
-use crate::world::Fleet;
 use stateright::{Checker as _, HasDiscoveries, Model as _};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::{Duration, Instant};
 
@@ -26,8 +27,8 @@ pub struct Explored {
     pub broken: Vec<(Invariant, Vec<String>)>,
     /// Whether every world was seen; not so if an invariant was broken, or there was no time left.
     pub complete: bool,
-    /// Whether some rollout finished.
-    pub finishes: bool,
+    /// States of rollouts and tasks that some world is in, in words.
+    pub reached: BTreeSet<String>,
 }
 
 /// Explores every world of a shape, or until an invariant is broken or the time is over.
@@ -68,8 +69,22 @@ pub fn explore(
         took,
         complete: broken.is_empty() && in_time,
         broken,
-        finishes: !found.is_empty(),
+        reached: reached(checker.model()),
     })
+}
+
+fn reached(fleet: &Fleet) -> BTreeSet<String> {
+    let mut reached = BTreeSet::new();
+    for entry in fleet.coordinators.all() {
+        let rollout = entry.coordinator.rollout();
+        reached.insert(format!("rollout {}", rollout.status().0));
+        let stages = rollout.plan().body.stages.iter();
+        let tasks = stages.flat_map(|stage| rollout.tasks(stage.stage));
+        reached.extend(tasks.map(|(_, task)| {
+            format!("task {}{}", task.state(), if task.overdue { ", overdue" } else { "" })
+        }));
+    }
+    reached
 }
 
 impl fmt::Display for Explored {

@@ -99,7 +99,13 @@ pub const QUICK: &[Shape] = &[
 /// Larger shapes.
 pub const FULL: &[Shape] = &[
     Shape { name: "three-groups", stages: [NONE, grouped(stage(&[&[0], &[1], &[2]], 2, 1)), NONE], ..BASE },
-    Shape { name: "wave-restarts", stages: [NONE, stage(&[&[0, 1]], 2, 1), NONE], generations: 2, ..BASE },
+    Shape {
+        name: "wave-restarts",
+        stages: [NONE, stage(&[&[0, 1]], 2, 1), NONE],
+        attempts: 1,
+        generations: 2,
+        ..BASE
+    },
     Shape { name: "three-nodes", stages: [NONE, stage(&[&[0], &[1, 2]], 2, 1), NONE], ..BASE },
     Shape {
         name: "three-etcd",

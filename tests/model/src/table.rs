@@ -59,6 +59,12 @@ impl<T> Table<T> {
         self.values.read().unwrap_or_else(PoisonError::into_inner)[number as usize].clone()
     }
 
+    /// All values.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<T>> {
+        self.values.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// How many values there are.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -5,8 +5,9 @@
 
 use crate::coordinator::Verb;
 use crate::entry::{CoordinatorEntry, Input};
+use crate::fleet::Fleet;
 use crate::shape::NODES;
-use crate::world::{Fleet, World};
+use crate::world::World;
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Mutex, PoisonError};
