@@ -1,18 +1,21 @@
 //! Runs the open task of a journal to its end: record, check, apply, verify, record. What comes next is the journal's
 //! decision alone, so a runner that was killed anywhere is taken up by the next one. Threads and panics are `worker`'s.
 
+mod drift;
+
 use crate::action::{self, Check, Context, Forecast};
 use crate::host::Host;
 use crate::journal::{AppendError, Store};
 use crate::os::Os;
 use crate::policy::{InForce, PolicyFile};
+use std::collections::BTreeSet;
 use std::time::Duration;
 use wavegate_common::action::Action;
 use wavegate_common::id::StepId;
 use wavegate_common::journal::{Journal, Next, Record, TaskInJournal};
 use wavegate_common::order::{PlannedStep, TaskKey, TaskOrder, Work};
 use wavegate_common::outcome::{Outcome, StepError};
-use wavegate_common::platform::Stage;
+use wavegate_common::platform::{Role, Stage};
 
 /// How long a step waits for what passes by itself, such as a network that is down; at most half of the time it has.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -37,6 +40,8 @@ pub struct Machine<'a> {
     pub os: &'a Os,
     /// What may be touched on it.
     pub policy: &'a PolicyFile,
+    /// Roles that the agent's configuration adds to those that are found.
+    pub extra_roles: &'a BTreeSet<Role>,
 }
 
 /// Runs the open task to its end; does nothing if none is open.
@@ -135,26 +140,27 @@ fn begin_step(
     let (key, step) = (order.key.clone(), &order.steps[index]);
     let id = step.id.clone();
     tell(Progress::Step(&key, &id));
-    match (&step.work, permitted(machine.policy, &order.steps[index..])) {
-        (Work::Skip { reason }, _) => {
+    let (action, timeout_s) = match &step.work {
+        Work::Run { action, timeout_s } => (action.clone(), *timeout_s),
+        Work::Skip { reason } => {
             let outcome = Outcome::Skipped { reason: reason.clone() };
-            end_step(store, machine, key, id, outcome, tell)
+            return end_step(store, machine, key, id, outcome, tell);
         }
+    };
+    let policy = permitted(machine.policy, &order.steps[index..]).and_then(|policy| {
+        drift::still_as_planned(store, machine, order, index)?;
+        Ok(policy)
+    });
+    let policy = match policy {
+        Ok(policy) => policy,
         // It was not begun, and no record says that it was.
-        (Work::Run { .. }, Err(error)) => end_step(store, machine, key, id, Outcome::Failed { error }, tell),
-        (Work::Run { action, timeout_s }, Ok(policy)) => {
-            // Asked before this start is recorded, which would look like the one that was interrupted.
-            let unsettled = store.read(|journal| unsettled(journal, key.stage, &id));
-            store.append(&Record::StepStarted {
-                key: key.clone(),
-                step: id.clone(),
-                at: machine.host.now(),
-            })?;
-            tell(Progress::Recorded(&key));
-            let (action, timeout_s) = (action.clone(), *timeout_s);
-            Ok(Place::Begun(Box::new(Begun { key, step: id, action, timeout_s, policy, unsettled })))
-        }
-    }
+        Err(error) => return end_step(store, machine, key, id, Outcome::Failed { error }, tell),
+    };
+    // Asked before this start is recorded, which would look like the one that was interrupted.
+    let unsettled = store.read(|journal| unsettled(journal, key.stage, &id));
+    store.append(&Record::StepStarted { key: key.clone(), step: id.clone(), at: machine.host.now() })?;
+    tell(Progress::Recorded(&key));
+    Ok(Place::Begun(Box::new(Begun { key, step: id, action, timeout_s, policy, unsettled })))
 }
 
 fn work_on(

@@ -192,7 +192,12 @@ impl Doing {
                 Progress::Step(key, step) => tools.output.begin(key, step),
                 Progress::Line(line) => tools.output.line(line),
             };
-            let machine = Machine { host: &*tools.host, os: &tools.os, policy: &tools.policy };
+            let machine = Machine {
+                host: &*tools.host,
+                os: &tools.os,
+                policy: &tools.policy,
+                extra_roles: &tools.extra_roles,
+            };
             runner::go_on(&tools.journal, machine, at, &mut on_progress)
         });
         let ran = match ran {

@@ -270,6 +270,14 @@ pub fn read_versions(exit: &Exit) -> Result<BTreeMap<String, String>, Unreadable
     Ok(versions)
 }
 
+/// What dpkg-query says when it gives no answer at all (exit status 2, or a signal); 1 is that it does not know all names
+/// (dpkg-query(1), EXIT STATUS). Without this, a node whose database can't be read would look like one without packages.
+#[must_use]
+pub fn damaged<'a>(command: &Command, exit: &'a Exit) -> Option<&'a str> {
+    let asked = command.argv.first().is_some_and(|program| program == "dpkg-query");
+    (asked && exit.code > 1).then(|| exit.stderr.lines().next().unwrap_or("it says nothing"))
+}
+
 /// The files of [`INFO`] whose time of change is the time of a package's installation, among those that are there.
 #[must_use]
 pub fn install_stamps<'a>(package: &str, names: &'a [String]) -> Vec<&'a str> {

@@ -26,6 +26,10 @@ pub struct Unreadable {
 
 const LOOK_AT_DATABASE: &str = "look whether the package database of the node is in order, then retry";
 
+/// Only a person can see that nothing else uses the database, and keep a copy of it first.
+const REBUILD: &str = "the rpm database of the node is damaged: see that no rpm, yum or dnf runs, keep a copy of /var/lib/rpm, \
+                       repair it with 'rpm --rebuilddb' (rpm.org/user_doc/db_recovery.html), then retry";
+
 impl Os {
     /// Versions of those of the packages that are installed, by name.
     ///
@@ -221,14 +225,17 @@ impl Os {
 
     fn ask(&self, host: &dyn Host, command: &Command) -> Result<Exit, StepError> {
         let exit = host.run(command).map_err(|error| failed(&error, LOOK_AT_DATABASE))?;
-        match redhat::damaged(&exit) {
-            Some(line) if self.platform.family == OsFamily::RedHat => {
-                // Only a person can see that nothing else uses the database, and keep a copy of it first.
-                let next = "the rpm database of the node is damaged: see that no rpm, yum or dnf runs, keep a copy of \
-                            /var/lib/rpm, repair it with 'rpm --rebuilddb' (rpm.org/user_doc/db_recovery.html), then retry";
-                Err(exit_failed(format!("rpm cannot read its database: {}", line.trim()), &exit, next))
+        let damaged = match self.platform.family {
+            OsFamily::Debian => {
+                debian::damaged(command, &exit).map(|line| ("dpkg-query", line, LOOK_AT_DATABASE))
             }
-            Some(_) | None => Ok(exit),
+            OsFamily::RedHat => redhat::damaged(&exit).map(|line| ("rpm", line, REBUILD)),
+        };
+        match damaged {
+            Some((program, line, next)) => {
+                Err(exit_failed(format!("{program} cannot read its database: {}", line.trim()), &exit, next))
+            }
+            None => Ok(exit),
         }
     }
 }

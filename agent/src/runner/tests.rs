@@ -1,11 +1,14 @@
 //! Tests of the runner: what it records, and what it makes of a step that was begun before.
 
+mod as_planned;
+
 use super::*;
 use crate::host::fake::{FakeHost, FakeMachine};
 use crate::journal::{JournalFile, SharedJournal};
 use crate::policy::tests::policy_in;
 use wavegate_common::action::{IniSet, PipUninstall, ServiceCheck};
 use wavegate_common::id::{Generation, NodeId, PlanId, RolloutId, Timestamp};
+use wavegate_common::plan::PlannedNode;
 use wavegate_common::rollout::{EndedStep, TaskResult};
 
 const FILE: &str = "/etc/neutron/neutron.conf";
@@ -22,6 +25,7 @@ struct Node {
     journal: SharedJournal,
     host: FakeHost,
     os: Os,
+    extra_roles: BTreeSet<Role>,
 }
 
 impl Node {
@@ -32,15 +36,25 @@ impl Node {
         machine.put_file(FILE, "[oslo_concurrency]\n");
         let os = Os { platform: machine.platform.clone() };
         let policy = policy_in(state.path(), POLICY);
-        Self { state, policy, journal: SharedJournal::new(file), host: FakeHost::new(machine), os }
+        Self {
+            state,
+            policy,
+            journal: SharedJournal::new(file),
+            host: FakeHost::new(machine),
+            os,
+            extra_roles: BTreeSet::new(),
+        }
     }
 
     fn order(&self, attempt: u32, steps: &[PlannedStep]) -> TaskKey {
+        self.order_as_planned(attempt, steps, None)
+    }
+
+    fn order_as_planned(&self, attempt: u32, steps: &[PlannedStep], planned: Option<PlannedNode>) -> TaskKey {
         let (rollout, node) = (RolloutId::new("r1").expect("an id"), NodeId::new("n1").expect("a name"));
         let plan = PlanId::new("p1").expect("an id");
         let key = TaskKey { rollout, plan, stage: Stage::Compute, node, attempt };
-        let order =
-            TaskOrder { key: key.clone(), generation: Generation(1), planned: None, steps: steps.to_vec() };
+        let order = TaskOrder { key: key.clone(), generation: Generation(1), planned, steps: steps.to_vec() };
         self.append(Record::Accepted { order, at: Timestamp(1) });
         key
     }
@@ -58,9 +72,12 @@ impl Node {
                 Progress::Line(line) => line.to_owned(),
             });
         };
-        let machine = Machine { host: &self.host, os: &self.os, policy: &self.policy };
-        advance(&self.journal, machine, &mut tell).expect("advanced");
+        advance(&self.journal, self.machine(), &mut tell).expect("advanced");
         told
+    }
+
+    fn machine(&self) -> Machine<'_> {
+        Machine { host: &self.host, os: &self.os, policy: &self.policy, extra_roles: &self.extra_roles }
     }
 
     fn last(&self) -> (Vec<EndedStep>, Option<TaskResult>) {
@@ -241,8 +258,7 @@ fn a_policy_that_changes_under_a_task_counts_for_its_next_step() {
             policy_in(node.state.path(), "nonsense");
         }
     };
-    let machine = Machine { host: &node.host, os: &node.os, policy: &node.policy };
-    advance(&node.journal, machine, &mut { edit }).expect("advanced");
+    advance(&node.journal, node.machine(), &mut { edit }).expect("advanced");
     let outcomes = node.outcomes();
     assert!(outcomes[0].starts_with("changed"), "{outcomes:?}");
     assert!(outcomes[1].starts_with("failed: this node's policy cannot be used"), "{outcomes:?}");
@@ -263,14 +279,13 @@ fn transactions_are_named_after_attempt_and_step() {
 fn a_piece_is_one_record_or_the_work_of_one_step() {
     let node = Node::new();
     node.order(1, &[set_lock_path(), skip()]);
-    let machine = Machine { host: &node.host, os: &node.os, policy: &node.policy };
     let text = || {
         let text = std::fs::read_to_string(crate::journal::path_in(node.state.path())).expect("a journal");
         let done = node.host.machine().history.len();
         (text.lines().count(), done)
     };
     let (mut at, mut seen) = (At::default(), vec![text()]);
-    while let Some(next) = go_on(&node.journal, machine, at, &mut |_| {}).expect("it goes on") {
+    while let Some(next) = go_on(&node.journal, node.machine(), at, &mut |_| {}).expect("it goes on") {
         at = next;
         seen.push(text());
     }

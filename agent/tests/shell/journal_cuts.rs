@@ -53,7 +53,7 @@ fn whole(case: &Case) -> (Vec<Operation>, End) {
     let (operations, whole) = (node.medium.operations(), node.end());
     assert_eq!((whole.result, &whole.failed), (Some(TaskResult::Finished), &Vec::new()));
     // Two records a step and three around them, unless the plan skips it.
-    assert!(operations.len() > 2 * case.steps.len(), "{operations:?}");
+    assert!(operations.len() > 2 * case.order.steps.len(), "{operations:?}");
     (operations, whole)
 }
 

@@ -2,7 +2,7 @@
 
 use crate::coordinator::{Coordinator, Session, soon};
 use crate::pki::{Authority, FLEET};
-use crate::support::{compute_steps, journal, key, node, order, os, policy};
+use crate::support::{compute_steps, journal, key, node, order, order_as_planned, os, policy};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -290,4 +290,29 @@ async fn only_the_coordinator_of_the_fleet_is_believed() {
     drop(foreign);
     let error = dial::connect(&closed, tls).await.expect_err("nobody there, or nobody any more");
     assert!(matches!(error, DialError::Reach { .. } | DialError::Silent { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_node_that_somebody_changed_since_the_plan_says_so_and_is_left_as_it_is() {
+    let mut fleet = Fleet::new().await;
+    let host = compute();
+    let planned = host.machine().clone();
+    let order = order_as_planned(1, 1, &compute_steps(&planned), &planned);
+    let mut newer = planned.available["calico-felix"].clone();
+    newer.version = "9.9.9".to_owned();
+    host.machine().install("calico-felix", &newer).expect("it installs");
+    let before = host.machine().clone();
+    let agent = fleet.agent(host.clone());
+    let mut session = fleet.coordinator.welcomed(1).await;
+    session.order(&order).await;
+    let (result, steps) = session.ended().await;
+    assert_eq!(result, v1::TaskResult::Failed);
+    let Some(Outcome::Failed { error }) = steps.last().map(|step| &step.outcome) else {
+        panic!("{steps:#?}")
+    };
+    insta::assert_snapshot!(error.what, @"this node is not as the plan saw it: felix 1.3.1 -> 9.9.9");
+    assert!(error.next.contains("wavegate retry compute-1"), "{}", error.next);
+    let after = host.machine().clone();
+    assert_eq!((after.files, after.installed), (before.files, before.installed));
+    agent.stop().await;
 }

@@ -3,13 +3,16 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use wavegate_agent::facts;
-use wavegate_agent::host::fake::{ETCD_ARCHIVE_URL, FakeHost, FakeMachine, PYTHON_ETCD_ARCHIVE_URL, sha256};
+use wavegate_agent::host::fake::{
+    ETCD_ARCHIVE_URL, FakeHost, FakeMachine, Faults, PYTHON_ETCD_ARCHIVE_URL, sha256,
+};
 use wavegate_agent::journal::{JournalFile, SharedJournal};
 use wavegate_agent::os::Os;
 use wavegate_agent::policy::PolicyFile;
+use wavegate_common::facts::Facts;
 use wavegate_common::id::{Actor, Generation, NodeId, PlanId, RolloutId, Timestamp};
 use wavegate_common::order::{PlannedStep, TaskKey, TaskOrder};
-use wavegate_common::plan::{Options, compile};
+use wavegate_common::plan::{Options, PlannedNode, compile};
 use wavegate_common::platform::Stage;
 use wavegate_common::policy::SHIPPED;
 use wavegate_common::procedure::{Procedure, shipped};
@@ -27,6 +30,24 @@ pub fn key(attempt: u32) -> TaskKey {
 
 pub fn order(attempt: u32, generation: u64, steps: &[PlannedStep]) -> TaskOrder {
     TaskOrder { key: key(attempt), generation: Generation(generation), planned: None, steps: steps.to_vec() }
+}
+
+/// The same for a node that a plan saw as this machine.
+pub fn order_as_planned(
+    attempt: u32,
+    generation: u64,
+    steps: &[PlannedStep],
+    machine: &FakeMachine,
+) -> TaskOrder {
+    let Facts { roles, platform, release, versions, observed_at, .. } = observed(machine);
+    let planned = PlannedNode { roles, platform, release, versions, observed_at };
+    TaskOrder { planned: Some(planned), ..order(attempt, generation, steps) }
+}
+
+fn observed(machine: &FakeMachine) -> Facts {
+    let mut machine = machine.clone();
+    machine.faults = Faults::default();
+    facts::observe(&FakeHost::new(machine), node(), &[].into()).expect("facts")
 }
 
 pub fn os(machine: &FakeMachine) -> Os {
@@ -71,9 +92,7 @@ pub fn shipped_steps(machine: &FakeMachine, stage: Stage, settings: &[&str]) -> 
     ];
     set.extend(settings.iter().map(|setting| (*setting).to_owned()));
     let values = procedure.values(None, &set).expect("values of the right types");
-    let host = FakeHost::new(machine.clone());
-    let facts = facts::observe(&host, node(), &[].into()).expect("facts");
-    let fleet = BTreeMap::from([(node(), facts)]);
+    let fleet = BTreeMap::from([(node(), observed(machine))]);
     let by = Actor("test".to_owned());
     let plan = compile(&procedure, &values, &fleet, &Options::default(), Timestamp(0), by).expect("a plan");
     assert_eq!(plan.problems, []);

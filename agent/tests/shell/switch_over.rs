@@ -1,6 +1,6 @@
 //! The switch from Neutron's DHCP agent to Calico's, at every moment of it; and a node that has Calico's already.
 
-use crate::support::{journal, order, os, policy, shipped_steps};
+use crate::support::{journal, order_as_planned, os, policy, shipped_steps};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use wavegate_agent::host::fake::{FakeHost, FakeMachine, Faults};
 use wavegate_agent::journal::Store;
@@ -18,13 +18,13 @@ fn run(machine: &FakeMachine, state: &std::path::Path) -> (FakeMachine, Option<T
     // The plan is made before anything goes wrong.
     let mut calm = machine.clone();
     calm.faults = Faults::default();
-    let order = order(1, 1, &shipped_steps(&calm, Stage::Compute, &[]));
+    let order = order_as_planned(1, 1, &shipped_steps(&calm, Stage::Compute, &[]), &calm);
     let journal = journal(state);
     journal.append(&Record::Accepted { order, at: Timestamp(1) }).expect("accepted");
     let host = FakeHost::new(machine.clone());
     let os = os(machine);
     let policy = policy(state);
-    let kit = Machine { host: &host, os: &os, policy: &policy };
+    let kit = Machine { host: &host, os: &os, policy: &policy, extra_roles: &[].into() };
     let _ = catch_unwind(AssertUnwindSafe(|| advance(&journal, kit, &mut |_| {}).expect("advanced")));
     let (result, failed) = journal.read(|journal| {
         let task = journal.current();

@@ -1,7 +1,7 @@
 //! A task of the procedure that ships on a fake machine, the agents that run it one after the other, and what the machine looks
 //! like in the end.
 
-use crate::support::{key, order, os, policy, shipped_steps};
+use crate::support::{key, order_as_planned, os, policy, shipped_steps};
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use wavegate_agent::policy::PolicyFile;
 use wavegate_agent::runner::{Machine, Progress, advance};
 use wavegate_common::id::Timestamp;
 use wavegate_common::journal::{Record, TaskInJournal};
-use wavegate_common::order::PlannedStep;
+use wavegate_common::order::TaskOrder;
 use wavegate_common::outcome::Outcome;
 use wavegate_common::platform::Stage;
 use wavegate_common::rollout::TaskResult;
@@ -21,7 +21,7 @@ use wavegate_common::rollout::TaskResult;
 /// A task: the steps of a stage of the shipped procedure on a machine.
 pub struct Case {
     pub machine: FakeMachine,
-    pub steps: Vec<PlannedStep>,
+    pub order: TaskOrder,
     pub os: Os,
     pub policy: PolicyFile,
     _directory: tempfile::TempDir,
@@ -29,9 +29,9 @@ pub struct Case {
 
 impl Case {
     pub fn new(machine: FakeMachine, stage: Stage, settings: &[&str]) -> Self {
-        let steps = shipped_steps(&machine, stage, settings);
+        let order = order_as_planned(1, 1, &shipped_steps(&machine, stage, settings), &machine);
         let directory = tempfile::tempdir().expect("a directory");
-        Self { steps, os: os(&machine), policy: policy(directory.path()), machine, _directory: directory }
+        Self { order, os: os(&machine), policy: policy(directory.path()), machine, _directory: directory }
     }
 }
 
@@ -80,8 +80,13 @@ impl<'a> Node<'a> {
         let (file, _) = JournalFile::open_on(Box::new(self.medium.clone())).expect("torn, not damaged");
         let journal = SharedJournal::new(file);
         self.nothing_is_lost(&journal);
-        let machine = Machine { host: &self.host, os: &self.case.os, policy: &self.case.policy };
-        journal.take(&order(1, 1, &self.case.steps), Timestamp(1)).expect("taken or known");
+        let machine = Machine {
+            host: &self.host,
+            os: &self.case.os,
+            policy: &self.case.policy,
+            extra_roles: &[].into(),
+        };
+        journal.take(&self.case.order, Timestamp(1)).expect("taken or known");
         let told = &mut self.told;
         let mut tell = |progress: Progress<'_>| {
             if matches!(progress, Progress::Recorded(_)) {

@@ -4,7 +4,7 @@ mod resume;
 
 pub use resume::{Next, Refusal, Verdict};
 
-use crate::id::{Generation, LeaderId, StepId, Timestamp};
+use crate::id::{Generation, LeaderId, PlanId, RolloutId, StepId, Timestamp};
 use crate::leader::Leader;
 use crate::order::{TaskKey, TaskOrder};
 use crate::outcome::Outcome;
@@ -98,10 +98,18 @@ pub struct TaskInJournal {
     pub steps: Vec<EndedStep>,
     /// The step that was started and has not ended.
     pub started: Option<StepId>,
+    /// Whether any of its steps was ever started, so that the node may be otherwise than before through this task.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub begun: bool,
     /// How the task ended, if it has.
     pub result: Option<TaskResult>,
     /// Whether the coordinator has the end.
     pub acknowledged: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+const fn is_false(begun: &bool) -> bool {
+    !*begun
 }
 
 /// Why a record does not fit the ones before it.
@@ -175,6 +183,14 @@ impl Journal {
         self.changed_at.get(&(stage, step.clone())).copied()
     }
 
+    /// Whether any step of this rollout, executing this plan, was ever started on this node.
+    #[must_use]
+    pub fn has_begun(&self, rollout: &RolloutId, plan: &PlanId) -> bool {
+        let of_it =
+            |task: &&TaskInJournal| (&task.order.key.rollout, &task.order.key.plan) == (rollout, plan);
+        self.current.iter().chain(&self.ended).filter(of_it).any(TaskInJournal::was_begun)
+    }
+
     /// A task of this journal by its key.
     #[must_use]
     pub fn task(&self, key: &TaskKey) -> Option<&TaskInJournal> {
@@ -193,6 +209,7 @@ impl Journal {
                 let task = self.current_task(key)?;
                 task.expect(step)?;
                 task.started = Some(step.clone());
+                task.begun = true;
             }
             Record::StepEnded { key, step, at, outcome } => {
                 let task = self.current_task(key)?;
@@ -265,6 +282,7 @@ impl Journal {
             order: order.clone(),
             steps: Vec::new(),
             started: None,
+            begun: false,
             result: None,
             acknowledged: false,
         });
@@ -288,6 +306,13 @@ impl TaskInJournal {
         (!self.failed() && self.steps.len() < self.order.steps.len()).then_some(self.steps.len())
     }
 
+    /// A journal that was rewritten by an agent from before `begun` was noted has the outcomes alone.
+    fn was_begun(&self) -> bool {
+        let worked =
+            |outcome: &Outcome| matches!(outcome, Outcome::Changed { .. } | Outcome::AlreadySo { .. });
+        self.begun || self.steps.iter().any(|step| worked(&step.outcome))
+    }
+
     fn expect(&self, step: &StepId) -> Result<(), BadRecord> {
         let expected = self.next_step().map(|index| &self.order.steps[index].id);
         if expected == Some(step) && self.result.is_none() {
@@ -303,7 +328,13 @@ impl TaskInJournal {
     fn records(&self) -> Vec<Record> {
         let (key, at) = (&self.order.key, Timestamp::default());
         let mut records = vec![Record::Accepted { order: self.order.clone(), at }];
+        let mut begun = self.begun;
         for ended in &self.steps {
+            // Only that one was ever started matters here, and it was the first that there was something to do for.
+            if begun && !matches!(ended.outcome, Outcome::Skipped { .. }) {
+                records.push(Record::StepStarted { key: key.clone(), step: ended.step.clone(), at });
+                begun = false;
+            }
             let (step, at, outcome) = (ended.step.clone(), ended.ended_at, ended.outcome.clone());
             records.push(Record::StepEnded { key: key.clone(), step, at, outcome });
         }
@@ -311,5 +342,60 @@ impl TaskInJournal {
             records.push(Record::StepStarted { key: key.clone(), step: step.clone(), at });
         }
         records
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::NodeId;
+    use crate::order::{PlannedStep, Work};
+    use crate::outcome::StepError;
+
+    fn ids() -> (RolloutId, PlanId, StepId) {
+        (
+            RolloutId::new("r1").expect("an id"),
+            PlanId::new("p1").expect("an id"),
+            StepId::new("a").expect("an id"),
+        )
+    }
+
+    /// A task whose only step failed, after it was started or before.
+    fn failed(begun: bool) -> Journal {
+        let ((rollout, plan, step), at) = (ids(), Timestamp(1));
+        let node = NodeId::new("n1").expect("a name");
+        let key = TaskKey { rollout, plan, stage: Stage::Compute, node, attempt: 1 };
+        let work = Work::Skip { reason: "none".to_owned() };
+        let steps = vec![PlannedStep { id: step.clone(), title: "A".to_owned(), work }];
+        let order = TaskOrder { key: key.clone(), generation: Generation(1), planned: None, steps };
+        let mut records = vec![Record::Accepted { order, at }];
+        if begun {
+            records.push(Record::StepStarted { key: key.clone(), step: step.clone(), at });
+        }
+        let error = StepError { what: "it broke".to_owned(), output: Vec::new(), next: "look".to_owned() };
+        records.push(Record::StepEnded { key, step, at, outcome: Outcome::Failed { error } });
+        fold(&records)
+    }
+
+    fn fold(records: &[Record]) -> Journal {
+        let mut journal = Journal::default();
+        records.iter().for_each(|record| journal.apply(record).expect("it fits"));
+        journal
+    }
+
+    #[test]
+    fn what_was_begun_is_known_also_when_the_journal_was_rewritten() {
+        let (rollout, plan, _) = ids();
+        for begun in [true, false] {
+            let mut journal = failed(begun);
+            assert_eq!(journal.has_begun(&rollout, &plan), begun);
+            assert_eq!(fold(&journal.compacted()), journal, "while it is open");
+            let key = journal.current().expect("a task").order.key.clone();
+            let end = Record::TaskEnded { key, result: TaskResult::Failed, at: Timestamp(2) };
+            journal.apply(&end).expect("it fits");
+            assert_eq!(fold(&journal.compacted()).has_begun(&rollout, &plan), begun, "when it is over");
+        }
+        let other = PlanId::new("p2").expect("an id");
+        assert!(!failed(true).has_begun(&rollout, &other));
     }
 }

@@ -35,7 +35,7 @@ impl Medium for Directory {
         options.create(true).truncate(false).write(true).mode(0o600);
         let file = options.open(self.0.join(LOCK)).map_err(TryLockError::Error)?;
         file.try_lock()?;
-        Ok(Box::new(file))
+        Ok(Box::new(Locked(file)))
     }
 
     fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
@@ -90,4 +90,17 @@ impl MediumFile for File {
     }
 }
 
-impl Lock for File {}
+/// The file of the lock, while it is locked.
+#[derive(Debug)]
+struct Locked(File);
+
+impl Lock for Locked {}
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        // Closing alone leaves it locked as long as a child that is about to run another program has a copy.
+        if let Err(error) = self.0.unlock() {
+            tracing::debug!(%error, "the lock of the state directory was left to the system");
+        }
+    }
+}

@@ -116,6 +116,19 @@ fn interruptions_configuration_files_and_versions_are_read() {
     assert_eq!(option("what?\n"), Err("unexpected line of apt-get --version: 'what?'".to_owned()));
 }
 
+#[test]
+fn an_answer_that_did_not_come_is_not_an_empty_one() {
+    let query = versions(&["felix"]);
+    let exit = |code, stderr: &str| Exit { code, stdout: String::new(), stderr: stderr.to_owned() };
+    assert_eq!(damaged(&query, &exit(1, "dpkg-query: no packages found matching felix\n")), None);
+    assert_eq!(
+        damaged(&query, &exit(2, "dpkg-query: error: parsing file\nmore\n")),
+        Some("dpkg-query: error: parsing file")
+    );
+    assert_eq!(damaged(&query, &exit(137, "")), Some("it says nothing"));
+    assert_eq!(damaged(&repair_simulation(), &exit(2, "dpkg has another meaning of it")), None);
+}
+
 proptest! {
     #[test]
     fn arbitrary_text_never_panics(text in any::<String>(), lines in "((Inst|Remv|Conf)? ?[a-z:()\\[\\]\t., \n]{0,12}){0,6}") {
