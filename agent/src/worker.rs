@@ -68,6 +68,8 @@ pub enum Told {
     Observed(Result<Box<Facts>, String>),
     /// A preview is ready.
     Previewed(PreviewDone),
+    /// The open task stands still for this reason, or goes on again.
+    StandsStill(Option<String>),
     /// A record can't get to disk for good.
     JournalLost(AppendError),
     /// The worker has ended without being asked to.
@@ -207,6 +209,9 @@ impl Doing {
                 None => return false,
             },
         };
+        if ran.is_ok() && std::mem::take(&mut self.stood_still) && !tell(Told::StandsStill(None)) {
+            return false;
+        }
         match ran {
             Ok(None) => true,
             Ok(Some(at)) => {
@@ -215,9 +220,8 @@ impl Doing {
             }
             Err(AppendError::Closed) => false,
             Err(error) if error.can_be_tried_again() => {
-                self.stand_still(tools, &error);
                 self.left.push_front(Piece::Task(runner::At::default()));
-                true
+                self.stand_still(tools, &error, tell)
             }
             Err(error) => {
                 tell(Told::JournalLost(error));
@@ -226,18 +230,27 @@ impl Doing {
         }
     }
 
-    fn stand_still(&mut self, tools: &Tools, error: &AppendError) {
+    /// Waits a while; `false` if nobody listens any more.
+    fn stand_still(
+        &mut self,
+        tools: &Tools,
+        error: &AppendError,
+        tell: &mut dyn FnMut(Told) -> bool,
+    ) -> bool {
         tracing::error!(
             error = error as &dyn std::error::Error,
             "the task stands still until this is solved"
         );
-        // For whoever reads along from afar: to the coordinator the node is at work as before.
-        if !self.stood_still {
+        // For whoever reads along from afar, and for `wavegate why`.
+        if !std::mem::replace(&mut self.stood_still, true) {
             let why = chain(error);
             tools.output.line(&format!("the task stands still, and goes on when this is solved: {why}"));
-            self.stood_still = true;
+            if !tell(Told::StandsStill(Some(why))) {
+                return false;
+            }
         }
         tools.host.sleep(RETRY_APPEND);
+        true
     }
 }
 

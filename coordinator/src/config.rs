@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 /// Where the configuration is unless somebody says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/wavegate/coordinator.toml";
+/// The store's file in the state directory.
+pub(crate) const STORE: &str = "store.redb";
 const ENVIRONMENT: &str = "WAVEGATE_COORDINATOR";
 
 /// The coordinator's configuration. Every key has a default.
@@ -143,7 +145,7 @@ impl Config {
     /// The store's file.
     #[must_use]
     pub fn store_file(&self) -> PathBuf {
-        self.state_directory.join("store.redb")
+        self.state_directory.join(STORE)
     }
 }
 

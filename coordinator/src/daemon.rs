@@ -1,6 +1,7 @@
 //! The coordinator as a whole: store, authority, engine and services, started together and ended together. Several may
 //! run in one process.
 
+use crate::by_hand;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::engine::{Engine, Input, Port, Timing};
@@ -50,7 +51,7 @@ impl Daemon {
     pub async fn start(config: &Config, clock: Clock) -> Result<Self> {
         let authority =
             Arc::new(Authority::load(&config.pki_folder()).context("cannot load the certificate authority")?);
-        let store = Store::open(&config.store_file(), authority.fleet()).context("cannot open the store")?;
+        let store = by_hand::open(config)?;
         Self::start_on(config, clock, authority, Arc::new(store)).await
     }
 

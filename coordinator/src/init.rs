@@ -6,6 +6,7 @@
 use crate::config::{self, Config};
 use crate::files;
 use crate::pki::{Authority, PkiError, read_if_there};
+use crate::store::{Store, StoreError};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use wavegate_common::id::{BadId, FleetId, NodeId, Timestamp};
@@ -107,6 +108,9 @@ pub enum InitError {
     /// A certificate or its file.
     #[error(transparent)]
     Pki(#[from] PkiError),
+    /// The store can't be begun.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// A file or folder.
     #[error("{} cannot be written; look at its permissions, or run as root", path.display())]
     Write {
@@ -193,6 +197,9 @@ impl Setup<'_> {
                 Err(InitError::OtherFleet { folder, found: found.fleet().clone(), asked: fleet.clone() })
             }
             Err(PkiError::NoAuthority { .. }) => {
+                // First, so that from then on a fleet without its store is one that has lost it.
+                let store = self.options.state_directory.join(config::STORE);
+                Store::open(&store, fleet)?.shut();
                 let made = Authority::create(&folder, fleet, self.now)?;
                 self.made
                     .push(format!("the certificate authority of fleet {fleet}, {}", certificate.display()));

@@ -1,6 +1,7 @@
 //! The coordinator: holds the barrier between the stages, keeps the event log, serves agents and operators.
 //! The `wavegate` command line lives here too; it uses the operator service alone.
 
+pub mod by_hand;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -9,7 +10,6 @@ pub mod engine;
 mod files;
 pub mod init;
 pub mod pki;
-pub mod raise;
 pub mod rpc;
 pub mod status;
 pub mod store;

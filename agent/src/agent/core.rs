@@ -86,6 +86,8 @@ pub struct Core {
     pub(super) backoff: Backoff,
     facts: Option<Box<Facts>>,
     observing: bool,
+    /// What the open task stands still for, if it does.
+    stands_still: Option<String>,
     pub(super) previews: usize,
     sessions: u64,
     pub(super) session: Option<Open>,
@@ -114,6 +116,7 @@ impl Core {
             backoff,
             facts: None,
             observing: false,
+            stands_still: None,
             previews: 0,
             sessions: 0,
             session: None,
@@ -163,6 +166,7 @@ impl Core {
             facts: self.facts.as_deref(),
             journal: &self.journal,
             output: &self.output,
+            stands_still: self.stands_still.as_deref(),
         })
     }
 
@@ -182,6 +186,10 @@ impl Core {
             worker::Told::Previewed(preview) => {
                 self.previews = self.previews.saturating_sub(1);
                 self.outbox(|outbox| outbox.preview(preview));
+            }
+            worker::Told::StandsStill(why) => {
+                self.stands_still = why;
+                self.outbox(Outbox::heartbeat);
             }
             worker::Told::JournalLost(error) => return Err(AgentError::Journal(error)),
             worker::Told::Ended => return Err(AgentError::Worker),

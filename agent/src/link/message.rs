@@ -33,6 +33,8 @@ pub enum ToCoordinator {
         sequence: u64,
         /// The task and step being worked on.
         at: Option<(TaskKey, Option<StepId>)>,
+        /// What the task stands still for, if it does.
+        stands_still: Option<String>,
     },
     /// All that the journal has of a task.
     Report(Box<TaskInJournal>),
@@ -108,10 +110,11 @@ fn written(message: ToCoordinator) -> Result<Out, BadMessage> {
             leader_seen: leader_id_to_wire(seen.id),
             facts: facts.as_deref().map(facts_document).transpose()?,
         }),
-        ToCoordinator::Heartbeat { sequence, at } => {
+        ToCoordinator::Heartbeat { sequence, at, stands_still } => {
             let (task, step) = at.unzip();
             let step = step.flatten().map(String::from).unwrap_or_default();
-            Out::Heartbeat(v1::Heartbeat { sequence, task: task.as_ref().map(Into::into), step })
+            let (task, stands_still) = (task.as_ref().map(Into::into), stands_still.unwrap_or_default());
+            Out::Heartbeat(v1::Heartbeat { sequence, task, step, stands_still })
         }
         ToCoordinator::Report(task) => Out::TaskReport(v1::TaskReport {
             key: Some((&task.order.key).into()),

@@ -38,6 +38,8 @@ pub struct Sources<'a, S: Store> {
     pub journal: &'a S,
     /// The output of steps.
     pub output: &'a Output,
+    /// What the open task stands still for, if it does.
+    pub stands_still: Option<&'a str>,
 }
 
 impl Outbox {
@@ -109,6 +111,7 @@ impl Outbox {
             return Some(ToCoordinator::Heartbeat {
                 sequence: self.sequence,
                 at: from.journal.read(at_work),
+                stands_still: from.stands_still.map(str::to_owned),
             });
         }
         if let Some((key, reason)) = self.refusals.pop_front() {
@@ -191,8 +194,13 @@ mod tests {
         }
 
         fn said(&self, outbox: &mut Outbox) -> Vec<String> {
-            let from =
-                Sources { node: &self.name, facts: None, journal: &self.journal, output: &self.output };
+            let from = Sources {
+                node: &self.name,
+                facts: None,
+                journal: &self.journal,
+                output: &self.output,
+                stands_still: None,
+            };
             let mut said = Vec::new();
             while !outbox.is_empty(&self.output) {
                 said.extend(outbox.next(&from).map(|message| match message {

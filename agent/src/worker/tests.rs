@@ -4,6 +4,7 @@ use super::*;
 use crate::host::fake::{FakeHost, FakeMachine};
 use crate::host::{Command, Exit, Fetched, HostError, HttpAnswer, OnLine, Process, SystemInfo};
 use crate::journal::JournalFile;
+use crate::journal::medium::fake::FakeMedium;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use wavegate_common::action::{Action, IniSet};
@@ -179,4 +180,45 @@ fn a_closed_journal_ends_the_worker() {
     let jobs = start(tools, move |told| send.send(told).is_ok()).expect("a thread");
     jobs.send(Job::Advance).expect("sent");
     assert!(matches!(told.iter().last(), Some(Told::Ended)));
+}
+
+#[test]
+fn a_task_whose_records_find_no_room_says_so_once_and_that_it_goes_on() {
+    let (state, medium) = (tempfile::tempdir().expect("a directory"), FakeMedium::default());
+    let file = JournalFile::open_on(Box::new(medium.clone())).expect("a journal").0;
+    let tools = Tools { journal: SharedJournal::new(file), ..tools(state.path()) };
+    let order = TaskOrder {
+        key: TaskKey {
+            rollout: RolloutId::new("r1").expect("an id"),
+            plan: PlanId::new("p1").expect("an id"),
+            stage: Stage::Compute,
+            node: tools.node.clone(),
+            attempt: 1,
+        },
+        generation: Generation(1),
+        planned: None,
+        steps: vec![trapped()],
+    };
+    tools.journal.append(&Record::Accepted { order, at: Timestamp(1) }).expect("accepted");
+    let mut doing = Doing::new(Job::Advance);
+    let mut told = Vec::new();
+    let mut go_on = |told: &mut Vec<Told>| {
+        doing.go_on(&tools, &mut |what| {
+            told.push(what);
+            true
+        })
+    };
+    medium.set_room(Some(0));
+    for _ in 0..3 {
+        assert_eq!(go_on(&mut told), Pace::GoesOn);
+    }
+    let [Told::StandsStill(Some(why))] = told.as_slice() else { panic!("{told:?}") };
+    assert!(why.contains("journal"), "{why}");
+    told.clear();
+    medium.set_room(None);
+    while go_on(&mut told) == Pace::GoesOn {}
+    let still: Vec<_> = told.iter().filter(|told| matches!(told, Told::StandsStill(_))).collect();
+    assert!(matches!(still.as_slice(), [Told::StandsStill(None)]), "{told:?}");
+    let result = tools.journal.read(|journal| journal.current().and_then(|task| task.result));
+    assert_eq!(result, Some(TaskResult::Failed), "its step panics, and is over");
 }

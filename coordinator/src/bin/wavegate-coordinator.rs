@@ -9,10 +9,10 @@ use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 use wavegate_common::id::Generation;
+use wavegate_coordinator::by_hand;
 use wavegate_coordinator::clock::Clock;
 use wavegate_coordinator::config::{Config, DEFAULT_PATH};
 use wavegate_coordinator::daemon::Daemon;
-use wavegate_coordinator::raise;
 
 /// Holds the barrier between the stages of an upgrade, and serves agents and operators.
 #[derive(Debug, Parser)]
@@ -39,26 +39,40 @@ enum Command {
         #[arg(long, default_value = DEFAULT_PATH, value_name = "FILE")]
         config: PathBuf,
     },
+    /// Begin an empty store in place of one that was lost: every node has to enrol anew
+    NewStore {
+        /// The configuration
+        #[arg(long, default_value = DEFAULT_PATH, value_name = "FILE")]
+        config: PathBuf,
+    },
 }
 
 /// No coordinator is started so often.
 const HIGHEST: u64 = 1 << 48;
 
 fn main() -> ExitCode {
-    let (path, above) = match Cli::parse().command {
-        Command::Run { config } => (config, None),
-        Command::RaiseGeneration { above, config } => (config, Some(Generation(above))),
-    };
-    let config = match Config::load(&path) {
+    let command = Cli::parse().command;
+    let (Command::Run { config } | Command::RaiseGeneration { config, .. } | Command::NewStore { config }) =
+        &command;
+    let config = match Config::load(config) {
         Ok(config) => config,
         Err(error) => return ended(&error.into(), 3),
     };
-    if let Some(above) = above {
-        return match raise::generation(&config, above, Clock::system().now()) {
-            Ok(next) => said(&format!("the next start of the coordinator begins generation {next}")),
-            Err(error) => ended(&error, 1),
-        };
+    let now = Clock::system().now();
+    let by_hand = match command {
+        Command::Run { .. } => return serve(&config),
+        Command::RaiseGeneration { above, .. } => by_hand::raise_generation(&config, Generation(above), now)
+            .map(|next| format!("the next start of the coordinator begins generation {next}")),
+        Command::NewStore { .. } => by_hand::new_store(&config, now)
+            .map(|()| "an empty store has begun; start the coordinator, then enrol every node".to_owned()),
+    };
+    match by_hand {
+        Ok(text) => said(&text),
+        Err(error) => ended(&error, 1),
     }
+}
+
+fn serve(config: &Config) -> ExitCode {
     let filter = match EnvFilter::try_new(&config.log) {
         Ok(filter) => filter,
         Err(error) => {
@@ -68,7 +82,7 @@ fn main() -> ExitCode {
         }
     };
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
-    match run(&config) {
+    match run(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => ended(&error, 1),
     }

@@ -1,7 +1,7 @@
 //! What agents say. An agent speaks for its node alone; what contradicts the log is noted and changes nothing.
 
 use super::{
-    Complaint, Connected, Engine, FromAgent, RequestError, ToAgent, error::told, record::RecordError,
+    Complaint, Connected, Engine, FromAgent, RequestError, ToAgent, cut, error::told, record::RecordError,
 };
 use crate::store::{OutputPiece, StepPlace};
 use wavegate_common::facts::Facts;
@@ -68,7 +68,10 @@ impl Engine {
             return;
         }
         match message {
-            FromAgent::Working(at) => self.working(node, at),
+            FromAgent::Working(at, stands_still) => {
+                self.working(node, at);
+                self.stands_still(node, stands_still);
+            }
             FromAgent::Report(report, step) => {
                 if self.speaks_for_itself(node, &report.key) {
                     self.working(node, Some((report.key.clone(), step)));
@@ -100,9 +103,7 @@ impl Engine {
 
     /// Notes what is wrong with an agent: in the log, in the audit list, and for `why`.
     fn complain(&mut self, node: &NodeId, mut what: String) {
-        if let Some((cut, _)) = what.char_indices().nth(super::TEXT_KEPT) {
-            what.truncate(cut);
-        }
+        cut(&mut what);
         self.refused(format!("node {node}"), what.clone());
         let now = self.clock.now();
         let since =
@@ -124,6 +125,22 @@ impl Engine {
         if before != step {
             self.changed();
         }
+    }
+
+    /// Notes what a node's task stands still for, or that it goes on.
+    fn stands_still(&mut self, node: &NodeId, why: Option<String>) {
+        let Some(mut what) = why else {
+            if self.stand_still.remove(node).is_some() {
+                tracing::info!(%node, "its task goes on");
+                self.changed();
+            }
+            return;
+        };
+        cut(&mut what);
+        let since = self.stand_still.get(node).map_or_else(|| self.clock.now(), |known| known.since);
+        tracing::warn!(%node, what, "its task stands still");
+        self.stand_still.insert(node.clone(), Complaint { what, since });
+        self.changed();
     }
 
     /// Records what is new in a report and, once its end is in the log, says so to the agent.

@@ -128,8 +128,8 @@ pub struct Connected {
 /// What agents say.
 #[derive(Debug, Clone, PartialEq)]
 pub enum FromAgent {
-    /// What it works on now.
-    Working(Option<(TaskKey, Option<StepId>)>),
+    /// What it works on now, and what that stands still for, if it does.
+    Working(Option<(TaskKey, Option<StepId>)>, Option<String>),
     /// What its journal has of a task, and the step it works on.
     Report(Report, Option<StepId>),
     /// It does not obey an order.

@@ -130,6 +130,8 @@ pub struct Engine {
     /// What agents last said they work on.
     steps: BTreeMap<NodeId, StepId>,
     complaints: BTreeMap<NodeId, Complaint>,
+    /// Nodes whose task can't go on, as they say.
+    stand_still: BTreeMap<NodeId, Complaint>,
     /// When an order was last sent to a node.
     ordered: BTreeMap<NodeId, (TaskKey, Timestamp)>,
     /// Reports that could not be stored.
@@ -189,6 +191,7 @@ impl Engine {
             rollout,
             steps: BTreeMap::new(),
             complaints: BTreeMap::new(),
+            stand_still: BTreeMap::new(),
             ordered: BTreeMap::new(),
             unstored: BTreeMap::new(),
             planning: None,
@@ -323,6 +326,7 @@ impl Engine {
 
     fn after_offline(&mut self, node: &NodeId) {
         self.steps.remove(node);
+        self.stand_still.remove(node);
         self.ordered.remove(node);
         self.planning_lost(node);
         self.changed();
@@ -331,9 +335,7 @@ impl Engine {
 
     /// Somebody was refused, or said what can't be true. Their texts are theirs, so they are cut.
     fn refused(&mut self, who: String, mut what: String) {
-        if let Some((cut, _)) = what.char_indices().nth(TEXT_KEPT) {
-            what.truncate(cut);
-        }
+        cut(&mut what);
         tracing::warn!(who, what, "refused");
         let now = self.clock.now();
         if let Some(record) = self.refusals.note(who, what, now) {
@@ -372,6 +374,13 @@ impl Engine {
     /// Wakes those who watch.
     fn changed(&self) {
         self.changes.send_modify(|version| *version += 1);
+    }
+}
+
+/// Keeps what is worth keeping of a text that is somebody else's.
+fn cut(text: &mut String) {
+    if let Some((end, _)) = text.char_indices().nth(TEXT_KEPT) {
+        text.truncate(end);
     }
 }
 

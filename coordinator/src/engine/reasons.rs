@@ -68,20 +68,22 @@ impl Engine {
         });
         let current = rollout.current_stage().map(|stage| stage.stage);
         let concerned = nodes_of(rollout, about);
-        let complaints = self.complaints.iter();
-        let complaints =
-            complaints.filter(|(node, _)| concerned.as_ref().is_none_or(|all| all.contains(node)));
+        let concerns = |node: &NodeId| concerned.as_ref().is_none_or(|all| all.contains(node));
+        let of_node = |node: &NodeId, since, why, unblock| {
+            let subject = Subject::Node { stage: current?, node: node.clone() };
+            Some(WaitingOn { subject, why, since, nodes: vec![node.clone()], by: None, unblock })
+        };
+        let complaints = self.complaints.iter().filter(|(node, _)| concerns(node));
         let complaints = complaints.filter_map(|(node, complaint)| {
-            Some(WaitingOn {
-                subject: Subject::Node { stage: current?, node: node.clone() },
-                why: format!("{node}: {}", complaint.what),
-                since: complaint.since,
-                nodes: vec![node.clone()],
-                by: None,
-                unblock: format!("look at the agent's log there: journalctl -u wavegate-agent (on {node})"),
-            })
+            let look = format!("look at the agent's log there: journalctl -u wavegate-agent (on {node})");
+            of_node(node, complaint.since, format!("{node}: {}", complaint.what), look)
         });
-        self.superseded_reason().into_iter().chain(trouble).chain(complaints).collect()
+        let still = self.stand_still.iter().filter(|(node, _)| concerns(node));
+        let still = still.filter_map(|(node, stands)| {
+            let mend = format!("mend that on {node}; its task goes on by itself then");
+            of_node(node, stands.since, format!("{node} stands still: {}", stands.what), mend)
+        });
+        self.superseded_reason().into_iter().chain(trouble).chain(still).chain(complaints).collect()
     }
 
     /// Nodes of the fleet that a rollout's plan does not have: they enrolled after it was made.

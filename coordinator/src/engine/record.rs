@@ -151,6 +151,7 @@ impl Engine {
     /// A message could not be sent since the session has ended; what follows from it is settled with the next tick.
     pub(super) fn after_lost_session(&mut self, node: &NodeId) {
         self.steps.remove(node);
+        self.stand_still.remove(node);
         self.ordered.remove(node);
         self.planning_lost(node);
         self.changed();

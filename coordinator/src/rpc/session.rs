@@ -68,7 +68,7 @@ pub struct Incoming {
     session: u64,
     heard: Arc<AtomicU64>,
     /// What the agent last said it works on: a heartbeat that says the same only counts as heard.
-    last: Option<Option<(TaskKey, Option<StepId>)>>,
+    last: Option<FromAgent>,
 }
 
 impl Incoming {
@@ -98,11 +98,11 @@ impl Incoming {
         self.heard.store(elapsed_ms, Ordering::Relaxed);
         // A newer agent may say something that we don't know.
         let Some(message) = message.message.map(from_wire).transpose()? else { return Ok(None) };
-        if let FromAgent::Working(at) = &message {
-            if self.last.as_ref() == Some(at) {
+        if matches!(message, FromAgent::Working(..)) {
+            if self.last.as_ref() == Some(&message) {
                 return Ok(None);
             }
-            self.last = Some(at.clone());
+            self.last = Some(message.clone());
         } else if matches!(message, FromAgent::Report(..)) {
             self.last = None;
         }
@@ -118,8 +118,10 @@ fn from_wire(message: In) -> Result<FromAgent, BadMessage> {
         In::Hello(_) => {
             return Err(BadMessage::Missing("place here: a hello is the first message and no other"));
         }
-        In::Heartbeat(v1::Heartbeat { task: None, .. }) => FromAgent::Working(None),
-        In::Heartbeat(beat) => FromAgent::Working(Some((key(beat.task)?, step(beat.step)?))),
+        In::Heartbeat(v1::Heartbeat { task, step: at, stands_still, .. }) => {
+            let working = if task.is_some() { Some((key(task)?, step(at)?)) } else { None };
+            FromAgent::Working(working, Some(stands_still).filter(|why| !why.is_empty()))
+        }
         In::TaskReport(report) => {
             let result = result_from_wire(report.result())?;
             let current = step(report.current_step)?;

@@ -175,7 +175,7 @@ pub enum StoreError {
     /// It is not as it was written.
     #[error(
         "the store {place} is damaged ({reason}), so nothing in it is believed. Keep a copy of the file and restore it from a \
-         backup; without one, move it away, start again and enrol every node anew"
+         backup; without one, move it away, begin an empty one (wavegate-coordinator new-store) and enrol every node anew"
     )]
     Damaged {
         /// The file.

@@ -9,7 +9,7 @@ use wavegate_common::order::TaskOrder;
 use wavegate_common::outcome::Outcome;
 use wavegate_common::platform::Stage;
 use wavegate_common::rollout::{Event, Status, Subject, TaskResult, TaskState, WaitingOn};
-use wavegate_coordinator::raise;
+use wavegate_coordinator::by_hand;
 use wavegate_proto::convert::read_document;
 use wavegate_proto::v1;
 use wavegate_proto::v1::agent_message::Message as Out;
@@ -100,7 +100,7 @@ async fn a_coordinator_of_a_lower_generation_gives_no_orders_until_it_is_raised_
     assert_eq!(orders(&agents[1]), 0);
 
     // The way out, which is refused while the coordinator runs.
-    let raise = |site: &Site| raise::generation(&site.config, Generation(5), Timestamp(1));
+    let raise = |site: &Site| by_hand::raise_generation(&site.config, Generation(5), Timestamp(1));
     let refused = format!("{:#}", raise(&second).expect_err("it runs"));
     assert!(refused.contains("is in use by another process"), "{refused}");
     second.shut_down().await;
@@ -187,7 +187,12 @@ async fn a_session_whose_messages_all_come_again_in_a_later_one_moves_nothing() 
     let ids: Vec<_> = journaled.order.steps.iter().map(|step| step.id.clone()).collect();
     let mut said: Vec<Out> = vec![report(&journaled)];
     let key = Some((&journaled.order.key).into());
-    said.push(Out::Heartbeat(v1::Heartbeat { sequence: 1, task: key.clone(), step: ids[0].to_string() }));
+    said.push(Out::Heartbeat(v1::Heartbeat {
+        sequence: 1,
+        task: key.clone(),
+        step: ids[0].to_string(),
+        ..Default::default()
+    }));
     let data = b"printed once".to_vec();
     said.push(Out::Output(v1::Output { key, step: ids[0].to_string(), offset: 0, data }));
     journaled.steps.push(ended(&ids[0], changed()));

@@ -1,7 +1,7 @@
 //! Reports that come twice, late, or out of nowhere.
 
 use super::support::agent::{Journaled, Wire, changed, ended, error, report};
-use super::support::{Site, task};
+use super::support::{Site, eventually, task};
 use wavegate_common::order::{TaskKey, TaskOrder};
 use wavegate_common::outcome::Outcome;
 use wavegate_common::platform::Stage;
@@ -142,6 +142,34 @@ async fn reports_of_earlier_attempts_and_rollouts_are_acknowledged() {
     let In::Acknowledge(acknowledge) = wire.next().await else { panic!("an acknowledgement") };
     assert_eq!(acknowledge.key.expect("a key").rollout, "r1");
     assert_eq!(site.status().await.last_seq, 2, "r2 has begun and given its order out, no more");
+}
+
+#[tokio::test]
+async fn what_a_task_stands_still_for_is_told_until_it_goes_on() {
+    let site = Site::start().await;
+    let (wire, journaled) = ordered(&site).await;
+    wire.report(&journaled).await;
+    let heartbeat = |sequence, stands_still: &str| {
+        let (task, step) = (Some((&journaled.order.key).into()), journaled.order.steps[0].id.to_string());
+        let stands_still = stands_still.to_owned();
+        v1::agent_message::Message::Heartbeat(v1::Heartbeat { sequence, task, step, stands_still })
+    };
+    let told = || async {
+        let reasons = site.why("e1").await;
+        reasons.into_iter().find(|reason| reason.why.contains("stands still"))
+    };
+    wire.say(heartbeat(1, "the disk is full")).await;
+    eventually("it is told", || async { told().await.is_some() }).await;
+    let reason = told().await.expect("just seen");
+    assert_eq!(reason.why, "e1 stands still: the disk is full");
+    assert!(reason.unblock.contains("mend that on e1"), "{}", reason.unblock);
+    wire.say(heartbeat(2, "the disk is full")).await;
+    wire.say(heartbeat(3, "the disk is fuller")).await;
+    eventually("it is told anew", || async { told().await.is_some_and(|now| now.why.contains("fuller")) })
+        .await;
+    assert_eq!(told().await.map(|now| now.since), Some(reason.since));
+    wire.say(heartbeat(4, "")).await;
+    eventually("it goes on", || async { told().await.is_none() }).await;
 }
 
 #[tokio::test]

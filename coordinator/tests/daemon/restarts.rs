@@ -1,9 +1,10 @@
 //! The coordinator ends, cleanly or not, and goes on by itself.
 
 use super::support::{Site, newest, task};
-use wavegate_common::id::Generation;
+use wavegate_common::id::{Generation, Timestamp};
 use wavegate_common::platform::Stage;
 use wavegate_common::rollout::{Event, Status, TaskState};
+use wavegate_coordinator::by_hand;
 use wavegate_coordinator::clock::Clock;
 use wavegate_coordinator::daemon::Daemon;
 use wavegate_coordinator::store::Store;
@@ -119,6 +120,25 @@ async fn watchers_are_told_that_the_coordinator_ends() {
         }
     };
     assert_eq!(error.code(), tonic::Code::Unavailable, "{error:?}");
+}
+
+#[tokio::test]
+async fn a_store_that_was_lost_is_not_begun_anew_unless_somebody_says_so() {
+    let mut site = Site::start().await;
+    site.fleet(&[("e1", "etcd-member")]).await;
+    let there = by_hand::new_store(&site.config, Timestamp(1)).expect_err("there is one").to_string();
+    assert!(there.contains("move it away first"), "{there}");
+    site.shut_down().await;
+    let store = site.config.store_file();
+    std::fs::remove_file(&store).expect("lost");
+    let error = Daemon::start(&site.config, Clock::system()).await.err().expect("refused");
+    let text = format!("{error:#}").replace(&store.display().to_string(), "STORE");
+    insta::assert_snapshot!(text, @"there is no store STORE, though fleet test has been set up here: it was lost, or its disk is not mounted. Restore it from a backup. Only if there is none: wavegate-coordinator new-store begins an empty one, to which every node has to enrol anew");
+    assert!(!store.exists());
+    by_hand::new_store(&site.config, Timestamp(1)).expect("begun");
+    site.start_again().await;
+    assert_eq!(site.nodes().await, []);
+    site.until_audited("wavegate-coordinator", "new-store").await;
 }
 
 #[tokio::test]

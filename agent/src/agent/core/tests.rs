@@ -296,6 +296,31 @@ fn previews_that_wait_are_bounded() {
 }
 
 #[test]
+fn heartbeats_say_what_the_task_stands_still_for_until_it_goes_on() {
+    let mut node = Node::connected();
+    let mut heartbeat = |told: worker::Told| {
+        node.take(Event::Worker(told));
+        match node.core.next_message() {
+            Some(ToCoordinator::Heartbeat { stands_still, .. }) => stands_still,
+            other => panic!("a heartbeat, not {other:?}"),
+        }
+    };
+    let why = Some("the disk is full".to_owned());
+    assert_eq!(heartbeat(worker::Told::StandsStill(why.clone())), why);
+    assert_eq!(heartbeat(worker::Told::StandsStill(None)), None);
+    node.take(Event::Worker(worker::Told::StandsStill(why.clone())));
+    node.told(Told::Down(LinkError::Closed { address: node.core.coordinator.clone() }));
+    node.told(Told::Connected);
+    node.welcome(fleet(), 3);
+    let mut said = std::iter::from_fn(|| node.core.next_message());
+    let again = said.find_map(|message| match message {
+        ToCoordinator::Heartbeat { stands_still, .. } => Some(stands_still),
+        _ => None,
+    });
+    assert_eq!(again, Some(why), "the next session hears it too");
+}
+
+#[test]
 fn a_worker_that_ended_ends_the_agent() {
     let mut node = Node::connected();
     let error = node.core.take(Event::Worker(worker::Told::Ended)).expect_err("it can't go on");
