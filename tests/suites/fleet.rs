@@ -302,3 +302,103 @@ async fn skips_are_shown_with_their_reason_everywhere() -> Result<()> {
     ensure!(of("compute-1") > 1 && of("compute-2") > 1, "steps for later releases are there, as skipped");
     fleet.end().await
 }
+
+/// Nodes of the tasks that were given out, in order.
+fn given_out(fleet: &InProcess) -> Result<Vec<String>> {
+    let started = fleet.events()?.into_iter().filter(|event| event["event"] == "task_started");
+    Ok(started.map(|event| event["node"].as_str().unwrap_or_default().to_owned()).collect())
+}
+
+const RACKS: &[(&str, Machine)] = &[
+    ("compute-1", FakeMachine::debian_compute),
+    ("compute-2", FakeMachine::redhat_compute),
+    ("compute-3", FakeMachine::debian_compute),
+    ("compute-4", FakeMachine::trusty_compute),
+    ("compute-5", FakeMachine::debian_compute),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fleet_is_done_rack_by_rack_with_rests_and_without_a_node_that_is_waived() -> Result<()> {
+    let mut fleet = fleet(RACKS).await?;
+    let rack = |name: &str| if ["compute-2", "compute-4"].contains(&name) { "b" } else { "a" };
+    let declared =
+        RACKS.iter().map(|(name, _)| format!("[nodes.{name}]\nlabels = {{ rack = \"{}\" }}\n", rack(name)));
+    let inventory = fleet.site_file()?.with_file_name("fleet.toml");
+    std::fs::write(&inventory, declared.collect::<String>())?;
+    fleet.cli(&["inventory", "set", inventory.to_str().context("a path")?])?;
+    let site = fleet.site_file()?;
+    let site = ["plan", "--parameters", site.to_str().context("a path")?];
+    let refused = fleet.cli_output(&[&site[..], &["--canary", "compute=6"]].concat())?;
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    ensure!(said.contains("canary 6 is more than the 5 node(s) of the stage"), "{said}");
+    let waves =
+        ["--group-by", "compute=rack", "--batches", "compute=doubling", "--max-unavailable", "compute=2"];
+    let rest = ["--soak", "compute=1s", "--wave-start", "control=manual"];
+    fleet.cli(&[&site[..], &waves, &rest].concat())?;
+    fleet.cli(&["start"])?;
+    // compute-4, of the last wave, dies before its turn.
+    fleet.stop_agent("compute-4").await?;
+    fleet
+        .wait("the last wave to wait for compute-4", |fleet| {
+            let why = fleet.cli(&["why", "--stage", "compute"])?;
+            Ok(why.contains("compute-4 is offline and has not done stage compute").then_some(()))
+        })
+        .await?;
+    let waive = ["waive", "compute-4", "--reason", "mainboard, ticket 4711", "--for", "2h"];
+    fleet.cli(&waive)?;
+    let status = fleet.wait_status("finished").await?;
+    let counts = &status["stages"][1]["counts"];
+    ensure!(counts["finished"] == 4 && counts["waived"] == 1, "{counts}");
+    for said in [fleet.cli(&["status"])?, fleet.cli(&["events"])?] {
+        ensure!(said.contains("compute-4") && said.contains("mainboard, ticket 4711"), "{said}");
+    }
+    ensure!(
+        given_out(&fleet)? == ["compute-1", "compute-3", "compute-5", "compute-2"],
+        "{:?}",
+        given_out(&fleet)?
+    );
+    let ended: Vec<(String, String, u64)> = fleet
+        .events()?
+        .iter()
+        .filter(|event| ["task_started", "task_ended"].contains(&event["event"].as_str().unwrap_or_default()))
+        .map(|event| {
+            let text = |key: &str| event[key].as_str().unwrap_or_default().to_owned();
+            (text("event"), text("node"), event["at"].as_u64().unwrap_or_default())
+        })
+        .collect();
+    let at =
+        |what: &str, node: &str| ended.iter().find(|(e, n, _)| e == what && n == node).map(|(.., at)| *at);
+    for (before, after) in [("compute-1", "compute-3"), ("compute-5", "compute-2")] {
+        let (before, after) = (at("task_ended", before), at("task_started", after));
+        ensure!(
+            before.zip(after).is_some_and(|(before, after)| after >= before + 1000),
+            "no rest: {ended:?}"
+        );
+    }
+    fleet.end().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_changed_since_the_plan_is_not_worked_on_and_a_new_plan_has_it() -> Result<()> {
+    let fleet = fleet(&RACKS[..2]).await?;
+    let site = fleet.site_file()?;
+    fleet.cli(&["plan", "--parameters", site.to_str().context("a path")?])?;
+    {
+        let mut machine = fleet.nodes["compute-2"].host.machine();
+        let felix = machine.installed.get_mut("calico-felix").context("no felix")?;
+        felix.version = felix.version.replacen('1', "9", 1);
+    }
+    fleet.cli(&["start"])?;
+    fleet.wait_status("paused").await?;
+    let status = fleet.cli(&["status"])?;
+    for word in ["compute-2", "this node is not as the plan saw it", "felix"] {
+        ensure!(status.contains(word), "status does not say {word}:\n{status}");
+    }
+    let journal = fleet.nodes["compute-2"].journal_text()?;
+    ensure!(!journal.contains("step_started"), "it was worked on: {journal}");
+    fleet.cli(&["stop"])?;
+    fleet.wait_status("stopped").await?;
+    fleet.start_rollout(&[])?;
+    fleet.wait_status("finished").await?;
+    fleet.end().await
+}
