@@ -386,14 +386,14 @@ async fn a_node_that_changed_since_the_plan_is_not_worked_on_and_a_new_plan_has_
     {
         let mut machine = fleet.nodes["compute-2"].host.machine();
         let felix = machine.installed.get_mut("calico-felix").context("no felix")?;
-        felix.version = felix.version.replacen('1', "9", 1);
+        felix.version = felix.version.replacen("1.3.1", "1.3.2", 1);
     }
     fleet.cli(&["start"])?;
-    fleet.wait_status("paused").await?;
-    let status = fleet.cli(&["status"])?;
-    for word in ["compute-2", "this node is not as the plan saw it", "felix"] {
-        ensure!(status.contains(word), "status does not say {word}:\n{status}");
-    }
+    let status = fleet.wait_status("paused").await?;
+    let error = &status["stages"][1]["tasks"][1]["error"];
+    let what = error["what"].as_str().unwrap_or_default();
+    ensure!(what == "this node is not as the plan saw it: felix 1.3.1-1.el7 -> 1.3.2-1.el7", "{error}");
+    ensure!(error["next"].as_str().is_some_and(|next| next.contains("make a new plan")), "{error}");
     let journal = fleet.nodes["compute-2"].journal_text()?;
     ensure!(!journal.contains("step_started"), "it was worked on: {journal}");
     fleet.cli(&["stop"])?;
