@@ -352,8 +352,16 @@ fn a_site_sets_values_and_the_command_line_wins() {
 #[test]
 fn wrong_values_of_a_site() {
     let text = "packages = 'etcd'\nsha-256 = ''\nupgrade = 1\nsha256 = 'abc'\nrelease = 'Mitaka'";
-    let set = ["packages", "upgrad=on", "upgrade=maybe", "sha256=", "packages=a", "packages=b"];
-    insta::assert_snapshot!(site(text, &set).expect_err("wrong"), @r"
+    let set = [
+        "packages",
+        "upgrad=on",
+        "upgrade=maybe",
+        "packages=[\"a\", \"b\"]",
+        "sha256=",
+        "packages=a",
+        "packages=b",
+    ];
+    insta::assert_snapshot!(site(text, &set).expect_err("wrong"), @r#"
     site.toml:1:12: parameter 'packages': it is a string; it must be a list of packages, each 'name' or 'name=version'
     site.toml:2:1: procedure small has no parameter 'sha-256'; did you mean 'sha256'?
     site.toml:3:11: parameter 'upgrade': it is a number; it must be true or false
@@ -362,9 +370,10 @@ fn wrong_values_of_a_site() {
     --set packages: there is no '='; write --set key=value
     --set upgrad=on: procedure small has no parameter 'upgrad'; did you mean 'upgrade'?
     --set upgrade=maybe: 'maybe' is not a flag; write true or false
+    --set packages=["a", "b"]: a list is written with commas here, without brackets and quotes: a,b
     --set sha256=: '' is not a SHA-256 digest: 64 hexadecimal digits, as `sha256sum FILE` prints them
     --set packages=b: parameter 'packages' is set twice; set it once
-    ");
+    "#);
     insta::assert_snapshot!(site("packages = [", &[]).expect_err("wrong"), @r"
     site.toml:1:13: this is not TOML: unclosed array, expected `]`
     ");

@@ -145,6 +145,9 @@ impl Type {
     pub fn read(self, text: &str) -> Result<Value, String> {
         match self {
             Self::Packages | Self::Patterns | Self::Strings if text.is_empty() => Ok(Value::List(Vec::new())),
+            Self::Packages | Self::Patterns | Self::Strings if text.starts_with('[') => {
+                Err("a list is written with commas here, without brackets and quotes: a,b".to_owned())
+            }
             Self::Packages | Self::Patterns | Self::Strings => {
                 Ok(Value::List(text.split(',').map(|item| item.trim().to_owned()).collect()))
             }

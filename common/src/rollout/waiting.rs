@@ -257,13 +257,9 @@ impl Rollout {
                 let back = "nothing to do: it is back and is being asked what it did".to_owned();
                 (why, if link.is_online() { back } else { bring_back(node) })
             }
-            (TaskState::Failed, _) => (
-                format!("{node} failed in stage {name}{}", failed_step(task)),
-                format!(
-                    "mend the cause (wavegate logs {node}), then: wavegate retry {node} && wavegate resume; to go on without it: \
-                     wavegate waive {node}"
-                ),
-            ),
+            (TaskState::Failed, _) => {
+                (format!("{node} failed in stage {name}{}", failed_step(task)), after_failure(node, task))
+            }
             (TaskState::Scheduled, Link::Offline { since: left }) => {
                 since = left;
                 (format!("{node} is offline and has not done stage {name}"), bring_back(node))
@@ -390,6 +386,16 @@ fn bring_back(node: &NodeId) -> String {
     format!(
         "switch {node} on, or start its agent there: systemctl start wavegate-agent; it goes on by itself when it is back. \
          To go on without it: wavegate waive {node}; if it is gone for good: wavegate stop, then wavegate node remove {node}"
+    )
+}
+
+/// What the failed step itself says is to be done, and the verbs that follow.
+fn after_failure(node: &NodeId, task: &Task) -> String {
+    let said = task.steps.last().and_then(|ended| Some(ended.outcome.error()?.next.trim_end_matches('.')));
+    let cause = said.filter(|next| !next.is_empty()).unwrap_or("mend the cause");
+    format!(
+        "{cause} (wavegate logs {node}). When it is mended: wavegate retry {node} && wavegate resume; to go on without it: \
+         wavegate waive {node}"
     )
 }
 

@@ -127,6 +127,9 @@ pub(super) async fn logs(port: Port, wanted: Wanted) -> Result<Told<v1::LogPiece
             "rollout {rollout} has no node {node}; its nodes: wavegate status"
         )));
     }
+    if let Some(step) = &wanted.step {
+        has_step(&plan, &wanted, step)?;
+    }
     let (send, receive) = mpsc::channel(16);
     let logs = Logs { port, rollout: record.id, plan, wanted, after: None };
     tokio::spawn(async move {
@@ -135,6 +138,27 @@ pub(super) async fn logs(port: Port, wanted: Wanted) -> Result<Told<v1::LogPiece
         }
     });
     Ok(ReceiverStream::new(receive))
+}
+
+/// A step that the node does not have would print nothing for ever; those that it has are named.
+fn has_step(plan: &Plan, wanted: &Wanted, step: &StepId) -> Result<(), Status> {
+    let stages =
+        plan.body.stages.iter().filter(|stage| wanted.stage.is_none_or(|wanted| wanted == stage.stage));
+    let mut known: Vec<&str> = Vec::new();
+    for planned in stages.filter_map(|stage| stage.tasks.get(&wanted.node)).flatten() {
+        if planned.id == *step {
+            return Ok(());
+        }
+        if !known.contains(&planned.id.as_str()) {
+            known.push(planned.id.as_str());
+        }
+    }
+    let (node, known) = (&wanted.node, known.join(", "));
+    let place = wanted.stage.map_or_else(String::new, |stage| format!(" in stage {stage}"));
+    Err(Status::not_found(match known.as_str() {
+        "" => format!("{node} has no step {step}{place}: it has nothing to do there"),
+        known => format!("{node} has no step {step}{place}; its steps: {known}"),
+    }))
 }
 
 struct Logs {

@@ -137,6 +137,12 @@ async fn what_steps_print_is_kept_and_followed() {
     assert!(within(one.message()).await.expect("the end").is_none());
     let refused = alice.logs(request("zz", "", false)).await.expect_err("no such node");
     assert_eq!(refused.code(), Code::NotFound);
+    let refused = alice.logs(request("e1", "nosuch", true)).await.expect_err("no such step");
+    assert_eq!(refused.code(), Code::NotFound);
+    insta::assert_snapshot!(refused.message(), @"e1 has no step nosuch; its steps: install, restart");
+    let elsewhere = v1::LogsRequest { stage: "compute".to_owned(), ..request("e1", "install", false) };
+    let refused = alice.logs(elsewhere).await.expect_err("not in this stage");
+    insta::assert_snapshot!(refused.message(), @"e1 has no step install in stage compute: it has nothing to do there");
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use super::support::{Agent, Site, plan_request};
 use tonic::Code;
+use wavegate_common::facts::Component;
 use wavegate_common::outcome::Preview;
 use wavegate_common::platform::Stage;
 use wavegate_common::rollout::Status;
@@ -232,4 +233,23 @@ async fn plans_and_rollouts_are_listed_the_newest_first() {
     let lines: Vec<RolloutLine> = read_document("rollout_list", Some(&lines)).expect("rollouts");
     let seen: Vec<_> = lines.iter().map(|line| (line.rollout.as_str(), line.status)).collect();
     assert_eq!(seen, [("r2", Status::Finished), ("r1", Status::Finished)]);
+}
+
+#[tokio::test]
+async fn a_plan_is_not_started_on_nodes_that_have_changed_since() {
+    let site = Site::start().await;
+    let mut agents = site.fleet(&[("c1", "compute"), ("c2", "compute")]).await;
+    let felix = async |agent: &mut Agent, version: &str| {
+        agent.facts.versions.insert(Component::Felix, version.to_owned());
+        agent.connect(&site).await;
+    };
+    felix(&mut agents[0], "1.3.1").await;
+    let plan = site.plan().await;
+    felix(&mut agents[0], "1.4.6").await;
+    let refused = site.start_plan(plan.id.as_str(), false).await.expect_err("c1 is otherwise");
+    assert_eq!(refused.code(), Code::FailedPrecondition);
+    insta::assert_snapshot!(refused.message().replace(plan.id.as_str(), "PLAN"), @"since plan PLAN was made, nodes have changed: c1 (felix 1.3.1 -> 1.4.6); make a new plan: wavegate plan");
+    let again = site.plan().await;
+    site.start_plan(again.id.as_str(), false).await.expect("as it is now");
+    site.until_status(Status::Finished).await;
 }

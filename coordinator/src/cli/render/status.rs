@@ -252,8 +252,9 @@ mod tests {
           compute-1 failed in stage compute at step install-packages: apt-get ended with code 100:
           calico-felix depends on python-etcd (>= 0.4.3)
             since  54 s (2026-11-22T12:00:46+00:00)
-            next   mend the cause (wavegate logs compute-1), then: wavegate retry compute-1 && wavegate
-                   resume; to go on without it: wavegate waive compute-1
+            next   add the repository that has python-etcd 0.4.3, then retry (wavegate logs compute-1).
+                   When it is mended: wavegate retry compute-1 && wavegate resume; to go on without it:
+                   wavegate waive compute-1
           stage control waits for stage compute: 3 of 3 node(s) not finished: compute-1, compute-2,
           compute-3
             since  1 min 30 s (2026-11-22T12:00:10+00:00)

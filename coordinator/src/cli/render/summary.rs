@@ -156,15 +156,17 @@ fn sentence(rollout: &RolloutStatus, ending: Ending, look: &Look) -> String {
         tasks().filter(|task| wanted(task)).map(|task| &task.node).collect::<BTreeSet<_>>().len()
     };
     let (all, changed) = (nodes(|_| true), nodes(|task| task.changed));
+    let waived = nodes(|task| task.state == TaskState::Waived);
     let text = match ending {
         Ending::Finished if changed == 0 && tasks().any(|task| task.attempt > 1) => {
             "Finished: the last attempts changed nothing; what earlier ones changed is in wavegate events."
                 .to_owned()
         }
-        Ending::Finished if changed == 0 => {
+        Ending::Finished if changed == 0 && waived == 0 => {
             return look.paint(Tone::Good, "Nothing was changed: every node was already so.") + "\n";
         }
         Ending::Finished if changed == all => format!("Finished: {} changed.", counted(all, "node")),
+        Ending::Finished if waived > 0 => format!("Finished: {changed} of {} changed.", counted(all, "node")),
         Ending::Finished => {
             format!("Finished: {changed} of {} changed, the others were already so.", counted(all, "node"))
         }
