@@ -107,15 +107,12 @@ pub const FULL: &[Shape] = &[
         ..BASE
     },
     Shape { name: "three-nodes", stages: [NONE, stage(&[&[0], &[1, 2]], 2, 1), NONE], ..BASE },
-    Shape {
-        name: "three-etcd",
-        stages: [stage(&[&[0], &[1], &[2]], 1, 1), NONE, NONE],
-        generations: 2,
-        ..BASE
-    },
+    Shape { name: "three-etcd", stages: [stage(&[&[0], &[1], &[2]], 1, 1), NONE, NONE], ..BASE },
     Shape {
         name: "all-stages",
         stages: [stage(&[&[0], &[1]], 1, 0), stage(&[&[0], &[1]], 1, 0), stage(&[&[0], &[1]], 1, 0)],
+        attempts: 1,
+        generations: 2,
         ..BASE
     },
     Shape {
@@ -128,7 +125,8 @@ pub const FULL: &[Shape] = &[
     Shape {
         name: "waivers-all",
         stages: [stage(&[&[0]], 1, 0), stage(&[&[1], &[0]], 1, 1), NONE],
-        waivers: 2,
+        attempts: 1,
+        waivers: 1,
         time: true,
         ..BASE
     },
