@@ -213,6 +213,18 @@ impl World<'_> {
         if self.faults.chance.one_in(2) { by } else { -by }
     }
 
+    /// Every session that there is ends soon, at both ends.
+    pub(super) fn cut_every_session(&mut self) {
+        for number in self.nodes.iter().filter_map(|node| node.connection).collect::<Vec<_>>() {
+            let Some(connection) = self.network.connections.get_mut(&number) else { continue };
+            connection.cut = true;
+            for agents in [true, false] {
+                let ends = network::Event::Ends { connection: number, agents };
+                self.scheduler.after(1000, Event::Network(ends));
+            }
+        }
+    }
+
     /// What is under way is lost, both ways; each end notices in its own time, or at once.
     fn cut_session(&mut self, node: usize) -> Option<&'static str> {
         let number = self.nodes[node].connection?;

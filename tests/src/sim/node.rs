@@ -53,6 +53,8 @@ pub struct Node {
     pub stop_is_power_cut: bool,
     /// What happened to the machine.
     pub suffered: Suffered,
+    /// The first task that it took.
+    pub first_task: Option<TaskKey>,
     /// Whether it comes up from a power cut.
     pub boots: bool,
 }
@@ -104,6 +106,7 @@ impl Node {
             armed: None,
             stop_is_power_cut: false,
             suffered,
+            first_task: None,
             boots: false,
         }
     }
@@ -124,6 +127,19 @@ impl Node {
         let all =
             |journal: &Journal| journal.ended().iter().chain(journal.current()).all(|task| task.acknowledged);
         self.read(all).unwrap_or_default()
+    }
+
+    fn open_task(&self) -> Option<TaskKey> {
+        let open = |journal: &Journal| {
+            journal.current().filter(|task| task.result.is_none()).map(|task| task.order.key.clone())
+        };
+        self.read(open).flatten()
+    }
+
+    /// Its agent is gone, perhaps in the middle of a task.
+    fn is_interrupted(&mut self) {
+        let first = self.first_task.clone();
+        self.suffered.interrupted.extend(self.open_task().filter(|key| first.as_ref() != Some(key)));
     }
 
     /// Whether every task of its journal has ended.
@@ -379,7 +395,10 @@ impl World<'_> {
     }
 
     pub(super) fn look_at_journal(&mut self, index: usize) -> Result<(), Violation> {
-        let node = &self.nodes[index];
+        let node = &mut self.nodes[index];
+        if node.first_task.is_none() {
+            node.first_task = node.open_task();
+        }
         let Some(agent) = &node.agent else { return Ok(()) };
         let (hosts, logs) = (&mut self.hosts, &self.logs);
         agent.tools.journal.read(|journal| hosts.journal(&node.name, journal, logs))
@@ -388,6 +407,7 @@ impl World<'_> {
     /// A node's agent is gone at once, and perhaps its machine's power.
     pub(super) fn agent_dies(&mut self, index: usize, power: bool) -> Result<(), Violation> {
         let node = &mut self.nodes[index];
+        node.is_interrupted();
         let (name, life) = (node.name.clone(), node.life);
         // Whatever is still under way for it finds nobody.
         node.life += 1;

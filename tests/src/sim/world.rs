@@ -284,6 +284,8 @@ impl<'a> World<'a> {
         if self.ended_at.is_none() {
             self.calm();
             self.ended_at = Some(self.scheduler.now());
+            // What could not be written down when it was acknowledged is told once more in the next session.
+            self.cut_every_session();
             self.scheduler.after(LAST_WORDS_MS, Event::Enough);
         }
     }

@@ -2,7 +2,8 @@
 
 use super::{Invariant, Violation, must};
 use crate::sim::looks::Looks;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use wavegate_common::order::TaskKey;
 
 /// What happened to a machine on the way that its looks in the end may show.
 #[derive(Debug, Clone, Default)]
@@ -11,6 +12,10 @@ pub struct Suffered {
     pub power_cuts: u64,
     /// How often each program failed without doing anything.
     pub failed: BTreeMap<String, u64>,
+    /// Tasks in whose middle its agent was gone, but for its first one. A step that was interrupted counts as a change, also
+    /// where it had done nothing, so that what must be newer than it is restarted: a restart too many rather than one too
+    /// few.
+    pub interrupted: BTreeSet<TaskKey>,
     /// Ids of its bystanders' processes when it was new.
     pub bystanders: Vec<u32>,
 }
@@ -36,10 +41,16 @@ pub fn like_in_a_calm(node: &str, looks: &Looks, calm: &Looks, suffered: &Suffer
     })?;
     for (line, times) in &looks.effects {
         let once = calm.effects.get(line).copied().unwrap_or_default();
-        let allowed = once + suffered.failed.get(line).copied().unwrap_or_default();
+        let restarts = if starts_a_service(line) { suffered.interrupted.len() as u64 } else { 0 };
+        let allowed = once + restarts + suffered.failed.get(line).copied().unwrap_or_default();
         must(Invariant::EffectOnce, *times <= allowed, || {
             format!("{node} did '{line}' {times} times, {allowed} would do")
         })?;
     }
     Ok(())
+}
+
+fn starts_a_service(line: &str) -> bool {
+    let verbs = ["systemctl restart", "systemctl start", "initctl start", "initctl restart"];
+    verbs.iter().any(|verb| line.starts_with(verb))
 }
