@@ -35,7 +35,12 @@ test: lab-host build ## Run every test: unit, property, in-process fleets, and r
 .PHONY: test-quick
 test-quick: ## Run the tests that need neither root nor hosts
 	$(CARGO) test --workspace --exclude wavegate-tests
-	$(CARGO) test --package wavegate-tests --test fleet
+	$(CARGO) test --package wavegate-tests --test fleet --test sim
+
+.PHONY: sim
+sim: ## Simulate whole fleets under faults, in a time of their own (SEEDS=n, FROM=n, SEED=n for one)
+	$(CARGO) run --release --package wavegate-tests --bin sim -- \
+		$(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),200) --from $(or $(FROM),1))
 
 .PHONY: storm
 storm: lab-host build ## Kill and cut off coordinator and agents through whole upgrades (ROUNDS=n, SEED=n)

@@ -13,7 +13,7 @@ use wavegate_common::id::{Actor, NodeId, PlanId};
 use wavegate_common::platform::Stage;
 use wavegate_common::rollout::{Mode, Status};
 use wavegate_common::waves::{Amount, WaveOverride};
-use wavegate_coordinator::engine::{Answer, Command, Input, MakePlan, PlanUpdate, RequestError};
+use wavegate_coordinator::engine::{Answer, Command, Engine, Input, MakePlan, PlanUpdate, RequestError};
 use wavegate_coordinator::store::AuditRecord;
 
 /// How often they look at how things are.
@@ -51,8 +51,8 @@ impl World<'_> {
         let Some(engine) = &self.coordinator.engine else { return Ok(()) };
         let status = engine.rollout().map(|rollout| rollout.status().0);
         match status {
-            Some(Status::Finished) => self.reached_the_end(),
-            None | Some(Status::Stopped) => return self.begin_a_rollout(),
+            Some(Status::Finished) if !self.some_were_waived() => self.reached_the_end(),
+            None | Some(Status::Stopped | Status::Finished) => return self.begin_a_rollout(status.is_some()),
             Some(Status::Ready | Status::Running | Status::Paused | Status::Stopping) => {
                 self.operators.plan = None;
                 if self.faults.calm_since.is_none() {
@@ -66,7 +66,13 @@ impl World<'_> {
         Ok(())
     }
 
-    fn begin_a_rollout(&mut self) -> Result<(), Violation> {
+    /// Whether the rollout came to its end without nodes that did not count.
+    fn some_were_waived(&self) -> bool {
+        let rollout = self.coordinator.engine.as_ref().and_then(Engine::rollout);
+        rollout.is_some_and(|rollout| Stage::ALL.iter().any(|stage| rollout.counts(*stage).waived > 0))
+    }
+
+    fn begin_a_rollout(&mut self, again: bool) -> Result<(), Violation> {
         if let Some(plan) = self.operators.plan.clone() {
             let mode = self.settings.mode;
             let answer = self.command("start", Command::Start { plan: Some(plan), mode })?;
@@ -80,12 +86,8 @@ impl World<'_> {
                 self.operators.planning = goes_on.then_some(updates);
             });
         }
-        // What nodes did for a rollout that was stopped is known to their agents alone.
-        if self.settings.asks_agents || self.operators.stops > 0 {
-            self.ask_for_plan()
-        } else {
-            self.put_plan()
-        }
+        // What nodes do for a rollout that has ended is known to their agents alone.
+        if self.settings.asks_agents || again { self.ask_for_plan() } else { self.put_plan() }
     }
 
     fn waves(&mut self) -> BTreeMap<Stage, WaveOverride> {
@@ -206,19 +208,46 @@ impl World<'_> {
         }
         self.operators.next_verb_at = now + self.operators.chance.interval(every);
         let may_stop = self.settings.may_stop && self.operators.stops < STOPS;
-        let verbs =
-            [(6, "pause"), (3, "resume"), (3, "retry"), (3, "wave next"), (u64::from(may_stop), "stop")];
+        let verbs = [
+            (6, "pause"),
+            (3, "resume"),
+            (3, "retry"),
+            (3, "wave next"),
+            (3, "waive"),
+            (2, "withdraw"),
+            (u64::from(may_stop) * 2, "stop"),
+        ];
         match self.operators.chance.weighed(&verbs) {
             "pause" => self.command("pause", Command::Pause(None))?,
             "resume" => self.command("resume", Command::Resume(None))?,
             "retry" => self.retry()?,
             "wave next" => self.command("wave next", Command::NextWave(None))?,
+            "waive" => self.waive()?,
+            "withdraw" => self.withdraw()?,
             _ => {
                 self.operators.stops += 1;
                 self.command("stop", Command::Stop(None))?
             }
         };
         Ok(())
+    }
+
+    /// Some node is not to count for a while.
+    fn waive(&mut self) -> Result<Option<Answer>, Violation> {
+        let node = self.operators.chance.below(self.nodes.len());
+        let for_s = self.operators.chance.within(20..=600);
+        let (node, reason) = (self.nodes[node].name.clone(), "its disk is being replaced".to_owned());
+        self.command("waive", Command::Waive { rollout: None, node, reason, for_s })
+    }
+
+    /// A node that does not count is to count again.
+    fn withdraw(&mut self) -> Result<Option<Answer>, Violation> {
+        let rollout = self.coordinator.engine.as_ref().and_then(Engine::rollout);
+        let waivers = rollout.map(|rollout| rollout.waivers().to_vec()).unwrap_or_default();
+        let waived: Vec<NodeId> =
+            waivers.into_iter().filter(|waiver| waiver.in_force()).map(|waiver| waiver.node).collect();
+        let Some(node) = self.operators.chance.pick(&waived).cloned() else { return Ok(None) };
+        self.command("withdraw", Command::WithdrawWaiver { rollout: None, node })
     }
 
     fn retry(&mut self) -> Result<Option<Answer>, Violation> {
@@ -234,7 +263,7 @@ impl World<'_> {
         if self.faults.calm_since.is_none() && !self.operators.chance.one_in(6) {
             return Ok(());
         }
-        let Some(rollout) = self.coordinator.engine.as_ref().and_then(|engine| engine.rollout()) else {
+        let Some(rollout) = self.coordinator.engine.as_ref().and_then(Engine::rollout) else {
             return Ok(());
         };
         let status = rollout.status().0;

@@ -329,12 +329,9 @@ impl<'a> World<'a> {
         self.figures.virtual_ms = self.scheduler.now();
         let counts = self.coordinator.disk.counts();
         (self.figures.writes, self.figures.syncs) = (counts.writes, counts.syncs);
-        for entry in self.logs.all().iter().filter_map(|entries| entries.last()) {
-            let how = match entry.event {
-                LogEvent::Finished => "finished",
-                LogEvent::Stopped => "stopped",
-                _ => "left open",
-            };
+        for entries in self.logs.all() {
+            let ended = |event: &LogEvent| entries.iter().any(|entry| entry.event == *event);
+            let how = if ended(&LogEvent::Finished) { "finished" } else { "stopped" };
             *self.figures.ended.entry(how).or_default() += 1;
         }
         let log = serde_json::to_vec(&self.logs.all()).unwrap_or_default();

@@ -72,19 +72,19 @@ impl Hosts {
         })
     }
 
-    /// Waived nodes do not count: an operator said so.
+    /// Nodes that were waived do not count: an operator said so.
     fn enough_are_left(&self, new: &TaskKey, logs: &Logs) -> Result<(), Violation> {
         let Some(log) = logs.of(&new.plan) else { return Ok(()) };
         let counts = |(node, key): &(&NodeId, &TaskKey)| {
-            key.plan == new.plan && key.stage == new.stage && !log.is_waived(node)
+            key.plan == new.plan && key.stage == new.stage && !log.was_waived(node)
         };
         let (at_work, allowed) =
             (self.working.iter().filter(counts).count(), log.may_be_unavailable(new.stage));
         let invariant = if new.stage == Stage::Etcd { Invariant::OneMember } else { Invariant::Unavailable };
-        must(invariant, at_work <= allowed || log.is_waived(&new.node), || {
+        must(invariant, at_work <= allowed || log.was_waived(&new.node), || {
             format!("{at_work} nodes are at work on stage {} with {}; {allowed} may be", new.stage, new.node)
         })?;
-        let other = self.working.values().find(|key| key.plan != new.plan && !log.is_waived(&key.node));
+        let other = self.working.values().find(|key| key.plan != new.plan && !log.was_waived(&key.node));
         must(Invariant::NothingNew, other.is_none(), || {
             format!(
                 "{new} was begun while {} was at work for another rollout",
@@ -105,7 +105,7 @@ impl Hosts {
         for earlier in log.plan.body.stages.iter().filter(|earlier| earlier.stage < key.stage) {
             let done = |node: &&NodeId| {
                 let about = (key.plan.clone(), earlier.stage, (*node).clone());
-                log.is_waived(node) || self.finished.contains(&about)
+                log.was_waived(node) || self.finished.contains(&about)
             };
             let open = earlier.tasks.keys().find(|node| !done(node));
             must(Invariant::Barrier, open.is_none(), || {

@@ -35,6 +35,7 @@ pub struct Reading {
     entries: Vec<Entry>,
     tasks: BTreeMap<(Stage, NodeId), Task>,
     waived: BTreeSet<NodeId>,
+    were_waived: BTreeSet<NodeId>,
     holding: bool,
     stopping: bool,
     ended: bool,
@@ -58,6 +59,7 @@ impl Reading {
             entries: Vec::new(),
             tasks,
             waived: BTreeSet::new(),
+            were_waived: BTreeSet::new(),
             holding: true,
             stopping: false,
             ended: false,
@@ -84,10 +86,10 @@ impl Reading {
         self.started.get(&(key.stage, key.node.clone(), key.attempt)).copied().filter(|_| ours)
     }
 
-    /// Whether a node does not count now.
+    /// Whether a node did not count at some time: what others began meanwhile they may bring to its end when it counts again.
     #[must_use]
-    pub fn is_waived(&self, node: &NodeId) -> bool {
-        self.waived.contains(node)
+    pub fn was_waived(&self, node: &NodeId) -> bool {
+        self.were_waived.contains(node)
     }
 
     /// How many nodes of a stage may be in flight, failed or unknown.
@@ -134,7 +136,10 @@ impl Reading {
                 };
             }
             Event::TaskRetried { task, .. } => self.task(task)?.at = At::NotTried,
-            Event::NodeWaived { node, .. } => drop(self.waived.insert(node.clone())),
+            Event::NodeWaived { node, .. } => {
+                self.waived.insert(node.clone());
+                self.were_waived.insert(node.clone());
+            }
             Event::WaiverEnded { node, .. } => drop(self.waived.remove(node)),
             Event::StepEnded { .. }
             | Event::TaskOverdue { .. }
@@ -276,5 +281,147 @@ impl Logs {
     #[must_use]
     pub fn events(&self) -> usize {
         self.readings.values().map(|reading| reading.entries.len()).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sim::fleet;
+    use wavegate_agent::host::fake::FakeHost;
+    use wavegate_common::id::{Actor, Generation, Timestamp};
+    use wavegate_common::rollout::{Mode, PauseReason};
+    use wavegate_common::waves::{Amount, WaveOverride};
+
+    const ETCD: &str = "debian-etcd";
+    const COMPUTE: [&str; 3] = ["debian-compute", "redhat-compute", "trusty-compute"];
+
+    /// The log of a rollout over one machine of each kind, two compute nodes at a time.
+    struct Log(Reading);
+
+    impl Log {
+        fn started() -> Self {
+            let hosts: BTreeMap<NodeId, FakeHost> = fleet::one_of_each()
+                .into_iter()
+                .map(|(name, kind)| (NodeId::new(name).expect("a name"), FakeHost::new(kind.machine())))
+                .collect();
+            let hosts = hosts.iter().map(|(node, host)| (node.clone(), host)).collect();
+            let two = WaveOverride { max_unavailable: Some(Amount::Count(2)), ..WaveOverride::default() };
+            let waves = [(Stage::Etcd, two.clone()), (Stage::Compute, two)].into();
+            let plan = fleet::plan(&hosts, waves, Timestamp(0), by()).expect("a plan");
+            let mut log = Self(Reading::new(Arc::new(plan)));
+            log.say(Event::Started { mode: Mode::Auto, by: by(), approved_by: Vec::new() }).expect("it may start");
+            log
+        }
+
+        fn say(&mut self, event: Event) -> Result<(), Violation> {
+            let seq = self.0.entries().len() as u64 + 1;
+            self.0.read(&Entry { seq, at: Timestamp(seq), generation: Generation(1), event }, seq)
+        }
+
+        fn start(&mut self, stage: Stage, node: &str) -> Result<(), Violation> {
+            self.say(Event::TaskStarted { task: task(stage, node) })
+        }
+
+        fn finish(&mut self, stage: Stage, node: &str) {
+            self.start(stage, node).expect("it may be started");
+            let ended = Event::TaskEnded { task: task(stage, node), result: TaskResult::Finished };
+            self.say(ended).expect("it may end");
+        }
+
+        fn etcd_is_done(&mut self) {
+            for node in [ETCD, "trusty-etcd", "redhat-etcd"] {
+                self.finish(Stage::Etcd, node);
+            }
+        }
+    }
+
+    fn by() -> Actor {
+        Actor("op".to_owned())
+    }
+
+    fn task(stage: Stage, node: &str) -> TaskRef {
+        TaskRef { stage, node: NodeId::new(node).expect("a name"), attempt: 1 }
+    }
+
+    fn broken(found: Result<(), Violation>) -> Invariant {
+        found.expect_err("it must not be").invariant
+    }
+
+    #[test]
+    fn a_stage_before_its_turn_is_found() {
+        assert_eq!(broken(Log::started().start(Stage::Compute, COMPUTE[0])), Invariant::Barrier);
+        let mut log = Log::started();
+        log.etcd_is_done();
+        log.start(Stage::Compute, COMPUTE[0]).expect("etcd is done");
+        assert_eq!(broken(log.say(Event::Finished)), Invariant::Barrier);
+    }
+
+    #[test]
+    fn too_many_at_once_are_found() {
+        let mut log = Log::started();
+        log.start(Stage::Etcd, ETCD).expect("the first");
+        assert_eq!(broken(log.start(Stage::Etcd, "trusty-etcd")), Invariant::OneMember, "whatever the plan says");
+        let mut log = Log::started();
+        log.etcd_is_done();
+        log.start(Stage::Compute, COMPUTE[0]).expect("the first");
+        log.say(Event::TaskLost { task: task(Stage::Compute, COMPUTE[0]) }).expect("it is lost");
+        log.start(Stage::Compute, COMPUTE[1]).expect("the second");
+        assert_eq!(broken(log.start(Stage::Compute, COMPUTE[2])), Invariant::Unavailable);
+    }
+
+    #[test]
+    fn what_is_begun_while_nothing_may_be_is_found() {
+        let reason = PauseReason::Operator { by: by() };
+        let orders = [Event::Paused { reason }, Event::StopRequested { by: by() }];
+        for order in orders {
+            let mut log = Log::started();
+            log.start(Stage::Etcd, ETCD).expect("it runs");
+            log.say(order).expect("an operator");
+            assert_eq!(broken(log.start(Stage::Etcd, "trusty-etcd")), Invariant::NothingNew);
+        }
+        let mut log = Log::started();
+        log.finish(Stage::Etcd, ETCD);
+        assert_eq!(broken(log.start(Stage::Etcd, ETCD)), Invariant::LogStays, "an attempt that was");
+        log.say(Event::Stopped).expect("it ends");
+        assert_eq!(broken(log.say(Event::Resumed { by: by() })), Invariant::NothingNew, "after the end");
+    }
+
+    #[test]
+    fn an_order_that_might_not_be_sent_is_found() {
+        let mut log = Log::started();
+        let plan = log.0.plan.clone();
+        let key = |node: &str| TaskKey {
+            rollout: wavegate_common::id::RolloutId::new("r1").expect("an id"),
+            plan: plan.id.clone(),
+            stage: Stage::Etcd,
+            node: NodeId::new(node).expect("a name"),
+            attempt: 1,
+        };
+        assert_eq!(broken(log.0.sent(&key(ETCD))), Invariant::NothingNew, "it is not in the log");
+        log.start(Stage::Etcd, ETCD).expect("it runs");
+        log.0.sent(&key(ETCD)).expect("it was given out");
+        log.say(Event::Paused { reason: PauseReason::Operator { by: by() } }).expect("an operator");
+        assert_eq!(broken(log.0.sent(&key(ETCD))), Invariant::NothingNew, "nobody knows that the node had it");
+        log.say(Event::TaskAccepted { task: task(Stage::Etcd, ETCD) }).expect("it had it");
+        log.0.sent(&key(ETCD)).expect("it had it");
+    }
+
+    #[test]
+    fn counts_that_do_not_add_up_are_found() {
+        let mut log = Log::started();
+        log.start(Stage::Etcd, ETCD).expect("it runs");
+        let right = Counts { running: 1, not_tried: 2, ..Counts::default() };
+        log.0.counted(Stage::Etcd, right).expect("they are right");
+        for wrong in [Counts { not_tried: 1, ..right }, Counts { running: 0, failed: 1, ..right }] {
+            assert_eq!(broken(log.0.counted(Stage::Etcd, wrong)), Invariant::Counts);
+        }
+    }
+
+    #[test]
+    fn a_gap_in_the_log_is_found() {
+        let mut log = Log::started();
+        let entry = Entry { seq: 3, at: Timestamp(0), generation: Generation(1), event: Event::Stopped };
+        assert_eq!(broken(log.0.read(&entry, 0)), Invariant::LogStays);
     }
 }
