@@ -5,12 +5,11 @@ use anyhow::{Context, Result, ensure};
 use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::Instant;
 use wavegate_tests::sim::check::Invariant;
-use wavegate_tests::sim::cuts::{Cut, Cutting};
-use wavegate_tests::sim::disk::When;
+use wavegate_tests::sim::cuts::Cutting;
 use wavegate_tests::sim::{Failure, Figures, Plant, Settings, Site, run};
 
-/// Seeds of every run of the tests.
-const SEEDS: u64 = 30;
+/// Seeds of every run of the tests; a larger fleet comes after them.
+const SEEDS: u64 = 25;
 /// Of the writes that are no sync, every so manieth is a place to stop at.
 const EVERY: u64 = 29;
 
@@ -32,10 +31,11 @@ fn fleets_under_faults_keep_what_must_hold() -> Result<()> {
         for seed in 1..=SEEDS {
             all.add(&run(site, &Settings::of(seed, None))?.figures);
         }
+        all.add(&run(site, &Settings::of(SEEDS + 1, Some(60)))?.figures);
         println!("{}", all.told(began.elapsed()));
         ensure!(
-            all.ended["finished"] == SEEDS,
-            "every seed ends with a rollout that finished: {:?}",
+            all.ended["finished"] > SEEDS,
+            "every one ends with a rollout that finished: {:?}",
             all.ended
         );
         ensure!(all.faults.len() >= 20 && all.faults.values().all(|times| *times > 0), "{:?}", all.faults);
@@ -88,19 +88,9 @@ fn what_is_planted_is_found() -> Result<()> {
 fn the_store_may_be_cut_anywhere() -> Result<()> {
     let every = if std::env::var_os("WAVEGATE_EXHAUSTIVE").is_some() { 1 } else { EVERY };
     with_site(|site| {
-        let (began, mut cuts) = (Instant::now(), 0u64);
+        let began = Instant::now();
         let cutting = Cutting::new(site)?;
-        for (index, operation) in cutting.operations(every).into_iter().enumerate() {
-            let all =
-                [When::Before, When::Torn, When::After].map(|when| [(when, Cut::Kill), (when, Cut::Power)]);
-            let all = all.as_flattened();
-            // In turn, if not all are to be seen.
-            let some = if every == 1 { all } else { &all[index % all.len()..=index % all.len()] };
-            for (when, cut) in some {
-                cutting.run(operation, *when, *cut)?;
-                cuts += 1;
-            }
-        }
+        let cuts = cutting.run_all(every)?;
         let used = cutting.used();
         println!(
             "store cuts: {cuts} of a rollout with {} writes and {} syncs, in {:.1} s",

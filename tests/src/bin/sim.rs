@@ -4,6 +4,7 @@ use anyhow::{Result, bail};
 use clap::Parser;
 use std::process::ExitCode;
 use std::time::Instant;
+use wavegate_tests::sim::cuts::Cutting;
 use wavegate_tests::sim::{Figures, Settings, Site, run};
 
 /// Simulates whole fleets: production coordinator and agents, in a time of their own, with everything going wrong.
@@ -28,6 +29,9 @@ struct Arguments {
     /// This seed alone, twice: it must do the same both times.
     #[arg(long)]
     seed: Option<u64>,
+    /// Stop the coordinator at every operation of its store instead, one after the other.
+    #[arg(long)]
+    store_cuts: bool,
     /// Print everything that happens.
     #[arg(long)]
     trace: bool,
@@ -51,6 +55,16 @@ fn simulate(arguments: &Arguments) -> Result<()> {
     let site = Site::set_up()?;
     if let Some(seed) = arguments.seed {
         return one(arguments, &site, seed);
+    }
+    if arguments.store_cuts {
+        let cutting = Cutting::new(&site)?;
+        let (cuts, used) = (cutting.run_all(1)?, cutting.used());
+        let took = began.elapsed().as_secs_f64();
+        println!(
+            "store cuts: {cuts} of a rollout with {} writes and {} syncs, in {took:.1} s",
+            used.writes, used.syncs
+        );
+        return Ok(());
     }
     let (mut all, mut failed) = (Figures::default(), 0u64);
     for index in 0..arguments.seeds {

@@ -96,6 +96,25 @@ impl<'a> Cutting<'a> {
         (self.used.before..self.used.operations).filter(near).collect()
     }
 
+    /// Stops the coordinator at every operation that is worth it, in the six ways there are; in turn, unless all are to be
+    /// seen (1). Returns how often it was stopped.
+    ///
+    /// # Errors
+    /// As [`Cutting::run`].
+    pub fn run_all(&self, every: u64) -> Result<u64> {
+        let ways =
+            [When::Before, When::Torn, When::After].map(|when| [(when, Cut::Kill), (when, Cut::Power)]);
+        let (ways, mut cuts) = (ways.as_flattened(), 0);
+        for (index, operation) in self.operations(every).into_iter().enumerate() {
+            let some = if every == 1 { ways } else { &ways[index % ways.len()..=index % ways.len()] };
+            for (when, cut) in some {
+                self.run(operation, *when, *cut)?;
+                cuts += 1;
+            }
+        }
+        Ok(cuts)
+    }
+
     /// Runs it with the coordinator stopped there, and compares how it ends.
     ///
     /// # Errors

@@ -119,3 +119,74 @@ impl Hosts {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::log::tests::Log;
+    use super::*;
+    use wavegate_common::id::{Generation, RolloutId, Timestamp};
+    use wavegate_common::journal::Record;
+    use wavegate_common::order::TaskOrder;
+
+    /// What a node's journal has when it took this task.
+    fn at_work(key: &TaskKey) -> Journal {
+        let order =
+            TaskOrder { key: key.clone(), generation: Generation(1), planned: None, steps: Vec::new() };
+        let mut journal = Journal::default();
+        journal.apply(&Record::Accepted { order, at: Timestamp(0) }).expect("it is idle");
+        journal
+    }
+
+    fn key(log: &Log, stage: Stage, node: &str) -> TaskKey {
+        let (rollout, plan) = (RolloutId::new("r1").expect("an id"), log.plan());
+        TaskKey { rollout, plan, stage, node: NodeId::new(node).expect("a name"), attempt: 1 }
+    }
+
+    /// A node takes a task.
+    fn take(hosts: &mut Hosts, log: &Log, key: &TaskKey) -> Result<(), Violation> {
+        hosts.journal(&key.node, &at_work(key), &log.logs())
+    }
+
+    #[test]
+    fn a_task_that_nobody_gave_out_or_of_another_node_is_found() {
+        let (mut hosts, log) = (Hosts::default(), Log::started());
+        let key = key(&log, Stage::Etcd, "debian-etcd");
+        let taken = hosts.clone().journal(&key.node, &at_work(&key), &log.logs());
+        assert_eq!(taken.expect_err("not in the log").invariant, Invariant::NothingNew);
+        let other = NodeId::new("trusty-etcd").expect("a name");
+        let taken = hosts.clone().journal(&other, &at_work(&key), &log.logs());
+        assert_eq!(taken.expect_err("another node's").invariant, Invariant::Fenced);
+        hosts.forged(key.clone());
+        assert_eq!(take(&mut hosts, &log, &key).expect_err("forged").invariant, Invariant::Fenced);
+    }
+
+    #[test]
+    fn too_many_hosts_at_work_are_found_whatever_the_log_says() {
+        let (mut hosts, mut log) = (Hosts::default(), Log::started());
+        log.etcd_is_done();
+        for node in ["debian-compute", "redhat-compute", "trusty-compute"] {
+            // The log has the end of each before the next begins; the hosts do not.
+            log.finish(Stage::Compute, node);
+            let taken = take(&mut hosts, &log, &key(&log, Stage::Compute, node));
+            assert_eq!(taken.is_err(), node == "trusty-compute", "{taken:?}");
+        }
+        let (mut hosts, mut log) = (Hosts::default(), Log::started());
+        log.etcd_is_done();
+        take(&mut hosts, &log, &key(&log, Stage::Etcd, "debian-etcd")).expect("the first");
+        let second = take(&mut hosts, &log, &key(&log, Stage::Etcd, "trusty-etcd"));
+        assert_eq!(second.expect_err("another is at work").invariant, Invariant::OneMember);
+    }
+
+    #[test]
+    fn what_is_done_to_a_host_before_its_turn_is_found_whatever_the_log_says() {
+        let (mut hosts, mut log) = (Hosts::default(), Log::started());
+        log.etcd_is_done();
+        log.start(Stage::Compute, "debian-compute").expect("the log has no objection");
+        let key = key(&log, Stage::Compute, "debian-compute");
+        let idle = hosts.effect(&key, "apt-get install", &log.logs());
+        assert_eq!(idle.expect_err("it has no task").invariant, Invariant::EffectOnce);
+        take(&mut hosts, &log, &key).expect("it was given out");
+        let early = hosts.effect(&key, "apt-get install", &log.logs());
+        assert_eq!(early.expect_err("no host has finished").invariant, Invariant::Barrier);
+    }
+}

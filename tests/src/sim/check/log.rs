@@ -285,7 +285,7 @@ impl Logs {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::sim::fleet;
     use wavegate_agent::host::fake::FakeHost;
@@ -297,10 +297,10 @@ mod tests {
     const COMPUTE: [&str; 3] = ["debian-compute", "redhat-compute", "trusty-compute"];
 
     /// The log of a rollout over one machine of each kind, two compute nodes at a time.
-    struct Log(Reading);
+    pub struct Log(Reading);
 
     impl Log {
-        fn started() -> Self {
+        pub fn started() -> Self {
             let hosts: BTreeMap<NodeId, FakeHost> = fleet::one_of_each()
                 .into_iter()
                 .map(|(name, kind)| (NodeId::new(name).expect("a name"), FakeHost::new(kind.machine())))
@@ -310,7 +310,8 @@ mod tests {
             let waves = [(Stage::Etcd, two.clone()), (Stage::Compute, two)].into();
             let plan = fleet::plan(&hosts, waves, Timestamp(0), by()).expect("a plan");
             let mut log = Self(Reading::new(Arc::new(plan)));
-            log.say(Event::Started { mode: Mode::Auto, by: by(), approved_by: Vec::new() }).expect("it may start");
+            log.say(Event::Started { mode: Mode::Auto, by: by(), approved_by: Vec::new() })
+                .expect("it may start");
             log
         }
 
@@ -319,17 +320,27 @@ mod tests {
             self.0.read(&Entry { seq, at: Timestamp(seq), generation: Generation(1), event }, seq)
         }
 
-        fn start(&mut self, stage: Stage, node: &str) -> Result<(), Violation> {
+        pub fn start(&mut self, stage: Stage, node: &str) -> Result<(), Violation> {
             self.say(Event::TaskStarted { task: task(stage, node) })
         }
 
-        fn finish(&mut self, stage: Stage, node: &str) {
+        pub fn finish(&mut self, stage: Stage, node: &str) {
             self.start(stage, node).expect("it may be started");
             let ended = Event::TaskEnded { task: task(stage, node), result: TaskResult::Finished };
             self.say(ended).expect("it may end");
         }
 
-        fn etcd_is_done(&mut self) {
+        /// Its plan's id.
+        pub fn plan(&self) -> PlanId {
+            self.0.plan.id.clone()
+        }
+
+        /// It, as the only one.
+        pub fn logs(&self) -> Logs {
+            Logs { readings: [(self.plan(), self.0.clone())].into() }
+        }
+
+        pub fn etcd_is_done(&mut self) {
             for node in [ETCD, "trusty-etcd", "redhat-etcd"] {
                 self.finish(Stage::Etcd, node);
             }
@@ -361,7 +372,11 @@ mod tests {
     fn too_many_at_once_are_found() {
         let mut log = Log::started();
         log.start(Stage::Etcd, ETCD).expect("the first");
-        assert_eq!(broken(log.start(Stage::Etcd, "trusty-etcd")), Invariant::OneMember, "whatever the plan says");
+        assert_eq!(
+            broken(log.start(Stage::Etcd, "trusty-etcd")),
+            Invariant::OneMember,
+            "whatever the plan says"
+        );
         let mut log = Log::started();
         log.etcd_is_done();
         log.start(Stage::Compute, COMPUTE[0]).expect("the first");
@@ -402,7 +417,11 @@ mod tests {
         log.start(Stage::Etcd, ETCD).expect("it runs");
         log.0.sent(&key(ETCD)).expect("it was given out");
         log.say(Event::Paused { reason: PauseReason::Operator { by: by() } }).expect("an operator");
-        assert_eq!(broken(log.0.sent(&key(ETCD))), Invariant::NothingNew, "nobody knows that the node had it");
+        assert_eq!(
+            broken(log.0.sent(&key(ETCD))),
+            Invariant::NothingNew,
+            "nobody knows that the node had it"
+        );
         log.say(Event::TaskAccepted { task: task(Stage::Etcd, ETCD) }).expect("it had it");
         log.0.sent(&key(ETCD)).expect("it had it");
     }
