@@ -211,7 +211,7 @@ impl World<'_> {
         // What it still does to its old disk has no effect.
         (self.coordinator.engine, self.coordinator.store) = (None, None);
         self.coordinator.promised = stored;
-        for connection in self.network.live.clone() {
+        for connection in self.network.of_coordinator(life) {
             self.network.closed_by_coordinator(connection);
             let told = if power { self.network.chance.within(5000..=60_000) } else { self.network.latency() };
             self.scheduler.after(told, Event::Network(network::Event::Ends { connection, agents: true }));

@@ -183,6 +183,19 @@ impl Network {
         said.get(at).cloned()
     }
 
+    /// Connections to one of the coordinators that an end still believes in, also those on which nothing was said yet.
+    #[must_use]
+    pub fn of_coordinator(&self, life: u64) -> Vec<u64> {
+        let open = |connection: &Connection| {
+            connection.coordinator == life && (connection.agent_has || connection.coordinator_has)
+        };
+        self.connections
+            .iter()
+            .filter(|(_, connection)| open(connection))
+            .map(|(number, _)| *number)
+            .collect()
+    }
+
     /// The coordinator has no session on a connection any more.
     pub fn closed_by_coordinator(&mut self, connection: u64) -> Option<Incoming> {
         self.live.remove(&connection);
