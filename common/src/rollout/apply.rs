@@ -345,13 +345,13 @@ impl Rollout {
         if left().next().is_none() {
             return Err(IllegalEvent::NothingToWaive { node: node.clone() });
         }
-        if let Some((stage, task)) = left().find(|(_, task)| task.in_flight()) {
-            return Err(IllegalEvent::AtWork { stage, node: node.clone(), state: task.progress });
-        }
         let member =
             self.plan.body.nodes.get(node).is_some_and(|node| node.roles.contains(&Role::EtcdMember));
         if member && left().any(|(stage, _)| stage == Stage::Etcd) {
             return Err(IllegalEvent::EtcdMember { node: node.clone() });
+        }
+        if let Some((stage, task)) = left().find(|(_, task)| task.in_flight()) {
+            return Err(IllegalEvent::AtWork { stage, node: node.clone(), state: task.progress });
         }
         Ok(())
     }

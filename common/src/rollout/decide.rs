@@ -85,7 +85,7 @@ impl Rollout {
     }
 
     fn starts(&self, stage: &StagePlan, observed: Observed<'_>) -> Vec<Event> {
-        let room = max_unavailable(stage).saturating_sub(self.counts(stage.stage).unavailable());
+        let room = max_unavailable(stage).saturating_sub(self.unavailable(stage));
         // A failed task of an earlier wave that is tried again comes before the nodes of later waves.
         let candidates =
             stage.waves.iter().flatten().filter_map(|node| Some((node, self.task(stage.stage, node)?)));

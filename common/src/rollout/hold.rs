@@ -145,13 +145,11 @@ impl Rollout {
         }
     }
 
-    /// Nodes of two groups are never worked on at once, also when one of an earlier wave is tried again. Where a lost node is
-    /// at work is not known, so it counts.
+    /// Nodes of two groups are never worked on at once, also when one of an earlier wave is tried again. Whether a lost node
+    /// is at work is not known, so it counts unless it is waived; one that is back and at work counts also then.
     fn one_group(&self, planned: &StagePlan, node: &NodeId) -> Result<(), Hold> {
         let Some(group) = planned.groups.get(node) else { return Ok(()) };
-        let at_work = |task: &Task| {
-            matches!(task.state(), TaskState::Preparing | TaskState::Applying | TaskState::Unknown)
-        };
+        let at_work = |task: &Task| task.in_flight() || task.state() == TaskState::Unknown;
         let mut others =
             self.tasks(planned.stage).filter(|(_, task)| at_work(task)).filter_map(|(other, _)| {
                 Some((other, planned.groups.get(other)?)).filter(|(_, other)| *other != group)
@@ -160,6 +158,15 @@ impl Rollout {
             Some((node, group)) => Err(Hold::OtherGroup { node: node.clone(), group: group.clone() }),
             None => Ok(()),
         }
+    }
+
+    /// Nodes that count against the limit. In stage etcd (I3) these are also waived ones that are back and at work: they are
+    /// no members, and still no member is taken down beside them.
+    pub(super) fn unavailable(&self, planned: &StagePlan) -> u32 {
+        let waived = self.tasks(planned.stage).filter(|(_, task)| task.waived && task.in_flight()).count();
+        let at_work =
+            if planned.stage == Stage::Etcd { u32::try_from(waived).unwrap_or(u32::MAX) } else { 0 };
+        self.counts(planned.stage).unavailable() + at_work
     }
 
     /// I2 and I3: how many nodes may be worked on, and how many may have gone wrong.
@@ -171,7 +178,7 @@ impl Rollout {
         if errors > allowed {
             return Err(Hold::Errors { errors, allowed });
         }
-        let (unavailable, allowed) = (counts.unavailable(), max_unavailable(planned));
+        let (unavailable, allowed) = (self.unavailable(planned), max_unavailable(planned));
         if unavailable >= allowed {
             return Err(Hold::MaxUnavailable { unavailable, allowed });
         }

@@ -143,7 +143,7 @@ impl Rollout {
         self.last_seq
     }
 
-    /// Whether nothing will happen to it any more.
+    /// Whether nothing is given out or decided any more. What nodes still report, also of waived and lost ones, is recorded.
     #[must_use]
     pub const fn ended(&self) -> bool {
         matches!(self.status, Status::Stopped | Status::Finished)
@@ -268,13 +268,15 @@ impl Rollout {
     /// nodes. They are sent (again) whenever their node connects, and a node that has one already answers from its journal.
     ///
     /// I5: while the rollout does not run, a node that is not known to have had its order is not sent it; if it had it
-    /// all the same, its journal knows and it reports by itself. After its end a rollout has no orders.
+    /// all the same, its journal knows and it reports by itself. Nor is it while the node is waived: nobody waits for it, and
+    /// others may be at work by now. After its end a rollout has no orders.
     pub fn open_orders(&self, generation: crate::id::Generation) -> impl Iterator<Item = TaskOrder> {
         self.plan.body.stages.iter().flat_map(move |stage| {
             let given_out = |task: &Task| {
                 (task.in_flight() || task.progress == TaskState::Unknown)
                     && !self.ended()
                     && (task.accepted || self.status == Status::Running)
+                    && (task.accepted || !task.waived)
             };
             self.tasks(stage.stage).filter(move |(_, task)| given_out(task)).filter_map(
                 move |(node, task)| {

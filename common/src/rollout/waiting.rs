@@ -60,15 +60,18 @@ impl Rollout {
         }
         let mut reasons: Vec<WaitingOn> = self.waiting_on_status().into_iter().collect();
         let Some(current) = self.current_stage() else {
-            let why = "every node of every stage is finished or waived; the end is being recorded".to_owned();
-            reasons.push(self.by_itself(Subject::Rollout, why, Vec::new()));
+            if self.status == Status::Running {
+                let why =
+                    "every node of every stage is finished or waived; the end is being recorded".to_owned();
+                reasons.push(self.by_itself(Subject::Rollout, why, Vec::new()));
+            }
             return reasons;
         };
         let before = reasons.len();
         reasons.extend(self.waiting_on_nodes(current, observed));
         reasons.extend(self.waiting_on_begin(current, observed.now));
         if reasons.len() == before && self.status == Status::Running {
-            reasons.push(self.about_to_start(current));
+            reasons.push(self.about_to_start(current, observed));
         }
         let later = self.plan.body.stages.iter().filter(|s| s.stage > current.stage && !s.tasks.is_empty());
         reasons.extend(later.map(|stage| self.waiting_on_barrier(stage.stage, current)));
@@ -102,7 +105,7 @@ impl Rollout {
         reasons.extend(self.waiting_on_nodes(current, observed));
         reasons.extend(self.waiting_on_begin(current, observed.now));
         if reasons.len() == before {
-            reasons.push(self.about_to_start(current));
+            reasons.push(self.about_to_start(current, observed));
         }
         reasons
     }
@@ -168,8 +171,17 @@ impl Rollout {
         reasons
     }
 
-    fn about_to_start(&self, current: &StagePlan) -> WaitingOn {
+    /// What is left to say when no node of the stage is waited for: what holds the next one, if anything does.
+    fn about_to_start(&self, current: &StagePlan, observed: Observed<'_>) -> WaitingOn {
         let nodes = self.current_wave(current).and_then(|wave| current.waves.get(wave));
+        let held = nodes.into_iter().flatten().find_map(|node| {
+            let task = self.task(current.stage, node).filter(|task| task.state() == TaskState::Scheduled)?;
+            self.may_start(current.stage, node, observed.now).err()?;
+            Some(self.waiting_on_node(current, node, task, observed))
+        });
+        if let Some(held) = held {
+            return held;
+        }
         let why = format!("stage {}: the next nodes are being given their orders", current.stage);
         self.by_itself(Subject::Stage { stage: current.stage }, why, nodes.cloned().unwrap_or_default())
     }

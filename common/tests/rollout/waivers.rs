@@ -4,7 +4,7 @@ use super::invariants::Act;
 use super::scenarios::ONE_AT_A_TIME;
 use super::world::{LOST_AFTER_MS, World, node, plan};
 use std::sync::Arc;
-use wavegate_common::id::{Actor, Timestamp};
+use wavegate_common::id::{Actor, Generation, Timestamp};
 use wavegate_common::plan::{Plan, PlannedNode};
 use wavegate_common::platform::{OsFamily, PackageManager, Platform, Role, ServiceManager, Stage};
 use wavegate_common::rollout::{Event, Hold, IllegalEvent, Mode, Status, TaskState};
@@ -93,6 +93,10 @@ fn who_is_at_work_or_done_or_an_etcd_member_is_not_waived() {
     world.machines[0].broken = true;
     go_on(&mut world);
     assert!(matches!(waive(&mut world, 0, 10), Err(IllegalEvent::EtcdMember { .. })));
+    let mut world = World::new(with_members(&plan(&stages, 1), &[0]), 1, Mode::Auto);
+    world.decide();
+    let at_work = waive(&mut world, 0, 10);
+    assert!(matches!(at_work, Err(IllegalEvent::EtcdMember { .. })), "also when it has ended: {at_work:?}");
 }
 
 fn with_members(plan: &Plan, members: &[usize]) -> Arc<Plan> {
@@ -138,6 +142,84 @@ fn a_lost_node_that_is_waived_and_comes_back_is_believed() {
     }
     let first = world.rollout.task(Stage::Compute, &node(0)).map(|task| (task.state(), task.waived));
     assert_eq!(first, Some((TaskState::Finished, true)), "finished is finished");
+}
+
+/// Node 0 is lost in the first stage, waived, and back; `accepted` says whether it had had its order.
+fn back(plan: Arc<Plan>, accepted: bool) -> World {
+    let mut world = World::new(plan, 2, Mode::Auto);
+    world.decide();
+    if accepted {
+        exchange(&mut world);
+    }
+    world.act(&Act::Off(0));
+    world.now += LOST_AFTER_MS;
+    world.decide();
+    waive(&mut world, 0, 1_000_000).expect("it is lost");
+    world.act(&Act::On(0));
+    world
+}
+
+fn exchange(world: &mut World) {
+    world.deliver_orders();
+    world.collect_reports();
+    for report in std::mem::take(&mut world.in_transit) {
+        world.deliver(&report);
+    }
+}
+
+#[test]
+fn a_waived_node_is_not_sent_an_order_that_it_has_not_had() {
+    let stages = [(vec![], ONE_AT_A_TIME), (vec![0, 1], ONE_AT_A_TIME), (vec![], ONE_AT_A_TIME)];
+    let mut world = back(plan(&stages, 1), false);
+    let open = |world: &World| world.rollout.open_orders(Generation(1)).count();
+    assert_eq!(open(&world), 0, "somebody else may be at work by now");
+    withdraw(&mut world, 0).expect("withdrawn");
+    assert_eq!(open(&world), 1);
+    world.finish().expect("it ends");
+    assert_eq!(world.rollout.counts(Stage::Compute).finished, 2);
+    assert_eq!(open(&back(plan(&stages, 1), true)), 1, "it had this one, and is asked what it did");
+}
+
+#[test]
+fn beside_a_waived_node_that_is_back_at_work_no_etcd_member_and_no_other_group_begins() {
+    let etcd = [(vec![0, 1], ONE_AT_A_TIME), (vec![], ONE_AT_A_TIME), (vec![], ONE_AT_A_TIME)];
+    let compute = [(vec![], ONE_AT_A_TIME), (vec![0, 1], ONE_AT_A_TIME), (vec![], ONE_AT_A_TIME)];
+    let mut body = plan(&compute, 1).body.clone();
+    body.stages[1].groups = [(node(0), "r1".to_owned()), (node(1), "r2".to_owned())].into();
+    let grouped = Arc::new(Plan::seal(body).expect("a plan"));
+    for (plan, stage) in [(plan(&etcd, 1), Stage::Etcd), (grouped, Stage::Compute)] {
+        let mut world = back(plan, true);
+        exchange(&mut world);
+        assert!(world.rollout.task(stage, &node(0)).is_some_and(|task| task.waived && task.in_flight()));
+        world.decide();
+        assert_eq!(world.rollout.task(stage, &node(1)).map(|task| task.state()), Some(TaskState::Scheduled));
+        let why = world.observe(|observed| world.rollout.waiting(observed));
+        assert!(why[0].why.starts_with(&format!("n1 waits in stage {stage}: ")), "{why:?}");
+        go_on(&mut world);
+        assert_eq!(world.rollout.status().0, Status::Finished);
+        assert_eq!(world.rollout.counts(stage).finished, 2);
+    }
+}
+
+#[test]
+fn what_a_node_reports_after_the_end_is_believed() {
+    let stages = [(vec![], ONE_AT_A_TIME), (vec![0, 1], ONE_AT_A_TIME), (vec![], ONE_AT_A_TIME)];
+    for stopped in [false, true] {
+        let mut world = back(plan(&stages, 1), true);
+        world.machines[0].online = false;
+        if stopped {
+            world.record(Event::StopRequested { by: Actor("anna".into()) }).expect("it runs");
+        }
+        go_on(&mut world);
+        let expected = if stopped { Status::Stopped } else { Status::Finished };
+        assert_eq!(world.rollout.status().0, expected);
+        world.act(&Act::On(0));
+        go_on(&mut world);
+        assert_eq!(world.rollout.status().0, expected);
+        let task = world.rollout.task(Stage::Compute, &node(0)).map(|task| task.state());
+        assert_eq!(task, Some(TaskState::Finished));
+        world.check().expect("all that holds, holds");
+    }
 }
 
 #[test]

@@ -109,6 +109,14 @@ impl Engine {
         if let Some(unknown) = nodes.iter().find(|node| !rollout.plan().body.nodes.contains_key(*node)) {
             return Err(self.not_in_plan(rollout, unknown));
         }
+        if let Some(waiver) = nodes.iter().find_map(|node| rollout.waiver(node)).filter(|_| !rollout.ended())
+        {
+            let (node, by) = (&waiver.node, &waiver.by);
+            return Err(RequestError::NotNow(format!(
+                "{node} is waived by {by}, and a waived node is given nothing to do; let it count again first: wavegate waive \
+                 {node} --withdraw"
+            )));
+        }
         let failed: Vec<TaskRef> =
             failed_tasks(rollout).filter(|task| all_failed || nodes.contains(&task.node)).collect();
         if failed.is_empty() {

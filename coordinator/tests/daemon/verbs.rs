@@ -257,7 +257,7 @@ async fn every_verb_may_be_said_twice_while_a_rollout_is_held() {
         again: nothing to do: rollout r1 is running already
       wave next: refused: the waves of rollout r1 begin by themselves, since it was started with
       wave 1: nothing to do: wave 1 of stage compute of rollout r1 has been let begin already
-      retry: nothing to do: none of c1 has failed in rollout r1; there is nothing to try again, se
+      retry: refused: c1 is waived by alice, and a waived node is given nothing to do; let i
       retry all: nothing to do: no node has failed in rollout r1; there is nothing to try again, see w
       waive: nothing to do: c1 is waived already by alice
       withdraw: done: the waiver of c1 is withdrawn: it counts again, and is waited for

@@ -89,6 +89,11 @@ async fn a_waiver_ends_by_itself_or_is_withdrawn() {
     waive(&site, "c1", "the disk is being replaced", HOUR_S).await.expect("waived");
     site.operator().await.resume(newest()).await.expect("resumed");
     site.until_task(Stage::Compute, "c2", TaskState::Applying).await;
+    let at_work = waive(&site, "c2", "broken", HOUR_S).await.expect_err("it is at work");
+    insta::assert_snapshot!(at_work.message(), @"c2 cannot be waived: c2 is applying in stage compute; wait until its task has ended (wavegate watch); if its agent stays away, it is unknown after a while and can be waived then: wavegate why c2");
+    let retry = v1::RetryRequest { nodes: vec!["c1".to_owned()], ..v1::RetryRequest::default() };
+    let refused = site.operator().await.retry(retry).await.expect_err("it is given nothing");
+    insta::assert_snapshot!(refused.message(), @"c1 is waived by alice, and a waived node is given nothing to do; let it count again first: wavegate waive c1 --withdraw");
     site.advance(HOUR_S * 1000);
     let status = site.until("it counts again", |status| status.pause.is_some()).await;
     assert_eq!(task(&status, Stage::Compute, "c1").map(|task| task.state), Some(TaskState::Failed));
@@ -123,7 +128,7 @@ async fn who_cannot_be_waived_is_told_why() {
     };
     let (code, text) = refuse("e1", "broken", HOUR_S).await;
     assert_eq!(code, Code::FailedPrecondition);
-    insta::assert_snapshot!(text, @"e1 cannot be waived: e1 is applying in stage etcd; wait until its task has ended (wavegate watch); if its agent stays away, it is unknown after a while and can be waived then: wavegate why e1");
+    insta::assert_snapshot!(text, @"e1 cannot be waived: e1 is an etcd member that has not finished stage etcd: with it out, the next one may cost the quorum; bring it back or mend it, then: wavegate retry e1; or end the rollout: wavegate stop");
     agents[0].script(|book| book.hold = false);
     site.until_status(Status::Paused).await;
     let (_, text) = refuse("e1", "broken", HOUR_S).await;
