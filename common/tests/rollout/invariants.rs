@@ -79,7 +79,10 @@ fn stages(machines: usize) -> impl Strategy<Value = Vec<(Vec<usize>, Limits)>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: ProptestConfig::default().cases.max(400),
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn invariants_hold_whatever_happens(
