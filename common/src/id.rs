@@ -110,6 +110,9 @@ name!(
 #[serde(transparent)]
 pub struct Generation(pub u64);
 
+/// No coordinator gets further: a start a second for millions of years. A node that says that it has seen more has a wrong journal.
+pub const HIGHEST_GENERATION: Generation = Generation(1 << 48);
+
 impl fmt::Display for Generation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)

@@ -227,7 +227,7 @@ fn move_agents(wavegate: &Wavegate<'_>, port: u16) -> Result<()> {
 /// What `wavegate why` says, once it says that another coordinator works with the nodes.
 fn superseded(wavegate: &Wavegate<'_>) -> Result<Option<String>> {
     let why = wavegate.cli(&["why"])?;
-    if why.contains("gives no orders until it is started again") {
+    if why.contains("gives no orders until") {
         return Ok(Some(why));
     }
     bail!("{why}")

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
-use wavegate_common::id::Generation;
+use wavegate_common::id::{Generation, HIGHEST_GENERATION};
 use wavegate_coordinator::by_hand;
 use wavegate_coordinator::clock::Clock;
 use wavegate_coordinator::config::{Config, DEFAULT_PATH};
@@ -33,7 +33,7 @@ enum Command {
     /// Make the next start's generation higher than one that nodes have seen: after the store was restored from a backup
     RaiseGeneration {
         /// The generation that the nodes' messages name
-        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..HIGHEST))]
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..HIGHEST_GENERATION.0))]
         above: u64,
         /// The configuration
         #[arg(long, default_value = DEFAULT_PATH, value_name = "FILE")]
@@ -46,9 +46,6 @@ enum Command {
         config: PathBuf,
     },
 }
-
-/// No coordinator is started so often.
-const HIGHEST: u64 = 1 << 48;
 
 fn main() -> ExitCode {
     let command = Cli::parse().command;

@@ -102,7 +102,7 @@ impl Engine {
     }
 
     /// Notes what is wrong with an agent: in the log, in the audit list, and for `why`.
-    fn complain(&mut self, node: &NodeId, mut what: String) {
+    pub(super) fn complain(&mut self, node: &NodeId, mut what: String) {
         cut(&mut what);
         self.refused(format!("node {node}"), what.clone());
         let now = self.clock.now();

@@ -169,6 +169,7 @@ impl Engine {
         let nodes: BTreeMap<NodeId, NodeRecord> =
             store.nodes()?.into_iter().map(|record| (record.node.clone(), record)).collect();
         let inventory = store.inventory()?;
+        let superseded = store.superseded()?.map(Superseded::from);
         let links = Links::new(nodes.keys().cloned(), clock.now());
         if let Some(rollout) = &rollout {
             let (status, _) = rollout.status();
@@ -184,7 +185,7 @@ impl Engine {
             approvals: false,
             generation,
             leader_id,
-            superseded: None,
+            superseded,
             nodes,
             inventory,
             links,

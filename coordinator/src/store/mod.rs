@@ -9,7 +9,7 @@ pub use embedded::{AUDIT_KEPT, OUTPUT_KEPT, Opener, Store};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use wavegate_common::facts::Facts;
-use wavegate_common::id::{Actor, FleetId, Generation, NodeId, PlanId, RolloutId, Timestamp};
+use wavegate_common::id::{Actor, FleetId, Generation, LeaderId, NodeId, PlanId, RolloutId, Timestamp};
 use wavegate_common::inventory::Inventory;
 use wavegate_common::platform::Stage;
 use wavegate_common::rollout::Entry;
@@ -74,6 +74,19 @@ pub struct InventoryRecord {
     pub set_at: Timestamp,
     /// Who set it.
     pub set_by: Actor,
+}
+
+/// Another coordinator that has taken over: a node has obeyed it, and its generation is higher.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SupersededRecord {
+    /// The node that said so first.
+    pub node: NodeId,
+    /// The other one's generation.
+    pub generation: Generation,
+    /// Which start it is, as far as known.
+    pub leader: Option<LeaderId>,
+    /// Since when this is known.
+    pub since: Timestamp,
 }
 
 /// A rollout; what happened in it is its events'.

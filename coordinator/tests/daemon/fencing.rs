@@ -99,14 +99,24 @@ async fn a_coordinator_of_a_lower_generation_gives_no_orders_until_it_is_raised_
     assert!(reason.unblock.contains("raise-generation --above 5"), "{}", reason.unblock);
     assert_eq!(orders(&agents[1]), 0);
 
+    // A service manager that starts it again and again changes nothing about that.
+    for _ in 0..4 {
+        second.kill().await;
+        second.start_again().await;
+    }
+    agents[1].connect(&second).await;
+    let still = superseded(&second).await.expect("it is not forgotten");
+    assert!(still.why.contains("(generation 5, "), "{}", still.why);
+    assert_eq!(orders(&agents[1]), 0);
+
     // The way out, which is refused while the coordinator runs.
     let raise = |site: &Site| by_hand::raise_generation(&site.config, Generation(5), Timestamp(1));
     let refused = format!("{:#}", raise(&second).expect_err("it runs"));
     assert!(refused.contains("is in use by another process"), "{refused}");
     second.shut_down().await;
-    assert_eq!(raise(&second).expect("raised"), Generation(6));
+    assert_eq!(raise(&second).expect("raised"), Generation(7), "it has begun 6 meanwhile");
     second.start_again().await;
-    assert_eq!(second.status().await.generation, Generation(6));
+    assert_eq!(second.status().await.generation, Generation(7));
     for agent in &agents {
         agent.connect(&second).await;
     }
@@ -116,8 +126,22 @@ async fn a_coordinator_of_a_lower_generation_gives_no_orders_until_it_is_raised_
     // The first one learns of it with the first node that comes back.
     agents[1].connect(&first).await;
     let reason = superseded(&first).await.expect("it says so");
-    assert!(reason.why.contains("another coordinator (generation 6, "), "{}", reason.why);
+    assert!(reason.why.contains("another coordinator (generation 7, "), "{}", reason.why);
     assert_eq!(orders(&agents[1]), 1);
+}
+
+#[tokio::test]
+async fn a_generation_that_nobody_can_have_reached_holds_up_nobody_but_its_node() {
+    let site = Site::start().await;
+    let agents = site.fleet(&[("e1", "etcd-member")]).await;
+    site.run_plan().await;
+    site.until_status(Status::Finished).await;
+    agents[0].script(|book| book.generation = Generation(u64::MAX));
+    agents[0].connect(&site).await;
+    site.until_audited("node e1", "which no coordinator reaches").await;
+    agents[0].script(|book| book.generation = Generation(1));
+    let plan = site.plan().await;
+    site.start_plan(plan.id.as_str(), false).await.expect("nobody has taken over");
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ mod soundness;
 pub use audit::AUDIT_KEPT;
 pub use output::OUTPUT_KEPT;
 
-use super::{FORMAT, StoreError};
+use super::{FORMAT, StoreError, SupersededRecord};
 use redb::{Database, Durability, ReadTransaction, ReadableTable, TableDefinition, WriteTransaction};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -30,6 +30,8 @@ const FORMAT_KEY: &str = "format";
 const GENERATION_KEY: &str = "generation";
 const FLEET_KEY: &str = "fleet";
 const LEADER_KEY: &str = "leader";
+/// Who has taken over from this coordinator, as JSON.
+const SUPERSEDED_KEY: &str = "superseded";
 
 /// Opens the database, the first time and after an I/O error.
 pub type Opener = Box<dyn Fn() -> Result<Database, redb::DatabaseError> + Send + Sync>;
@@ -147,7 +149,33 @@ impl Store {
         })
     }
 
-    /// Makes the next generation one above `above`, if it would not be higher anyway. Returns the next one.
+    /// Keeps who has taken over, until [`Store::raise_generation`] has passed it.
+    ///
+    /// # Errors
+    /// [`StoreError::Unusable`].
+    pub fn put_superseded(&self, superseded: &SupersededRecord) -> Result<(), StoreError> {
+        self.write(|tx| {
+            let record = encode("superseded", superseded)?;
+            let text = String::from_utf8_lossy(&record);
+            tx.open_table(TEXTS)?.insert(SUPERSEDED_KEY, &*text)?;
+            Ok(())
+        })
+    }
+
+    /// Who has taken over, if somebody has.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it can't be read.
+    pub fn superseded(&self) -> Result<Option<SupersededRecord>, StoreError> {
+        self.read(|tx| {
+            let texts = tx.open_table(TEXTS)?;
+            let record = texts.get(SUPERSEDED_KEY)?;
+            record.map(|record| decode("superseded", record.value().as_bytes())).transpose()
+        })
+    }
+
+    /// Makes the next generation one above `above`, if it would not be higher anyway. Returns the next one. Whoever had taken
+    /// over with a generation that is passed by this has not any more.
     ///
     /// # Errors
     /// [`StoreError::Unusable`].
@@ -156,6 +184,12 @@ impl Store {
             let mut numbers = tx.open_table(NUMBERS)?;
             let last = numbers.get(GENERATION_KEY)?.map_or(0, |last| last.value()).max(above.0);
             numbers.insert(GENERATION_KEY, last)?;
+            let mut texts = tx.open_table(TEXTS)?;
+            let known = texts.get(SUPERSEDED_KEY)?;
+            let known = known.map(|known| decode::<SupersededRecord>("superseded", known.value().as_bytes()));
+            if known.transpose()?.is_some_and(|known| known.generation.0 <= last) {
+                texts.remove(SUPERSEDED_KEY)?;
+            }
             Ok(Generation(last.saturating_add(1)))
         })
     }
