@@ -163,6 +163,8 @@ impl Steady {
     }
 
     fn not_before(&self, moment: Timestamp) {
+        // The machine's clock first: that time has passed since that moment is no clock that was set.
+        self.now();
         let elapsed = self.readings.elapsed_us();
         let ahead = moment.0.saturating_mul(1000).saturating_sub(elapsed);
         self.ahead_us.fetch_max(ahead, Ordering::SeqCst);
@@ -185,6 +187,17 @@ mod tests {
             clock.now().0
         };
         readings.iter().map(tell).collect()
+    }
+
+    #[test]
+    fn time_that_passed_while_no_coordinator_ran_is_no_clock_that_was_set() {
+        let (clock, hands) = by_hands();
+        set(&hands, 60_000, 0);
+        clock.not_before(Timestamp(10_000));
+        let Clock::Steady(steady) = &clock else { panic!("made of hands") };
+        assert_eq!(steady.ahead_us.load(Ordering::SeqCst), 60_000_000, "nothing is left to be followed");
+        clock.not_before(Timestamp(90_000));
+        assert_eq!(clock.now(), Timestamp(90_000), "the last event is ahead of the machine's clock");
     }
 
     fn by_hands() -> (Clock, Arc<Hands>) {

@@ -304,7 +304,10 @@ impl Rollout {
         let stage = current.stage;
         held.into_iter().map(move |(wave, hold)| {
             let nodes = current.waves.get(wave).cloned().unwrap_or_default();
-            let ended = self.tasks(stage).map(|(_, task)| task.since).max().unwrap_or_default();
+            // Where nothing of this stage was done yet, it has waited since the earlier ones ended.
+            let until = self.plan().body.stages.iter().filter(|planned| planned.stage <= stage);
+            let ended = until.flat_map(|planned| self.tasks(planned.stage)).map(|(_, task)| task.since).max();
+            let ended = ended.unwrap_or_default();
             let (why, unblock) = match hold {
                 Hold::Soaking { left_s, .. } => (
                     format!(

@@ -2,7 +2,7 @@
 
 use super::scenarios::{ONE_AT_A_TIME, task};
 use super::world::{World, node, plan, plan_of};
-use wavegate_common::id::Actor;
+use wavegate_common::id::{Actor, Timestamp};
 use wavegate_common::plan::Limits;
 use wavegate_common::platform::Stage;
 use wavegate_common::rollout::{Event, Hold, IllegalEvent, Mode, Subject, TaskState};
@@ -63,8 +63,14 @@ fn a_manual_stage_waits_for_an_operator_in_a_rollout_that_goes_by_itself() {
     let manual = Limits { start: Mode::Manual, ..ONE_AT_A_TIME };
     let stages = [(vec![0], ONE_AT_A_TIME), (vec![0, 1], manual), (vec![], ONE_AT_A_TIME)];
     let mut world = World::new(plan(&stages, 1), 2, Mode::Auto);
+    world.now += 5_000;
     go_on(&mut world);
     assert_eq!(started(&world), ["etcd n0"]);
+    let ended = world.now;
+    world.now += 7_000;
+    let subject = Subject::Wave { stage: Stage::Compute, wave: 0 };
+    let why = world.observe(|observed| world.rollout.waiting_for(&subject, observed));
+    assert_eq!(why[0].since, Timestamp(ended), "it waits since the stage before it ended");
     for wave in 0..2 {
         let by = Actor("op".into());
         world.record(Event::WaveReleased { stage: Stage::Compute, wave, by }).expect("it waits");

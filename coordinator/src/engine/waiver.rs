@@ -55,6 +55,9 @@ impl Engine {
         }
         let again = if known.is_some() { " anew" } else { "" };
         let next = match rollout.status().0 {
+            Status::Running if only_this_is_left(rollout, node) => {
+                ". Nothing else is left to do, so the rollout has ended without it; later: wavegate plan, which goes on from there"
+            }
             Status::Paused => "; the rollout is paused, let it go on: wavegate resume",
             _ => "",
         };
@@ -106,6 +109,14 @@ impl Engine {
         self.record(vec![event], Some(audit)).map_err(refused)?;
         Ok(Answer { rollout, changed: true, text })
     }
+}
+
+/// Whether every other node has settled all that it has to do.
+fn only_this_is_left(rollout: &Rollout, node: &NodeId) -> bool {
+    let stages = rollout.plan().body.stages.iter();
+    stages
+        .flat_map(|planned| rollout.tasks(planned.stage))
+        .all(|(other, task)| other == node || task.settled())
 }
 
 fn checked_reason(reason: &str) -> Result<&str, RequestError> {

@@ -204,3 +204,16 @@ async fn why_answers_for_stages_and_waves() {
     assert_eq!(why(&site, about("", 1)).await.expect_err("of which stage").code(), Code::InvalidArgument);
     assert_eq!(why(&site, about("stage", 0)).await.expect_err("no stage").code(), Code::InvalidArgument);
 }
+
+#[tokio::test]
+async fn who_waives_all_that_is_left_is_told_that_the_rollout_ends_with_it() {
+    let site = Site::start().await;
+    let _agents = site.fleet(&[("c1", "compute"), ("c2", "compute")]).await;
+    let plan = site.plan().await;
+    site.start_plan(plan.id.as_str(), true).await.expect("started");
+    let first = waive(&site, "c1", "no power", HOUR_S).await.expect("waived");
+    insta::assert_snapshot!(timeless(&first.text), @"c1 is waived until MOMENT: no power. Nobody waits for it, and every report names it");
+    let last = waive(&site, "c2", "no power", HOUR_S).await.expect("waived");
+    insta::assert_snapshot!(timeless(&last.text), @"c2 is waived until MOMENT: no power. Nobody waits for it, and every report names it. Nothing else is left to do, so the rollout has ended without it; later: wavegate plan, which goes on from there");
+    site.until_status(Status::Finished).await;
+}
