@@ -2,7 +2,6 @@
 //!
 //! A start is legal exactly when [`Rollout::may_start`] says so: `apply` asks it, and `decide` offers nothing else.
 
-use super::hold::max_unavailable;
 use super::{Event, Hold, PauseReason, Rollout, Status, Task, TaskRef, TaskState};
 use crate::id::{NodeId, Timestamp};
 use crate::order::Work;
@@ -85,7 +84,7 @@ impl Rollout {
     }
 
     fn starts(&self, stage: &StagePlan, observed: Observed<'_>) -> Vec<Event> {
-        let room = max_unavailable(stage).saturating_sub(self.unavailable(stage));
+        let room = self.at_once(stage).saturating_sub(self.unavailable(stage));
         // A failed task of an earlier wave that is tried again comes before the nodes of later waves.
         let candidates =
             stage.waves.iter().flatten().filter_map(|node| Some((node, self.task(stage.stage, node)?)));

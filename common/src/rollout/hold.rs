@@ -178,16 +178,27 @@ impl Rollout {
         if errors > allowed {
             return Err(Hold::Errors { errors, allowed });
         }
-        let (unavailable, allowed) = (self.unavailable(planned), max_unavailable(planned));
+        let (unavailable, allowed) = (self.unavailable(planned), self.at_once(planned));
         if unavailable >= allowed {
             return Err(Hold::MaxUnavailable { unavailable, allowed });
         }
         Ok(())
     }
+
+    /// How many nodes of a stage may be unavailable now. Where the canary was waived nothing has been tried yet: the nodes after
+    /// it begin as few at a time as it was to, until one has finished.
+    pub(super) fn at_once(&self, planned: &StagePlan) -> u32 {
+        let most = max_unavailable(planned);
+        let after_canary = self.current_wave(planned).is_some_and(|wave| wave > 0);
+        if after_canary && self.counts(planned.stage).finished == 0 {
+            return most.min(planned.limits.canary);
+        }
+        most
+    }
 }
 
 /// I3: whatever a plan says, never more than one etcd member at a time.
-pub(super) fn max_unavailable(stage: &StagePlan) -> u32 {
+fn max_unavailable(stage: &StagePlan) -> u32 {
     match stage.stage {
         Stage::Etcd => 1,
         Stage::Compute | Stage::Control => stage.limits.max_unavailable,

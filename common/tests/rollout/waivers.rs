@@ -74,6 +74,35 @@ fn a_waiver_that_is_over_lets_the_node_count_again() {
 }
 
 #[test]
+fn where_the_canary_is_waived_the_next_node_is_the_first_to_try() {
+    let wide = wavegate_common::plan::Limits { max_unavailable: 3, errors_allowed: 2, ..ONE_AT_A_TIME };
+    let stages = [(vec![], ONE_AT_A_TIME), (vec![0, 1, 2, 3], wide), (vec![], ONE_AT_A_TIME)];
+    let mut world = World::new(plan(&stages, 1), 4, Mode::Auto);
+    world.machines[0].online = false;
+    waive(&mut world, 0, 1_000_000).expect("it was not tried");
+    let running = |world: &World| world.rollout.counts(Stage::Compute).running;
+    world.decide();
+    assert_eq!(running(&world), 1, "nothing has been tried yet");
+    world.machines[1].broken = true;
+    go_on(&mut world);
+    assert_eq!(world.rollout.counts(Stage::Compute).failed, 1);
+    assert_eq!(running(&world), 0, "it failed, and no other begins");
+    world.machines[1].broken = false;
+    world.retry_failed();
+    for _ in 0..3 {
+        world.decide();
+        world.deliver_orders();
+        world.machines[1].work(false);
+    }
+    world.collect_reports();
+    for report in std::mem::take(&mut world.in_transit) {
+        world.deliver(&report);
+    }
+    world.decide();
+    assert_eq!(running(&world), 2, "one has finished, the others may");
+}
+
+#[test]
 fn who_is_at_work_or_done_or_an_etcd_member_is_not_waived() {
     let stages = [(vec![], ONE_AT_A_TIME), (vec![0, 1], ONE_AT_A_TIME), (vec![], ONE_AT_A_TIME)];
     let mut world = World::new(plan(&stages, 1), 2, Mode::Auto);

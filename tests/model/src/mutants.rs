@@ -58,7 +58,7 @@ pub const MUTANTS: &[Mutant] = &[
         "a lost node does not count against the limit",
         (
             "rollout/hold.rs",
-            "let (unavailable, allowed) = («self.unavailable(planned)», max_unavailable(planned));",
+            "let (unavailable, allowed) = («self.unavailable(planned)», self.at_once(planned));",
             "counts.running + counts.failed",
         ),
         "one-at-a-time",
