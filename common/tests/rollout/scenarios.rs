@@ -42,10 +42,7 @@ fn a_failed_canary_halts_and_retry_and_resume_go_on() {
         world.decide();
         world.deliver_orders();
         world.machines[0].work(false);
-        world.collect_reports();
-        for report in std::mem::take(&mut world.in_transit) {
-            world.deliver(&report);
-        }
+        world.hear();
     }
     world.decide();
     assert_eq!(world.rollout.status().0, Status::Paused);
@@ -66,10 +63,7 @@ fn a_node_that_lost_its_journal_and_fails_where_it_had_succeeded_can_be_retried(
         world.decide();
         world.deliver_orders();
         (0..records).for_each(|_| world.machines[0].work(false));
-        world.collect_reports();
-        for report in std::mem::take(&mut world.in_transit) {
-            world.deliver(&report);
-        }
+        world.hear();
     };
     work(&mut world, 4);
     let known = |world: &World| world.rollout.task(Stage::Compute, &node(0)).map(|task| task.steps.len());

@@ -24,21 +24,9 @@ fn halted() -> World {
     let stages = [(vec![], ONE_AT_A_TIME), (vec![0, 1], ONE_AT_A_TIME), (vec![0, 1], ONE_AT_A_TIME)];
     let mut world = World::new(plan(&stages, 1), 2, Mode::Auto);
     world.machines[0].broken = true;
-    go_on(&mut world);
+    world.go_on();
     assert_eq!(world.rollout.status().0, Status::Paused);
     world
-}
-
-fn go_on(world: &mut World) {
-    for _ in 0..20 {
-        world.decide();
-        world.deliver_orders();
-        world.machines.iter_mut().for_each(|machine| machine.work(false));
-        world.collect_reports();
-        for report in std::mem::take(&mut world.in_transit) {
-            world.deliver(&report);
-        }
-    }
 }
 
 #[test]
@@ -48,7 +36,7 @@ fn without_a_waived_node_the_others_go_on_and_it_is_named_for_ever() {
     assert_eq!(world.rollout.counts(Stage::Compute).waived, 1);
     assert_eq!(world.rollout.counts(Stage::Control).waived, 1, "all that it has left to do");
     world.record(Event::Resumed { by: Actor("anna".into()) }).expect("nothing that counts has failed");
-    go_on(&mut world);
+    world.go_on();
     assert_eq!(world.rollout.status().0, Status::Finished);
     let control = world.rollout.task(Stage::Control, &node(0)).map(|task| (task.state(), task.attempt));
     assert_eq!(control, Some((TaskState::Waived, 0)), "a waived node is given nothing");
@@ -84,7 +72,7 @@ fn where_the_canary_is_waived_the_next_node_is_the_first_to_try() {
     world.decide();
     assert_eq!(running(&world), 1, "nothing has been tried yet");
     world.machines[1].broken = true;
-    go_on(&mut world);
+    world.go_on();
     assert_eq!(world.rollout.counts(Stage::Compute).failed, 1);
     assert_eq!(running(&world), 0, "it failed, and no other begins");
     world.machines[1].broken = false;
@@ -94,10 +82,7 @@ fn where_the_canary_is_waived_the_next_node_is_the_first_to_try() {
         world.deliver_orders();
         world.machines[1].work(false);
     }
-    world.collect_reports();
-    for report in std::mem::take(&mut world.in_transit) {
-        world.deliver(&report);
-    }
+    world.hear();
     world.decide();
     assert_eq!(running(&world), 2, "one has finished, the others may");
 }
@@ -120,7 +105,7 @@ fn who_is_at_work_or_done_or_an_etcd_member_is_not_waived() {
     let stages = [(vec![0], ONE_AT_A_TIME), (vec![0], ONE_AT_A_TIME), (vec![], ONE_AT_A_TIME)];
     let mut world = World::new(with_members(&plan(&stages, 1), &[0]), 1, Mode::Auto);
     world.machines[0].broken = true;
-    go_on(&mut world);
+    world.go_on();
     assert!(matches!(waive(&mut world, 0, 10), Err(IllegalEvent::EtcdMember { .. })));
     let mut world = World::new(with_members(&plan(&stages, 1), &[0]), 1, Mode::Auto);
     world.decide();
@@ -165,10 +150,7 @@ fn a_lost_node_that_is_waived_and_comes_back_is_believed() {
     assert_eq!(second, Some(TaskState::Preparing), "the next one begins");
     world.act(&Act::On(0));
     (0..3).for_each(|_| world.machines[0].work(false));
-    world.collect_reports();
-    for report in std::mem::take(&mut world.in_transit) {
-        world.deliver(&report);
-    }
+    world.hear();
     let first = world.rollout.task(Stage::Compute, &node(0)).map(|task| (task.state(), task.waived));
     assert_eq!(first, Some((TaskState::Finished, true)), "finished is finished");
 }
@@ -190,10 +172,7 @@ fn back(plan: Arc<Plan>, accepted: bool) -> World {
 
 fn exchange(world: &mut World) {
     world.deliver_orders();
-    world.collect_reports();
-    for report in std::mem::take(&mut world.in_transit) {
-        world.deliver(&report);
-    }
+    world.hear();
 }
 
 #[test]
@@ -224,7 +203,7 @@ fn beside_a_waived_node_that_is_back_at_work_no_etcd_member_and_no_other_group_b
         assert_eq!(world.rollout.task(stage, &node(1)).map(|task| task.state()), Some(TaskState::Scheduled));
         let why = world.observe(|observed| world.rollout.waiting(observed));
         assert!(why[0].why.starts_with(&format!("n1 waits in stage {stage}: ")), "{why:?}");
-        go_on(&mut world);
+        world.go_on();
         assert_eq!(world.rollout.status().0, Status::Finished);
         assert_eq!(world.rollout.counts(stage).finished, 2);
     }
@@ -239,11 +218,11 @@ fn what_a_node_reports_after_the_end_is_believed() {
         if stopped {
             world.record(Event::StopRequested { by: Actor("anna".into()) }).expect("it runs");
         }
-        go_on(&mut world);
+        world.go_on();
         let expected = if stopped { Status::Stopped } else { Status::Finished };
         assert_eq!(world.rollout.status().0, expected);
         world.act(&Act::On(0));
-        go_on(&mut world);
+        world.go_on();
         assert_eq!(world.rollout.status().0, expected);
         let task = world.rollout.task(Stage::Compute, &node(0)).map(|task| task.state());
         assert_eq!(task, Some(TaskState::Finished));
@@ -260,10 +239,7 @@ fn a_task_that_takes_too_long_holds_the_others_until_it_ends() {
     let exchange = |world: &mut World| {
         world.decide();
         world.deliver_orders();
-        world.collect_reports();
-        for report in std::mem::take(&mut world.in_transit) {
-            world.deliver(&report);
-        }
+        world.hear();
     };
     exchange(&mut world);
     (0..3).for_each(|_| world.machines[0].work(false));
@@ -283,6 +259,6 @@ fn a_task_that_takes_too_long_holds_the_others_until_it_ends() {
     see what it is at: wavegate logs n1; if it stands still, restart its agent there, which takes the task up again: systemctl restart wavegate-agent
     ");
     (0..3).for_each(|_| world.machines[1].work(false));
-    go_on(&mut world);
+    world.go_on();
     assert_eq!(world.rollout.status().0, Status::Finished);
 }

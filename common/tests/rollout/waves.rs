@@ -15,25 +15,12 @@ fn started(world: &World) -> Vec<String> {
     world.log.iter().filter_map(|entry| name(&entry.event)).collect()
 }
 
-/// Everything happens that can without time passing.
-fn go_on(world: &mut World) {
-    for _ in 0..20 {
-        world.decide();
-        world.deliver_orders();
-        world.machines.iter_mut().for_each(|machine| machine.work(false));
-        world.collect_reports();
-        for report in std::mem::take(&mut world.in_transit) {
-            world.deliver(&report);
-        }
-    }
-}
-
 #[test]
 fn a_wave_rests_after_the_one_before_it_also_over_the_barrier() {
     let soaking = Limits { soak_s: 60, ..ONE_AT_A_TIME };
     let stages = [(vec![0], soaking), (vec![0, 1], soaking), (vec![1], ONE_AT_A_TIME)];
     let mut world = World::new(plan(&stages, 1), 2, Mode::Auto);
-    go_on(&mut world);
+    world.go_on();
     assert_eq!(started(&world), ["etcd n0"]);
     let early = world.record(Event::TaskStarted { task: task(Stage::Compute, 0, 1) });
     let hold = Hold::Soaking { wave: 0, left_s: 60 };
@@ -42,19 +29,19 @@ fn a_wave_rests_after_the_one_before_it_also_over_the_barrier() {
     let why = world.observe(|observed| world.rollout.waiting_for(&subject, observed));
     insta::assert_snapshot!(why[0].why, @"wave 1 of stage compute rests for 60 s more, so that what was done before it proves itself");
     world.now += 59_999;
-    go_on(&mut world);
+    world.go_on();
     assert_eq!(started(&world).len(), 1, "a millisecond is left");
     world.now += 1;
-    go_on(&mut world);
+    world.go_on();
     assert_eq!(started(&world), ["etcd n0", "compute n0"]);
     let by = Actor("op".into());
     world
         .record(Event::WaveReleased { stage: Stage::Compute, wave: 1, by })
         .expect("an operator's word ends a rest");
-    go_on(&mut world);
+    world.go_on();
     assert_eq!(started(&world).last().map(String::as_str), Some("compute n1"));
     world.now += 60_000;
-    go_on(&mut world);
+    world.go_on();
     assert!(world.rollout.ended(), "there is no rest after the last stage");
 }
 
@@ -64,7 +51,7 @@ fn a_manual_stage_waits_for_an_operator_in_a_rollout_that_goes_by_itself() {
     let stages = [(vec![0], ONE_AT_A_TIME), (vec![0, 1], manual), (vec![], ONE_AT_A_TIME)];
     let mut world = World::new(plan(&stages, 1), 2, Mode::Auto);
     world.now += 5_000;
-    go_on(&mut world);
+    world.go_on();
     assert_eq!(started(&world), ["etcd n0"]);
     let ended = world.now;
     world.now += 7_000;
@@ -74,7 +61,7 @@ fn a_manual_stage_waits_for_an_operator_in_a_rollout_that_goes_by_itself() {
     for wave in 0..2 {
         let by = Actor("op".into());
         world.record(Event::WaveReleased { stage: Stage::Compute, wave, by }).expect("it waits");
-        go_on(&mut world);
+        world.go_on();
     }
     assert_eq!(started(&world), ["etcd n0", "compute n0", "compute n1"]);
     assert!(world.rollout.ended());
@@ -89,7 +76,7 @@ fn two_groups_are_never_at_work_at_once_also_when_a_node_is_tried_again() {
     world.machines[2].broken = true;
     world.machines[1].online = false;
     world.machines[3].online = false;
-    go_on(&mut world);
+    world.go_on();
     assert_eq!(started(&world), ["compute n0", "compute n2"]);
     world.machines[1].online = true;
     world.decide();

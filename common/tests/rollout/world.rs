@@ -383,6 +383,24 @@ impl World {
         }
     }
 
+    /// What is under way arrives, and is recorded.
+    pub fn hear(&mut self) {
+        self.collect_reports();
+        for report in std::mem::take(&mut self.in_transit) {
+            self.deliver(&report);
+        }
+    }
+
+    /// Everything happens that can without time passing.
+    pub fn go_on(&mut self) {
+        for _ in 0..20 {
+            self.decide();
+            self.deliver_orders();
+            self.machines.iter_mut().for_each(|machine| machine.work(false));
+            self.hear();
+        }
+    }
+
     pub fn retry_failed(&mut self) {
         let failed: Vec<TaskRef> = Stage::ALL
             .iter()
