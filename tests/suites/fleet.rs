@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use wavegate_agent::host::fake::FakeMachine;
+use wavegate_agent::host::fake::{FakeMachine, has_effect};
 use wavegate_tests::in_process::{InProcess, site_policy};
 
 type Machine = fn() -> FakeMachine;
@@ -78,18 +78,9 @@ fn packages(fleet: &InProcess) -> BTreeMap<String, Vec<String>> {
 
 /// Restarts and package transactions that a machine ran, each with how often.
 fn effects(fleet: &InProcess) -> BTreeMap<String, BTreeMap<String, u32>> {
-    let has_effect = |line: &&String| {
-        let words: Vec<&str> = line.split(' ').collect();
-        match words.as_slice() {
-            ["apt-get", rest @ ..] => rest.contains(&"install") && !rest.contains(&"-s"),
-            ["dnf" | "yum", rest @ ..] => rest.contains(&"-y") && !rest.contains(&"--assumeno"),
-            ["systemctl", verb, ..] => ["restart", "start", "stop", "disable", "mask"].contains(verb),
-            _ => false,
-        }
-    };
     let count = |machine: &FakeMachine| {
         let mut counts = BTreeMap::new();
-        for line in machine.history.iter().filter(has_effect) {
+        for line in machine.history.iter().filter(|line| has_effect(line)) {
             *counts.entry(line.clone()).or_insert(0) += 1;
         }
         counts

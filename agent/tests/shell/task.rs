@@ -5,7 +5,7 @@ use crate::support::{key, order_as_planned, os, policy, shipped_steps};
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use wavegate_agent::host::fake::{AgentKilled, FakeDistribution, FakeHost, FakeMachine};
+use wavegate_agent::host::fake::{AgentKilled, FakeDistribution, FakeHost, FakeMachine, has_effect};
 use wavegate_agent::journal::medium::fake::{FakeMedium, Unsynced};
 use wavegate_agent::journal::{JournalFile, SharedJournal, Store};
 use wavegate_agent::os::Os;
@@ -182,35 +182,6 @@ fn end(host: &FakeHost, journal: &SharedJournal) -> End {
 
 fn version_of(debug: &str) -> String {
     debug.split("version: \"").nth(1).and_then(|rest| rest.split('"').next()).unwrap_or_default().to_owned()
-}
-
-/// Whether running it twice would be doing something twice. Queries, simulations and refreshes of package lists are not.
-fn has_effect(line: &str) -> bool {
-    let words: Vec<&str> = line.split(' ').collect();
-    let harmless =
-        ["show", "list-units", "list-unit-files", "is-active", "daemon-reload", "is-enabled", "reset-failed"];
-    // What holds services down during a transaction is put in place again by whoever goes on with it.
-    if words.contains(&"--runtime") || line.contains("policy-rc.d") {
-        return false;
-    }
-    match words.as_slice() {
-        ["apt-get", ..] => {
-            words.contains(&"install") && !words.contains(&"-s") && !words.contains(&"--simulate")
-        }
-        ["yum" | "dnf", ..] => {
-            !words.contains(&"--assumeno")
-                && ["install", "update", "upgrade"].iter().any(|verb| words.contains(verb))
-        }
-        ["systemctl", verb, ..] => !harmless.contains(verb),
-        // A stop of what is stopped does nothing, and what is stopped again while it runs is started again too.
-        ["initctl", verb, ..] => *verb == "start",
-        [program, ..] => {
-            matches!(*program, "kill" | "replace")
-                || line.contains("setup.py")
-                || line.contains("pip uninstall -y")
-        }
-        [] => false,
-    }
 }
 
 pub fn same(end: &End, whole: &End, what: &str) {

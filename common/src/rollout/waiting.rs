@@ -362,7 +362,13 @@ impl Rollout {
             since: self.started_at.unwrap_or_default(),
             nodes,
             by: None,
-            unblock: format!("every node of stage {} finishes or is waived", current.stage),
+            // A member of etcd that is not done is not waived.
+            unblock: match current.stage {
+                Stage::Etcd => "every node of stage etcd finishes".to_owned(),
+                Stage::Compute | Stage::Control => {
+                    format!("every node of stage {} finishes or is waived", current.stage)
+                }
+            },
         }
     }
 }

@@ -55,11 +55,11 @@ impl Engine {
             };
             return Ok(unchanged(rollout, format!("rollout {} is {why} already", rollout.id())));
         }
-        let running = running(rollout);
+        let going_on = going_on(rollout);
         let reason = PauseReason::Operator { by: by.clone() };
         let events = vec![Event::Paused { reason }];
         self.change("paused", events, audit, |id| {
-            format!("rollout {id} is paused: nothing new starts; {running} node(s) that are being worked on go on to their end")
+            format!("rollout {id} is paused: nothing new starts; {going_on}")
         })
     }
 
@@ -88,9 +88,9 @@ impl Engine {
         if let (status @ (Status::Stopping | Status::Stopped), _) = rollout.status() {
             return Ok(unchanged(rollout, format!("rollout {} is {status} already", rollout.id())));
         }
-        let running = running(rollout);
+        let going_on = going_on(rollout);
         self.change("stopped", vec![Event::StopRequested { by: by.clone() }], audit, |id| {
-            format!("rollout {id} stops: nothing new starts ever again; {running} node(s) that are being worked on go on to their end")
+            format!("rollout {id} stops: nothing new starts ever again; {going_on}")
         })
     }
 
@@ -176,8 +176,13 @@ pub(super) fn unchanged(rollout: &Rollout, text: String) -> Answer {
     Answer { rollout: rollout.id().clone(), changed: false, text }
 }
 
-fn running(rollout: &Rollout) -> u32 {
-    rollout.plan().body.stages.iter().map(|stage| rollout.counts(stage.stage).running).sum()
+/// What becomes of the tasks that run.
+fn going_on(rollout: &Rollout) -> String {
+    let stages = rollout.plan().body.stages.iter();
+    match stages.map(|stage| rollout.counts(stage.stage).running).sum::<u32>() {
+        0 => "no node is being worked on".to_owned(),
+        running => format!("{running} node(s) that are being worked on go on to their end"),
+    }
 }
 
 fn failed_tasks(rollout: &Rollout) -> impl Iterator<Item = TaskRef> {

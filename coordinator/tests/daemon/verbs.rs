@@ -179,7 +179,7 @@ async fn every_verb_may_be_said_twice_before_and_while_a_rollout_runs() {
     insta::assert_snapshot!(twice("manual").await, @r"
     manual
       start: nothing to do: rollout r1 of this plan has been started already, it is running
-      pause: done: rollout r1 is paused: nothing new starts; 0 node(s) that are being wor
+      pause: done: rollout r1 is paused: nothing new starts; no node is being worked on
         again: nothing to do: rollout r1 is paused already
       resume: nothing to do: rollout r1 is running already
       wave next: done: wave 1 of stage compute of rollout r1 may begin: c1
@@ -191,7 +191,7 @@ async fn every_verb_may_be_said_twice_before_and_while_a_rollout_runs() {
       waive: done: c1 is waived
         again: nothing to do: c1 is waived already by alice
       withdraw: nothing to do: c1 is not waived in rollout r1, nothing was withdrawn
-      stop: done: rollout r1 stops: nothing new starts ever again; 0 node(s) that are be
+      stop: done: rollout r1 stops: nothing new starts ever again; no node is being work
         again: nothing to do: rollout r1 is stopped already
       approve: refused: plan PLAN was started already, as rollout r1; there is nothing left to
     ");
@@ -245,7 +245,7 @@ async fn every_verb_may_be_said_twice_while_a_rollout_is_held() {
       waive: done: c1 is waived
         again: nothing to do: c1 is waived already by alice
       withdraw: nothing to do: c1 is not waived in rollout r1, nothing was withdrawn
-      stop: done: rollout r1 stops: nothing new starts ever again; 0 node(s) that are be
+      stop: done: rollout r1 stops: nothing new starts ever again; no node is being work
         again: nothing to do: rollout r1 is stopped already
       approve: refused: plan PLAN was started already, as rollout r1; there is nothing left to
     ");
@@ -262,7 +262,7 @@ async fn every_verb_may_be_said_twice_while_a_rollout_is_held() {
       waive: nothing to do: c1 is waived already by alice
       withdraw: done: the waiver of c1 is withdrawn: it counts again, and is waited for
         again: nothing to do: c1 is not waived in rollout r1, nothing was withdrawn
-      stop: done: rollout r1 stops: nothing new starts ever again; 0 node(s) that are be
+      stop: done: rollout r1 stops: nothing new starts ever again; no node is being work
         again: nothing to do: rollout r1 is stopped already
       approve: refused: plan PLAN was started already, as rollout r1; there is nothing left to
     ");

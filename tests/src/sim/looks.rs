@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use wavegate_agent::host::fake::FakeMachine;
+use wavegate_agent::host::fake::{FakeMachine, has_effect};
 
 /// How a machine looks.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -88,35 +88,5 @@ fn line_without_pid(line: &str) -> String {
     match line.split_once(' ') {
         Some(("kill", rest)) => format!("kill {}", rest.split(' ').next().unwrap_or_default()),
         _ => line.to_owned(),
-    }
-}
-
-/// Whether running it twice would be doing something twice. Queries, simulations and refreshes of package lists are not.
-#[must_use]
-pub fn has_effect(line: &str) -> bool {
-    let words: Vec<&str> = line.split(' ').collect();
-    let harmless =
-        ["show", "list-units", "list-unit-files", "is-active", "daemon-reload", "is-enabled", "reset-failed"];
-    // What holds services down during a transaction is put in place again by whoever goes on with it.
-    if words.contains(&"--runtime") || line.contains("policy-rc.d") {
-        return false;
-    }
-    match words.as_slice() {
-        ["apt-get", ..] => {
-            words.contains(&"install") && !words.contains(&"-s") && !words.contains(&"--simulate")
-        }
-        ["yum" | "dnf", ..] => {
-            !words.contains(&"--assumeno")
-                && ["install", "update", "upgrade"].iter().any(|verb| words.contains(verb))
-        }
-        ["systemctl", verb, ..] => !harmless.contains(verb),
-        // A stop of what is stopped does nothing, and what is stopped again while it runs is started again too.
-        ["initctl", verb, ..] => *verb == "start",
-        [program, ..] => {
-            matches!(*program, "kill" | "replace")
-                || line.contains("setup.py")
-                || line.contains("pip uninstall -y")
-        }
-        [] => false,
     }
 }

@@ -5,7 +5,6 @@
 use super::check::ending::Suffered;
 use super::check::{Invariant, Violation, must};
 use super::fleet::Kind;
-use super::looks::has_effect;
 use super::network;
 use super::session::ADDRESS;
 use super::world::{Event, World, unscathed};
@@ -14,7 +13,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 use wavegate_agent::agent::{Beginning, Core, Effect, Event as AgentEvent, OBSERVE_EVERY};
-use wavegate_agent::host::fake::{AgentKilled, FakeHost, Faults};
+use wavegate_agent::host::fake::{AgentKilled, FakeHost, Faults, has_effect};
 use wavegate_agent::journal::medium::fake::{FakeMedium, Unsynced};
 use wavegate_agent::journal::{JournalFile, OpenError, SharedJournal, Store};
 use wavegate_agent::link::Backoff;

@@ -23,7 +23,11 @@ impl World<'_> {
             Plant::EventForged => return self.forge_event(),
             Plant::EffectTwice => self.on_a_machine_that_is_done(|node| {
                 let mut machine = node.host.machine();
-                let again = machine.history.iter().rfind(|line| super::looks::has_effect(line)).cloned();
+                let again = machine
+                    .history
+                    .iter()
+                    .rfind(|line| wavegate_agent::host::fake::has_effect(line))
+                    .cloned();
                 machine.history.extend(again);
             }),
             Plant::MachineDiffers => self.on_a_machine_that_is_done(|node| {

@@ -1,6 +1,7 @@
 //! A machine in memory: files, packages, services and processes that behave like a node's, for tests of actions and
 //! for fleets of real agents in one process. What `apt-get`, `systemctl` and others do to it lives in the files beside.
 
+mod effects;
 mod faults;
 mod nodes;
 mod package_programs;
@@ -9,6 +10,7 @@ mod programs;
 mod services;
 mod upstart;
 
+pub use effects::has_effect;
 pub use faults::{AgentKilled, Fault, Faults, When};
 pub use nodes::{ETCD_ARCHIVE_URL, PYTHON_ETCD_ARCHIVE_URL};
 pub use packages::{FakeInstalled, FakePackage, FakeUnit, PackageState};
