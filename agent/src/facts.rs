@@ -38,6 +38,7 @@ pub fn observe(host: &dyn Host, node: NodeId, extra_roles: &BTreeSet<Role>) -> R
         kernel: system.kernel,
         boot_id: read(host, BOOT_ID)?.unwrap_or_default().trim().to_owned(),
         dhcp_agent: roles::dhcp_agent(host, &os)?,
+        etcd: None,
         platform: os.platform,
         roles,
         versions,

@@ -41,6 +41,7 @@ pub fn preview(
             host,
             os,
             policy,
+            planned: None,
             // No transaction is started by a check.
             transaction: "preview".to_owned(),
             timeout: Duration::from_secs(*timeout_s),
@@ -74,7 +75,9 @@ fn look(action: &Action, cx: &mut Context<'_>) -> Preview {
 fn package(change: &Change) -> Option<String> {
     match change {
         Change::Package { name, .. } => Some(name.clone()),
-        Change::Service { .. } | Change::Process { .. } | Change::File { .. } => None,
+        Change::Version { .. } | Change::Service { .. } | Change::Process { .. } | Change::File { .. } => {
+            None
+        }
     }
 }
 

@@ -15,6 +15,7 @@ use wavegate_common::id::StepId;
 use wavegate_common::journal::{Journal, Next, Record, TaskInJournal};
 use wavegate_common::order::{PlannedStep, TaskKey, TaskOrder, Work};
 use wavegate_common::outcome::{Outcome, StepError};
+use wavegate_common::plan::PlannedNode;
 use wavegate_common::platform::{Role, Stage};
 
 /// How long a step waits for what passes by itself, such as a network that is down; at most half of the time it has.
@@ -81,6 +82,7 @@ struct Begun {
     key: TaskKey,
     step: StepId,
     action: Action,
+    planned: Option<PlannedNode>,
     timeout_s: u64,
     policy: InForce,
     unsettled: Option<Unsettled>,
@@ -160,7 +162,8 @@ fn begin_step(
     let unsettled = store.read(|journal| unsettled(journal, key.stage, &id));
     store.append(&Record::StepStarted { key: key.clone(), step: id.clone(), at: machine.host.now() })?;
     tell(Progress::Recorded(&key));
-    Ok(Place::Begun(Box::new(Begun { key, step: id, action, timeout_s, policy, unsettled })))
+    let planned = order.planned.clone();
+    Ok(Place::Begun(Box::new(Begun { key, step: id, action, planned, timeout_s, policy, unsettled })))
 }
 
 fn work_on(
@@ -169,12 +172,13 @@ fn work_on(
     begun: Begun,
     tell: &mut dyn FnMut(Progress<'_>),
 ) -> Place {
-    let Begun { key, step, action, timeout_s, policy, unsettled } = begun;
+    let Begun { key, step, action, planned, timeout_s, policy, unsettled } = begun;
     let changed_at = |step: &StepId| store.read(|journal| journal.changed_at(key.stage, step));
     let mut cx = Context {
         host: machine.host,
         os: machine.os,
         policy: &policy,
+        planned: planned.as_ref(),
         transaction: transaction_name(&key, &step),
         timeout: Duration::from_secs(timeout_s),
         patience: PATIENCE.min(Duration::from_secs(timeout_s / 2)),

@@ -99,6 +99,7 @@ pub fn policy(policy: &Policy) -> String {
         archives,
         http_checks,
         services,
+        etcd,
         python,
         programs,
         processes,
@@ -114,6 +115,7 @@ pub fn policy(policy: &Policy) -> String {
     list(&mut text, "http_checks", http_checks);
     list(&mut text, "services.restart", &services.restart);
     list(&mut text, "services.disable", &services.disable);
+    list(&mut text, "etcd.backups", &etcd.backups);
     list(&mut text, "python.install", &python.install);
     list(&mut text, "python.uninstall", &python.uninstall);
     let files = programs.iter().flat_map(|of| of.names.iter().map(|name| format!("{}/{name}", of.directory)));
@@ -175,6 +177,7 @@ mod tests {
         http_checks       http://127.0.0.1:2379/health, http://127.0.0.1:9696/
         services.restart  etcd, calico-felix, calico-dhcp-agent, neutron-dhcp-agent, neutron-server
         services.disable  neutron-dhcp-agent
+        etcd.backups      /var/lib/wavegate/etcd-backups
         python.install    python-etcd
         python.uninstall  networking-calico
         programs          /usr/local/bin/etcd, /usr/local/bin/etcdctl

@@ -245,6 +245,74 @@ pub struct EtcdInstallArchive {
     pub directory: String,
     /// The service stopped before and started after the binaries are replaced.
     pub unit: String,
+    /// How long the other members of the cluster are waited for to be well before this one is stopped, in seconds.
+    #[serde(default)]
+    pub within_s: u64,
+    /// How many entries of the raft log another member may be behind then.
+    #[serde(default)]
+    pub max_lag: u64,
+}
+
+/// `etcd.install_packages`: etcd by its packages, with the service stopped before and started after. A member is stopped only while every
+/// other member of its cluster is well, with its leadership handed over, and started again only on the data that it had.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EtcdInstallPackages {
+    /// Packages that must be there afterwards, at the wanted version.
+    pub packages: Vec<PackageSpec>,
+    /// Other packages that the transaction may change on the way.
+    #[serde(default)]
+    pub also: Vec<PackagePattern>,
+    /// Whether packages may go back to an older version.
+    #[serde(default)]
+    pub allow_downgrades: bool,
+    /// The service, without `.service`.
+    pub unit: String,
+    /// How long the other members of the cluster are waited for to be well before this one is stopped, in seconds.
+    pub within_s: u64,
+    /// How many entries of the raft log another member may be behind then.
+    pub max_lag: u64,
+}
+
+/// `etcd.check_cluster`: evidence that the cluster of this node may be worked on: every member healthy and caught up, no alarm.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EtcdCheckCluster {
+    /// How long to wait for that, in seconds.
+    pub within_s: u64,
+    /// How many entries of the raft log a member may be behind.
+    pub max_lag: u64,
+}
+
+/// `etcd.back_up`: a copy of what the cluster holds, from this member, verified: of the version 3 API a snapshot, of the version 2
+/// API, where it has keys, a backup of the data directory and the keys as JSON.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EtcdBackUp {
+    /// The directory on the node that copies go to, one below it for each.
+    pub directory: String,
+}
+
+/// `etcd.check_member`: evidence that the member of this node is back: the same member of the same cluster with its data, on the
+/// version that is installed, healthy, caught up, and so for a while. Where it was the last, the cluster's version must follow.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EtcdCheckMember {
+    /// How long it may take to be so, in seconds.
+    pub within_s: u64,
+    /// How long it must stay so, in seconds; counted within `within_s`.
+    pub settle_s: u64,
+    /// How many entries of the raft log it may be behind.
+    pub max_lag: u64,
+}
+
+/// `etcd.check_endpoint`: evidence that etcd answers clients of this node, through its proxy or gateway or where Calico's software
+/// is configured to ask: a read and a watch through each endpoint, of the cluster that the plan saw.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EtcdCheckEndpoint {
+    /// How long it may take, in seconds.
+    pub within_s: u64,
 }
 
 /// `pip.uninstall`: removes a distribution that pip installed and no package owns.
@@ -389,6 +457,21 @@ pub enum Action {
     /// See [`EtcdInstallArchive`].
     #[serde(rename = "etcd.install_archive")]
     EtcdInstallArchive(EtcdInstallArchive),
+    /// See [`EtcdInstallPackages`].
+    #[serde(rename = "etcd.install_packages")]
+    EtcdInstallPackages(EtcdInstallPackages),
+    /// See [`EtcdCheckCluster`].
+    #[serde(rename = "etcd.check_cluster")]
+    EtcdCheckCluster(EtcdCheckCluster),
+    /// See [`EtcdBackUp`].
+    #[serde(rename = "etcd.back_up")]
+    EtcdBackUp(EtcdBackUp),
+    /// See [`EtcdCheckMember`].
+    #[serde(rename = "etcd.check_member")]
+    EtcdCheckMember(EtcdCheckMember),
+    /// See [`EtcdCheckEndpoint`].
+    #[serde(rename = "etcd.check_endpoint")]
+    EtcdCheckEndpoint(EtcdCheckEndpoint),
     /// See [`PipUninstall`].
     #[serde(rename = "pip.uninstall")]
     PipUninstall(PipUninstall),
@@ -428,6 +511,11 @@ impl Action {
         match self {
             Self::PackageInstall(_) => "package.install",
             Self::EtcdInstallArchive(_) => "etcd.install_archive",
+            Self::EtcdInstallPackages(_) => "etcd.install_packages",
+            Self::EtcdCheckCluster(_) => "etcd.check_cluster",
+            Self::EtcdBackUp(_) => "etcd.back_up",
+            Self::EtcdCheckMember(_) => "etcd.check_member",
+            Self::EtcdCheckEndpoint(_) => "etcd.check_endpoint",
             Self::PipUninstall(_) => "pip.uninstall",
             Self::PythonInstallArchive(_) => "python.install_archive",
             Self::ServiceRestart(_) => "service.restart",
@@ -445,11 +533,17 @@ impl Action {
     #[must_use]
     pub const fn is_check(&self) -> bool {
         match self {
-            Self::ServiceCheck(_) | Self::ProcessCheck(_) | Self::VersionCheck(_) | Self::HttpCheck(_) => {
-                true
-            }
+            Self::ServiceCheck(_)
+            | Self::ProcessCheck(_)
+            | Self::VersionCheck(_)
+            | Self::HttpCheck(_)
+            | Self::EtcdCheckCluster(_)
+            | Self::EtcdCheckMember(_)
+            | Self::EtcdCheckEndpoint(_) => true,
             Self::PackageInstall(_)
             | Self::EtcdInstallArchive(_)
+            | Self::EtcdInstallPackages(_)
+            | Self::EtcdBackUp(_)
             | Self::PipUninstall(_)
             | Self::PythonInstallArchive(_)
             | Self::ServiceRestart(_)
@@ -476,6 +570,17 @@ impl fmt::Display for Action {
                 let names: Vec<&str> = a.binaries.iter().map(ProgramName::as_str).collect();
                 write!(f, "install {} from {}", names.join(", "), a.url)
             }
+            Self::EtcdInstallPackages(a) => write!(f, "install {} with {} down", list(&a.packages), a.unit),
+            Self::EtcdCheckCluster(_) => f.write_str("check that every member of the etcd cluster is well"),
+            Self::EtcdBackUp(a) => write!(f, "back etcd up to {}", a.directory),
+            Self::EtcdCheckMember(a) => {
+                write!(
+                    f,
+                    "check that the etcd member is back with its data, and stays so for {} s",
+                    a.settle_s
+                )
+            }
+            Self::EtcdCheckEndpoint(_) => f.write_str("read and watch through the node's etcd endpoints"),
             Self::PipUninstall(a) => write!(f, "pip uninstall {}", a.distribution),
             Self::PythonInstallArchive(a) => {
                 write!(f, "install {} {} from {}", a.distribution, a.version, a.url)

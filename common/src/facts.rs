@@ -1,5 +1,6 @@
 //! What an agent observed about its node, with the time of observation.
 
+use crate::etcd::EtcdFacts;
 use crate::id::{NodeId, Timestamp};
 use crate::platform::{Platform, Release, Role, words};
 use serde::{Deserialize, Serialize};
@@ -58,6 +59,9 @@ pub struct Facts {
     pub release: Option<Release>,
     /// Which DHCP agent is active.
     pub dhcp_agent: DhcpAgent,
+    /// etcd on it, and how Calico's software on it reaches one; `None` where neither is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub etcd: Option<EtcdFacts>,
     /// Version of the agent itself.
     pub agent_version: String,
 }

@@ -4,6 +4,7 @@
 //! arguments, and what should happen goes out as values. The agent and the coordinator are the shells around it.
 
 pub mod action;
+pub mod etcd;
 pub mod facts;
 pub mod id;
 pub mod ini;

@@ -16,6 +16,15 @@ pub enum Change {
         /// Version after.
         to: Option<String>,
     },
+    /// The version that a service runs, whatever its packages say.
+    Version {
+        /// What it is of, e.g. `etcd`.
+        of: String,
+        /// Version before.
+        from: Option<String>,
+        /// Version after.
+        to: String,
+    },
     /// A service.
     Service {
         /// The service, without `.service`.
@@ -48,6 +57,8 @@ impl fmt::Display for Change {
                 let side = |version: &Option<String>| version.clone().unwrap_or_else(|| "-".to_owned());
                 write!(f, "{name} {} -> {}", side(from), side(to))
             }
+            Self::Version { of, from: Some(from), to } => write!(f, "{of} will run {to}, runs {from}"),
+            Self::Version { of, from: None, to } => write!(f, "{of} will run {to}"),
             Self::Service { unit, what } => write!(f, "{unit}: {what}"),
             Self::Process { pid, program, why } => write!(f, "{program} (pid {pid}): {why}"),
             Self::File { path, what } => write!(f, "{path}: {what}"),

@@ -61,6 +61,8 @@ words!(
         EtcdProxy = "etcd-proxy",
         /// Runs an `etcd gateway` in front of local clients.
         EtcdGateway = "etcd-gateway",
+        /// Runs Calico's software and no etcd of its own: its configuration names one elsewhere.
+        EtcdClient = "etcd-client",
         /// Runs Felix and VMs.
         Compute = "compute",
         /// Runs neutron-server.

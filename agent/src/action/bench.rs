@@ -51,6 +51,7 @@ impl Bench {
             host: &self.host,
             os: &self.os,
             policy: &self.policy,
+            planned: None,
             transaction: "r1/compute/1/step".to_owned(),
             timeout: Duration::from_secs(600),
             patience: self.patience,

@@ -28,6 +28,7 @@ use std::time::Duration;
 use wavegate_common::action::Action;
 use wavegate_common::id::{StepId, Timestamp};
 use wavegate_common::outcome::{Change, StepError};
+use wavegate_common::plan::PlannedNode;
 
 /// What an action may use while it looks at the machine and works on it.
 pub struct Context<'a> {
@@ -37,6 +38,8 @@ pub struct Context<'a> {
     pub os: &'a Os,
     /// What the node's policy permits. The action itself was judged by it already.
     pub policy: &'a InForce,
+    /// What the plan saw of the node; `None` in a preview, and under a coordinator that does not say.
+    pub planned: Option<&'a PlannedNode>,
     /// A name for this step's transaction: the same after a crash, different for every attempt and step.
     pub transaction: String,
     /// How long the step may take.
@@ -94,6 +97,15 @@ pub fn check(action: &Action, cx: &mut Context<'_>) -> Result<Check, StepError> 
     match action {
         Action::PackageInstall(action) => package_install::check(action, cx),
         Action::EtcdInstallArchive(action) => etcd_install_archive::check(action, cx),
+        Action::EtcdInstallPackages(_)
+        | Action::EtcdCheckCluster(_)
+        | Action::EtcdBackUp(_)
+        | Action::EtcdCheckMember(_)
+        | Action::EtcdCheckEndpoint(_) => Err(StepError {
+            what: format!("this agent does not know {}", action.name()),
+            output: Vec::new(),
+            next: "install the coordinator's version of wavegate-agent".to_owned(),
+        }),
         Action::PipUninstall(action) => pip_uninstall::check(action, cx),
         Action::PythonInstallArchive(action) => python_install_archive::check(action, cx),
         Action::ServiceRestart(action) => service_restart::check(action, cx),
@@ -116,6 +128,15 @@ pub fn apply(action: &Action, cx: &mut Context<'_>) -> Result<Applied, StepError
     match action {
         Action::PackageInstall(action) => package_install::apply(action, cx),
         Action::EtcdInstallArchive(action) => etcd_install_archive::apply(action, cx),
+        Action::EtcdInstallPackages(_)
+        | Action::EtcdCheckCluster(_)
+        | Action::EtcdBackUp(_)
+        | Action::EtcdCheckMember(_)
+        | Action::EtcdCheckEndpoint(_) => Err(StepError {
+            what: format!("this agent does not know {}", action.name()),
+            output: Vec::new(),
+            next: "install the coordinator's version of wavegate-agent".to_owned(),
+        }),
         Action::PipUninstall(action) => pip_uninstall::apply(action, cx),
         Action::PythonInstallArchive(action) => python_install_archive::apply(action, cx),
         Action::ServiceRestart(action) => service_restart::apply(action, cx),

@@ -2,10 +2,12 @@
 //!
 //! Nothing else in the agent runs a program, signals a process or writes a file outside the agent's own state.
 
+pub mod etcd;
 pub mod exe;
 pub mod fake;
 pub mod real;
 
+use etcd::{Endpoint, Etcd};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -278,6 +280,16 @@ pub trait Host: Send + Sync {
     /// # Errors
     /// [`HostError::Fetch`] if no answer came; an answer of any status is not an error.
     fn http_get(&self, url: &str, timeout: Duration) -> Result<HttpAnswer, HostError>;
+
+    /// A server of etcd; nothing is asked yet.
+    fn etcd(&self, endpoint: &Endpoint) -> Box<dyn Etcd + '_>;
+
+    /// Device and inode of a file or directory, by which one that was made anew under the same name is told; `None` if there
+    /// is none.
+    fn identity(&self, path: &Path) -> Option<(u64, u64)>;
+
+    /// Bytes that root can still write below a directory, or the nearest that is there above it; `None` if that can't be asked.
+    fn free_bytes(&self, directory: &Path) -> Option<u64>;
 
     /// Fetches `url` (http, https, file) into a file below the agent's own state directory and returns its path and SHA-256 in
     /// lower-case hexadecimal. What was fetched completely under this digest before is not fetched again.

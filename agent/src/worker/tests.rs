@@ -1,6 +1,7 @@
 //! Tests of the worker: a panic in an action fails its step and ends nothing else.
 
 use super::*;
+use crate::host::etcd::{Endpoint, Etcd};
 use crate::host::fake::{FakeHost, FakeMachine};
 use crate::host::{Command, Exit, Fetched, HostError, HttpAnswer, OnLine, Process, SystemInfo};
 use crate::journal::JournalFile;
@@ -54,6 +55,15 @@ impl Host for Trap {
     }
     fn lock_holder(&self, path: &Path) -> Option<u32> {
         self.0.lock_holder(path)
+    }
+    fn etcd(&self, endpoint: &Endpoint) -> Box<dyn Etcd + '_> {
+        self.0.etcd(endpoint)
+    }
+    fn identity(&self, path: &Path) -> Option<(u64, u64)> {
+        self.0.identity(path)
+    }
+    fn free_bytes(&self, directory: &Path) -> Option<u64> {
+        self.0.free_bytes(directory)
     }
     fn rename(&self, from: &Path, to: &Path) -> Result<(), HostError> {
         self.0.rename(from, to)

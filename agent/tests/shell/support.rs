@@ -40,7 +40,7 @@ pub fn order_as_planned(
     machine: &FakeMachine,
 ) -> TaskOrder {
     let Facts { roles, platform, release, versions, observed_at, .. } = observed(machine);
-    let planned = PlannedNode { roles, platform, release, versions, observed_at };
+    let planned = PlannedNode { roles, platform, release, versions, etcd: None, observed_at };
     TaskOrder { planned: Some(planned), ..order(attempt, generation, steps) }
 }
 

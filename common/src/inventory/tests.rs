@@ -48,6 +48,7 @@ fn fleet(nodes: &[(&str, &[Role])]) -> BTreeMap<NodeId, Facts> {
         versions: BTreeMap::new(),
         release: None,
         dhcp_agent: DhcpAgent::None,
+        etcd: None,
         agent_version: "0.1.0".to_owned(),
     };
     nodes.iter().map(|(name, roles)| (node(name), facts(name, roles))).collect()

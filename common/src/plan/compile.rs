@@ -1,6 +1,7 @@
 //! Making a plan of a procedure and the facts of a fleet. A pure function: the same arguments make the same plan.
 
-use super::{FORMAT, PlanBody, PlannedNode, Problem, StagePlan};
+use super::{FORMAT, PlanBody, PlannedEtcd, PlannedNode, Problem, StagePlan};
+use crate::etcd::EtcdFacts;
 use crate::facts::Facts;
 use crate::id::{Actor, NodeId, Timestamp};
 use crate::order::{PlannedStep, Work};
@@ -82,6 +83,7 @@ pub fn compile(
         stages,
         previews: BTreeMap::new(),
         problems: compiler.problems,
+        warnings: Vec::new(),
         version_differences: Vec::new(),
         undeclared: BTreeSet::new(),
     })
@@ -112,6 +114,10 @@ fn waves_of(procedure: &Procedure, options: &Options) -> Result<Vec<WavePolicy>,
     Ok(procedure.stages.iter().map(asked).collect())
 }
 
+fn planned_etcd(facts: &EtcdFacts) -> Option<PlannedEtcd> {
+    Some(PlannedEtcd { part: facts.part, cluster: facts.cluster_id?, member: facts.member })
+}
+
 struct Compiler<'a> {
     procedure: &'a Procedure,
     values: &'a Values,
@@ -138,6 +144,7 @@ impl Compiler<'_> {
             platform: facts.platform.clone(),
             release,
             versions: facts.versions.clone(),
+            etcd: facts.etcd.as_ref().and_then(planned_etcd),
             observed_at: facts.observed_at,
         }
     }
@@ -179,7 +186,9 @@ impl Compiler<'_> {
 
     fn task(&mut self, stage: &StageSteps, facts: &Facts) -> Vec<PlannedStep> {
         let family = facts.platform.family;
-        let steps: Vec<&Step> = stage.steps.iter().filter(|step| step.platforms.contains(&family)).collect();
+        let of_node =
+            |step: &&Step| step.platforms.contains(&family) && !step.roles.is_disjoint(&facts.roles);
+        let steps: Vec<&Step> = stage.steps.iter().filter(of_node).collect();
         if steps.is_empty() {
             let what = format!(
                 "procedure {} has no steps for {family} in stage {}, and {} has a role for it",

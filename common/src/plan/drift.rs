@@ -84,6 +84,7 @@ mod tests {
             versions: felix.map(|version| (Component::Felix, version.to_owned())).into_iter().collect(),
             release: None,
             dhcp_agent: DhcpAgent::None,
+            etcd: None,
             agent_version: "1".into(),
         }
     }
@@ -94,6 +95,7 @@ mod tests {
             platform: debian("12"),
             release: None,
             versions: [(Component::Felix, "1.4.0".to_owned())].into(),
+            etcd: None,
             observed_at: Timestamp(1),
         };
         let all = differences(&planned, facts, versions);

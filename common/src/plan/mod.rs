@@ -10,6 +10,7 @@ pub use compile::{CompileError, Options, compile};
 pub use drift::{Difference, differences};
 pub use versions::{VersionDifference, version_differences};
 
+use crate::etcd::{ClusterId, MemberId, Part};
 use crate::facts::Component;
 use crate::id::{Actor, NodeId, PlanId, StepId, Timestamp};
 use crate::order::PlannedStep;
@@ -62,8 +63,23 @@ pub struct PlannedNode {
     /// Installed versions.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub versions: BTreeMap<Component, String>,
+    /// Its part in an etcd cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub etcd: Option<PlannedEtcd>,
     /// When its facts were observed.
     pub observed_at: Timestamp,
+}
+
+/// What of etcd must be the same on a node when it is worked on as when the plan was made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedEtcd {
+    /// Which part it plays.
+    pub part: Part,
+    /// The cluster that it is of, leads to or asks.
+    pub cluster: ClusterId,
+    /// The member that runs there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub member: Option<MemberId>,
 }
 
 /// What one step would change on one node.
@@ -105,6 +121,21 @@ pub struct Problem {
     pub error: StepError,
 }
 
+/// Something that keeps a plan from being started until an operator says that it is known.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Warning {
+    /// What it is acknowledged by, e.g. `etcd-no-spare-member`: the same for the same kind of trouble in every plan.
+    pub id: String,
+    /// The node, if it is about one.
+    pub node: Option<NodeId>,
+    /// The stage, if it is about one.
+    pub stage: Option<Stage>,
+    /// What will or may happen.
+    pub what: String,
+    /// What can be done about it.
+    pub next: String,
+}
+
 /// The part of a plan that its digest covers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlanBody {
@@ -130,6 +161,9 @@ pub struct PlanBody {
     pub previews: BTreeMap<Stage, BTreeMap<NodeId, Vec<StepPreview>>>,
     /// What keeps the plan from being started; empty for a plan that can.
     pub problems: Vec<Problem>,
+    /// What an operator must acknowledge when the plan is started.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<Warning>,
     /// Packages of which nodes of one platform would get different versions. It keeps no plan from being started.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub version_differences: Vec<VersionDifference>,

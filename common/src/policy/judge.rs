@@ -3,7 +3,8 @@
 
 use super::{IniKeys, Policy, Processes, Programs, UrlPrefix};
 use crate::action::{
-    Action, EtcdInstallArchive, HttpCheck, IniSet, PackageInstall, PackageSpec, PipUninstall, ProcessCheck,
+    Action, EtcdBackUp, EtcdCheckCluster, EtcdCheckEndpoint, EtcdCheckMember, EtcdInstallArchive,
+    EtcdInstallPackages, HttpCheck, IniSet, PackageInstall, PackageSpec, PipUninstall, ProcessCheck,
     ProcessKillStale, PythonInstallArchive, Scope, ServiceCheck, ServiceDisable, ServiceRestart,
     VersionCheck,
 };
@@ -35,6 +36,12 @@ impl Policy {
         match action {
             Action::PackageInstall(action) => judge.package_install(action),
             Action::EtcdInstallArchive(action) => judge.etcd_install_archive(action),
+            Action::EtcdInstallPackages(action) => judge.etcd_install_packages(action),
+            Action::EtcdBackUp(EtcdBackUp { directory }) => judge.etcd_backups(directory),
+            // They look at the node's own cluster alone, and the probe that one writes has a fixed name and goes away.
+            Action::EtcdCheckCluster(EtcdCheckCluster { within_s: _, max_lag: _ })
+            | Action::EtcdCheckMember(EtcdCheckMember { within_s: _, settle_s: _, max_lag: _ })
+            | Action::EtcdCheckEndpoint(EtcdCheckEndpoint { within_s: _ }) => {}
             Action::PipUninstall(PipUninstall { distribution }) => {
                 judge.distribution(distribution, &self.python.uninstall, "python.uninstall");
             }
@@ -109,7 +116,8 @@ impl Judge<'_> {
     }
 
     fn etcd_install_archive(&mut self, action: &EtcdInstallArchive) {
-        let EtcdInstallArchive { url, sha256: _, binaries, directory, unit } = action;
+        let EtcdInstallArchive { url, sha256: _, binaries, directory, unit, within_s: _, max_lag: _ } =
+            action;
         self.url(url, &self.policy.archives, "archives");
         let permitted = |of: &&Programs| same_directory(&of.directory, directory);
         let of: Vec<&Programs> = self.policy.programs.iter().filter(permitted).collect();
@@ -117,6 +125,23 @@ impl Judge<'_> {
             self.refuse(format!("program {program} in {directory}"), "programs");
         }
         self.service(unit, &[&self.policy.services.restart], "services.restart");
+    }
+
+    fn etcd_install_packages(&mut self, action: &EtcdInstallPackages) {
+        let EtcdInstallPackages { packages, also, allow_downgrades, unit, within_s: _, max_lag: _ } = action;
+        self.package_install(&PackageInstall {
+            packages: packages.clone(),
+            also: also.clone(),
+            allow_downgrades: *allow_downgrades,
+            ..PackageInstall::default()
+        });
+        self.service(unit, &[&self.policy.services.restart], "services.restart");
+    }
+
+    fn etcd_backups(&mut self, directory: &str) {
+        if !self.policy.etcd.backups.iter().any(|permitted| same_directory(permitted, directory)) {
+            self.refuse(format!("backing etcd up to {directory}"), "etcd.backups");
+        }
     }
 
     fn python_install_archive(&mut self, action: &PythonInstallArchive) {

@@ -34,6 +34,8 @@ pub struct Policy {
     pub http_checks: Vec<UrlPrefix>,
     /// Services.
     pub services: Services,
+    /// etcd.
+    pub etcd: EtcdPolicy,
     /// Python distributions.
     pub python: Python,
     /// Programs that an archive's may replace.
@@ -51,6 +53,13 @@ pub struct Services {
     pub restart: Vec<String>,
     /// May be stopped and kept down.
     pub disable: Vec<String>,
+}
+
+/// What may be done about etcd beside its packages, programs and services.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct EtcdPolicy {
+    /// Directories that copies of its data may go to, absolute paths.
+    pub backups: Vec<String>,
 }
 
 /// Python distributions that no package owns.

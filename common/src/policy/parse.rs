@@ -1,6 +1,6 @@
 //! Reading a policy's text: all of it is checked, and everything that is wrong is said at once.
 
-use super::{IniKeys, Policy, Processes, Programs, Python, Services};
+use super::{EtcdPolicy, IniKeys, Policy, Processes, Programs, Python, Services};
 use crate::action::{PackagePattern, ProgramName};
 use crate::procedure::Diagnostics;
 use crate::procedure::diagnostic::Report;
@@ -16,6 +16,7 @@ const KEYS: &[&str] = &[
     "archives",
     "http_checks",
     "services",
+    "etcd",
     "python",
     "programs",
     "processes",
@@ -54,6 +55,7 @@ impl Reader<'_, '_> {
             archives: self.list(&top, "archives", read),
             http_checks: self.list(&top, "http_checks", read),
             services: self.services(&top),
+            etcd: self.etcd(&top),
             python: self.python(&top),
             programs: self.tables(&top, "programs", &["directory", "names"], Self::programs),
             processes: self.tables(&top, "processes", &["program", "pid_files"], Self::processes),
@@ -68,6 +70,12 @@ impl Reader<'_, '_> {
             restart: self.list(&fields, "restart", service),
             disable: self.list(&fields, "disable", service),
         }
+    }
+
+    fn etcd(&mut self, top: &Fields<'_, '_>) -> EtcdPolicy {
+        let Some((at, table)) = top.table(self.0, "etcd") else { return EtcdPolicy::default() };
+        let fields = Fields::open(self.0, "[etcd]", at, table, &["backups"]);
+        EtcdPolicy { backups: self.list(&fields, "backups", path) }
     }
 
     fn python(&mut self, top: &Fields<'_, '_>) -> Python {

@@ -87,6 +87,8 @@ pub struct Step {
     pub page: String,
     /// The platforms that have it.
     pub platforms: BTreeSet<OsFamily>,
+    /// The roles that have it: a node with one of these. Those of the stage, where the step names none.
+    pub roles: BTreeSet<Role>,
     /// Conditions that must all hold; a step of which one does not is shown as skipped.
     pub when: Vec<Condition>,
     /// What it does.

@@ -157,7 +157,7 @@ impl Reader<'_, '_> {
         let roles = self.words(&roles);
         let waves = self.waves(fields);
         let when = self.conditions(fields);
-        let steps = self.steps(fields);
+        let steps = self.steps(fields, &roles);
         Some(StageSteps { stage: stage?, roles, waves: waves?, when, steps })
     }
 

@@ -8,12 +8,13 @@ use super::schema::{ACTIONS, ActionSchema};
 use super::template::Argument;
 use super::{BuildError, Step};
 use crate::id::StepId;
-use crate::platform::OsFamily;
+use crate::platform::{OsFamily, Role};
 use std::collections::BTreeSet;
 use std::ops::Range;
 use toml::de::DeTable;
 
-const STEP_FIELDS: &[&str] = &["id", "title", "page", "platforms", "when", "action", "with", "timeout_s"];
+const STEP_FIELDS: &[&str] =
+    &["id", "title", "page", "platforms", "roles", "when", "action", "with", "timeout_s"];
 
 /// The platforms of a step. Where they are written wrong it has all of them, so that the one mistake does not bring
 /// complaints about platforms without steps.
@@ -37,7 +38,7 @@ struct Earlier {
 
 impl Reader<'_, '_> {
     /// The steps of a stage, in order.
-    pub(super) fn steps(&mut self, fields: &Fields<'_, '_>) -> Vec<Step> {
+    pub(super) fn steps(&mut self, fields: &Fields<'_, '_>, roles: &[Role]) -> Vec<Step> {
         let tables = fields.tables(self.report, "steps");
         if tables.is_empty() {
             self.report.add(
@@ -53,8 +54,9 @@ impl Reader<'_, '_> {
             let what = Fields::name("step", table, "id");
             let fields = Fields::open(self.report, what, at, table, STEP_FIELDS);
             let platforms = self.step_platforms(&fields);
+            let roles = self.step_roles(&fields, roles);
             covered.extend(platforms.families.iter().copied());
-            steps.extend(self.step(&fields, platforms, &mut earlier));
+            steps.extend(self.step(&fields, platforms, roles, &mut earlier));
         }
         for family in self.platforms.difference(&covered) {
             let message = format!(
@@ -88,10 +90,29 @@ impl Reader<'_, '_> {
         Platforms { families: families.into_iter().collect(), certain: true }
     }
 
+    /// The roles of a step: of those that take part in the stage.
+    fn step_roles(&mut self, fields: &Fields<'_, '_>, of_stage: &[Role]) -> BTreeSet<Role> {
+        let all = || of_stage.iter().copied().collect();
+        let Some(node) = fields.optional("roles") else { return all() };
+        let errors_before = self.report.len();
+        let texts = fields.texts(self.report, "roles");
+        let roles: Vec<Role> = self.words(&texts);
+        if node.get_ref().as_array().is_some_and(|items| items.is_empty()) {
+            let hint = "name one, or leave 'roles' out for all of the stage's";
+            self.report.add(&node.span(), format!("{} is for no role; {hint}", fields.what));
+        }
+        for role in roles.iter().filter(|role| !of_stage.is_empty() && !of_stage.contains(role)) {
+            let hint = "add it to the stage's roles";
+            self.report.add(&node.span(), format!("role '{role}' takes no part in the stage; {hint}"));
+        }
+        if self.report.len() > errors_before { all() } else { roles.into_iter().collect() }
+    }
+
     fn step(
         &mut self,
         fields: &Fields<'_, '_>,
         platforms: Platforms,
+        roles: BTreeSet<Role>,
         earlier: &mut Vec<Earlier>,
     ) -> Option<Step> {
         let id = self.step_id(fields, &platforms, earlier);
@@ -121,6 +142,7 @@ impl Reader<'_, '_> {
             title: title?.into_inner().to_owned(),
             page: page?.into_inner().to_owned(),
             platforms: platforms.families,
+            roles,
             when,
             action: action?,
             with: arguments?,

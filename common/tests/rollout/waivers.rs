@@ -128,6 +128,7 @@ fn with_members(plan: &Plan, members: &[usize]) -> Arc<Plan> {
             },
             release: None,
             versions: [].into(),
+            etcd: None,
             observed_at: Timestamp(0),
         };
         body.nodes.insert(node(*index), planned);

@@ -79,6 +79,7 @@ pub fn plan_of(stages: &[Made], steps: usize, groups: usize) -> Arc<Plan> {
         stages: Stage::ALL.iter().zip(stages).map(stage_plan).collect(),
         previews: BTreeMap::new(),
         problems: vec![],
+        warnings: Vec::new(),
         version_differences: Vec::new(),
         undeclared: [].into(),
     };

@@ -90,6 +90,7 @@ impl Shape {
             stages: stages.collect::<anyhow::Result<_>>()?,
             previews: BTreeMap::new(),
             problems: Vec::new(),
+            warnings: Vec::new(),
             version_differences: Vec::new(),
             undeclared: BTreeSet::new(),
         };
@@ -113,6 +114,7 @@ impl Shape {
             platform,
             release: None,
             versions: BTreeMap::new(),
+            etcd: None,
             observed_at: Timestamp(0),
         }
     }

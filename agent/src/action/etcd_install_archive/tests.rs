@@ -14,6 +14,8 @@ fn action(machine: &FakeMachine) -> Action {
         binaries: ["etcd", "etcdctl"].map(|name| name.to_owned().try_into().expect("a name")).into(),
         directory: "/usr/local/bin".to_owned(),
         unit: "etcd".to_owned(),
+        within_s: 10,
+        max_lag: 100,
     })
 }
 

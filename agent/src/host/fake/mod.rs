@@ -16,6 +16,7 @@ pub use nodes::{ETCD_ARCHIVE_URL, PYTHON_ETCD_ARCHIVE_URL};
 pub use packages::{FakeInstalled, FakePackage, FakeUnit, PackageState};
 pub use programs::{FakeDistribution, archive, sha256};
 
+use super::etcd::{Endpoint, Etcd};
 use super::{Command, Exit, Fetched, Host, HostError, HttpAnswer, OnLine, Process, SystemInfo};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -139,6 +140,8 @@ pub struct FakeMachine {
     pub distributions: Vec<FakeDistribution>,
     /// What goes wrong, and when.
     pub faults: Faults,
+    /// Bytes that can still be written on its disk.
+    pub free_bytes: u64,
     /// Every program that was run, in order, arguments joined by a space.
     pub history: Vec<String>,
     next_pid: u32,
@@ -171,6 +174,7 @@ impl FakeMachine {
             fetchable: BTreeMap::new(),
             distributions: Vec::new(),
             faults: Faults::default(),
+            free_bytes: 100 << 30,
             history: Vec::new(),
             next_pid: FIRST_PID,
             next_inode: 1,
@@ -498,6 +502,24 @@ impl Host for FakeHost {
             url: url.to_owned(),
             reason: format!("nothing answered within {} s", timeout.as_secs()),
         })
+    }
+
+    fn etcd(&self, endpoint: &Endpoint) -> Box<dyn Etcd + '_> {
+        Box::new(super::etcd::Silent(endpoint.clone()))
+    }
+
+    fn identity(&self, path: &Path) -> Option<(u64, u64)> {
+        let machine = self.machine();
+        let inode = |path: &Path| machine.files.get(path).map(|file| file.inode);
+        // A directory is there with what is below it, and is another one when all of that is.
+        let below = || {
+            machine.files.iter().filter(|(file, _)| file.starts_with(path)).map(|(_, file)| file.inode).min()
+        };
+        inode(path).or_else(below).map(|inode| (1, inode))
+    }
+
+    fn free_bytes(&self, _: &Path) -> Option<u64> {
+        Some(self.machine().free_bytes)
     }
 
     fn fetch(&self, url: &str, expected_sha256: &str, _timeout: Duration) -> Result<Fetched, HostError> {

@@ -11,6 +11,7 @@ mod transaction;
 
 pub use transaction::run_transaction;
 
+use super::etcd::{Endpoint, Etcd};
 use super::{Command, Exit, Fetched, Host, HostError, HttpAnswer, OnLine, Process, SystemInfo};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -167,6 +168,20 @@ impl Host for RealHost {
 
     fn http_get(&self, url: &str, timeout: Duration) -> Result<HttpAnswer, HostError> {
         http::get(url, timeout)
+    }
+
+    fn etcd(&self, endpoint: &Endpoint) -> Box<dyn Etcd + '_> {
+        Box::new(super::etcd::Silent(endpoint.clone()))
+    }
+
+    fn identity(&self, path: &Path) -> Option<(u64, u64)> {
+        std::fs::metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()))
+    }
+
+    fn free_bytes(&self, directory: &Path) -> Option<u64> {
+        let there = directory.ancestors().find(|path| path.exists())?;
+        let system = rustix::fs::statvfs(there).ok()?;
+        Some(system.f_bfree.saturating_mul(system.f_frsize))
     }
 
     fn fetch(&self, url: &str, expected_sha256: &str, timeout: Duration) -> Result<Fetched, HostError> {

@@ -16,6 +16,7 @@ fn planned() -> (Node, PlannedNode) {
         platform: facts.platform,
         release: facts.release,
         versions: facts.versions,
+        etcd: None,
         observed_at: facts.observed_at,
     };
     (node, planned)

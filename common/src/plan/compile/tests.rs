@@ -42,6 +42,7 @@ fn facts(node: &str, family: OsFamily, roles: &[Role], release: Option<&str>) ->
         versions: BTreeMap::new(),
         release: release.map(|name| name.parse().expect("a release")),
         dhcp_agent: DhcpAgent::Neutron,
+        etcd: None,
         agent_version: "0.1.0".to_owned(),
     };
     (node, facts)

@@ -170,9 +170,11 @@ fn change_text(change: &Change) -> String {
     match change {
         Change::Package { name, from: None, to: Some(to) } => format!("{name} not installed -> {to}"),
         Change::Package { name, from: Some(from), to: None } => format!("{name} {from} -> removed"),
-        Change::Package { .. } | Change::Service { .. } | Change::Process { .. } | Change::File { .. } => {
-            change.to_string()
-        }
+        Change::Package { .. }
+        | Change::Version { .. }
+        | Change::Service { .. }
+        | Change::Process { .. }
+        | Change::File { .. } => change.to_string(),
     }
 }
 

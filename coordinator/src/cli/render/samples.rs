@@ -159,6 +159,7 @@ fn planned_nodes() -> BTreeMap<NodeId, PlannedNode> {
         roles: roles.iter().copied().collect(),
         platform: platform(family),
         release: (!roles.is_empty()).then(|| "kilo".parse().expect("a release")),
+        etcd: None,
         observed_at: at(0),
     };
     FLEET.iter().map(|(name, family, roles)| (node(name), planned(roles, *family))).collect()
@@ -228,6 +229,7 @@ pub fn plan() -> Plan {
         ],
         previews: previews(),
         problems: Vec::new(),
+        warnings: Vec::new(),
         version_differences: Vec::new(),
         undeclared: BTreeSet::new(),
     };

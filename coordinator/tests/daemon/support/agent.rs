@@ -361,6 +361,7 @@ pub fn facts(name: &str, role: &str) -> Facts {
         versions: BTreeMap::new(),
         release: None,
         dhcp_agent: DhcpAgent::None,
+        etcd: None,
         agent_version: "0.1.0".to_owned(),
     }
 }
