@@ -23,7 +23,7 @@ demo-down: ## Remove the fleet that `make demo KEEP=1` left
 	target/debug/lab down --name demo
 
 .PHONY: build
-build: ## Build everything
+build: build-host ## Build everything
 	$(CARGO) build --workspace --bins
 
 .PHONY: test
@@ -33,12 +33,12 @@ test: lab-host build ## Run every test: unit, property, in-process fleets, and r
 	$(CARGO) test --package wavegate-tests --no-fail-fast -- --test-threads=2
 
 .PHONY: test-quick
-test-quick: ## Run the tests that need neither root nor hosts
+test-quick: build-host ## Run the tests that need neither root nor hosts
 	$(CARGO) test --workspace --exclude wavegate-tests
 	$(CARGO) test --package wavegate-tests --test fleet --test sim
 
 .PHONY: sim
-sim: ## Simulate whole fleets under faults, in a time of their own (SEEDS=n, FROM=n, SEED=n for one)
+sim: build-host ## Simulate whole fleets under faults, in a time of their own (SEEDS=n, FROM=n, SEED=n for one)
 	$(CARGO) run --release --package wavegate-tests --bin sim -- \
 		$(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),200) --from $(or $(FROM),1))
 
@@ -48,11 +48,11 @@ storm: lab-host build ## Kill and cut off coordinator and agents through whole u
 		$(CARGO) test --package wavegate-tests --test lab_storm a_storm -- --nocapture
 
 .PHONY: model
-model: ## Explore every world of small fleets, larger ones than `make test` does
+model: build-host ## Explore every world of small fleets, larger ones than `make test` does
 	$(CARGO) run --package wavegate-model
 
 .PHONY: mutants
-mutants: ## Take one guard of the core out after the other, and see that each is found out
+mutants: build-host ## Take one guard of the core out after the other, and see that each is found out
 	$(CARGO) run --package wavegate-model --bin mutants
 
 .PHONY: check
@@ -63,7 +63,7 @@ format: ## Check the format
 	$(CARGO) fmt --all --check
 
 .PHONY: lint
-lint: ## Check with clippy, warnings denied
+lint: build-host ## Check with clippy, warnings denied
 	$(CARGO) clippy --workspace --all-targets -- --deny warnings
 
 .PHONY: audit
@@ -72,6 +72,10 @@ audit: ## Check licences, sources and banned crates of the dependencies
 		$(CARGO) install --locked cargo-deny --version $(CARGO_DENY_VERSION) --root $(TOOLS); \
 	fi
 	cargo-deny --locked check bans licenses sources
+
+.PHONY: build-host
+build-host: ## Install what a build needs from this machine: a C compiler and protoc (as root; Debian or Ubuntu)
+	tests/lab/host.sh build
 
 .PHONY: lab-host
 lab-host: ## Install what real hosts need from this machine (as root; Debian or Ubuntu)

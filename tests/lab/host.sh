@@ -1,9 +1,13 @@
 #!/usr/bin/env bash
-# Makes this machine able to build wavegate and to boot the lab's hosts: installs the missing packages, or names them.
+# host.sh [build]: makes this machine able to build wavegate, and unless `build` is all that is wanted, to boot the lab's
+# hosts: installs the missing packages, or names them.
 set -euo pipefail
+wanted=${1:-all}
 
 declare -A package_of=(
   [cc]=gcc
+)
+[[ $wanted == build ]] || package_of+=(
   [mmdebstrap]=mmdebstrap
   [systemd-nspawn]=systemd-container
   [ip]=iproute2
@@ -21,24 +25,35 @@ for program in "${!package_of[@]}"; do
   command -v "$program" >/dev/null || missing+=("${package_of[$program]}")
 done
 # Debian's archive key checks the packages that the hosts are made of, on Ubuntu too.
-[[ -e /usr/share/keyrings/debian-archive-keyring.gpg ]] || missing+=(debian-archive-keyring)
+[[ $wanted == build || -e /usr/share/keyrings/debian-archive-keyring.gpg ]] || missing+=(debian-archive-keyring)
+
+# etcd's client is made from etcd's .proto files, by protoc, which needs the well-known ones beside it.
+protoc_works() {
+  local scratch works=0
+  scratch=$(mktemp -d)
+  echo 'syntax = "proto3"; import "google/protobuf/descriptor.proto";' > "$scratch/probe.proto"
+  "${PROTOC:-protoc}" -I "$scratch" ${PROTOC_INCLUDE:+-I "$PROTOC_INCLUDE"} -o /dev/null "$scratch/probe.proto" 2>/dev/null || works=1
+  rm -r "$scratch"
+  return "$works"
+}
+protoc_works || missing+=(protobuf-compiler libprotobuf-dev)
 
 command -v cargo >/dev/null || {
-  echo "lab: cargo is missing: install Rust 1.95 or later with rustup, then run this again" >&2
+  echo "host.sh: cargo is missing: install Rust 1.95 or later with rustup, then run this again" >&2
   exit 1
 }
 ((${#missing[@]})) || exit 0
 
 if [[ $(id -u) -ne 0 ]]; then
-  echo "lab: these packages are missing: ${missing[*]}" >&2
-  echo "lab: install them (as root: apt-get install ${missing[*]}), or run this as root" >&2
+  echo "host.sh: these packages are missing: ${missing[*]}" >&2
+  echo "host.sh: install them (as root: apt-get install ${missing[*]}), or run this as root" >&2
   exit 1
 fi
 if ! command -v apt-get >/dev/null; then
-  echo "lab: this machine has no apt-get; the lab runs on Debian and Ubuntu. Needed: ${missing[*]}" >&2
+  echo "host.sh: this machine has no apt-get. Needed, by what Debian calls it: ${missing[*]}; the lab runs on Debian and Ubuntu alone" >&2
   exit 1
 fi
-echo "lab: installing ${missing[*]}" >&2
+echo "host.sh: installing ${missing[*]}" >&2
 export DEBIAN_FRONTEND=noninteractive
 apt-get -qq update
 apt-get -qq -y --no-install-recommends install "${missing[@]}" >/dev/null
