@@ -2,9 +2,11 @@
 //! upgrade is judged in the files beside; who asks etcd is the agent.
 
 pub mod health;
+pub mod path;
 pub mod version;
 
 pub use health::{Unfit, unfit};
+pub use path::{Objection, Rule, judge};
 pub use version::{EtcdVersion, NoVersion};
 
 use crate::platform::words;
