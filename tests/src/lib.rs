@@ -7,3 +7,4 @@ pub mod in_process;
 pub mod lab;
 pub mod sim;
 pub mod storm;
+pub mod writer;

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use wavegate_tests::lab::wait::wait_for;
-use wavegate_tests::lab::{Family, Fleet, FleetSpec, FleetState, Lab, Node, Role, wait_until};
+use wavegate_tests::lab::{Family, Fleet, FleetSpec, FleetState, Front, Lab, Node, Role, wait_until};
+use wavegate_tests::writer::{Api, Writer, read_and_watch};
 
 const SOON: Duration = Duration::from_secs(30);
 const INSTALL: [&str; 6] = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q", "-y", "install"];
@@ -78,6 +79,47 @@ fn a_node_whose_cable_is_cut_reaches_nobody_until_it_is_plugged_in() -> Result<(
     node.restore_link()?;
     wait_for("the repository to answer again", SOON, reach, |reached| *reached)?;
     Ok(())
+}
+
+#[test]
+fn etcd_is_written_read_and_watched_through_members_a_proxy_and_a_gateway() -> Result<()> {
+    let Some(lab) = Lab::for_suite()? else { return Ok(()) };
+    let spec = FleetSpec::new("fronts")
+        .with(Role::Etcd, Family::Apt)
+        .with_fronted_compute(Front::Proxy)
+        .with_fronted_compute(Front::Gateway);
+    let fleet = Fleet::boot(&lab, spec)?;
+    let member = format!("http://{}:2379", fleet.node("etcd-1").address());
+    let local = "http://127.0.0.1:2379";
+    for api in [Api::V2, Api::V3] {
+        wait_until("the member to answer", SOON, || {
+            read_and_watch(&fleet.network()?, api, &member).map(Some)
+        })?;
+    }
+    read_and_watch(&fleet.node("compute-1").network()?, Api::V2, local)?;
+    read_and_watch(&fleet.node("compute-2").network()?, Api::V3, local)?;
+    for compute in ["compute-1", "compute-2"] {
+        let status = format!("{member}/v2/keys/calico/felix/v1/host/{compute}/status");
+        wait_until(&format!("Felix on {compute} to report"), SOON, || {
+            fleet.node("etcd-1").run(&["curl", "-sf", &status]).map(Some)
+        })?;
+    }
+    for api in [Api::V2, Api::V3] {
+        let writer = Writer::start(&fleet.network()?, api, std::slice::from_ref(&member), "/written");
+        wait_until("writes to be acknowledged", SOON, || Ok((writer.count() > 20).then_some(())))?;
+        let written = writer.finish()?;
+        println!("{}", written.summary()?);
+        written.must_all_be_there()?;
+        let key = "/written/00000007";
+        let (delete, version) = match api {
+            Api::V2 => (["etcdctl", "rm", key], "ETCDCTL_API=2"),
+            Api::V3 => (["etcdctl", "del", key], "ETCDCTL_API=3"),
+        };
+        fleet.node("etcd-1").run(&[&["env", version], &delete[..]].concat())?;
+        let lost = written.must_all_be_there().expect_err("a write that is gone is not noticed");
+        ensure!(lost.to_string().contains("1 acknowledged writes are gone: [7]"), "{lost:#}");
+    }
+    fleet.tear_down()
 }
 
 #[test]

@@ -1,13 +1,14 @@
 #!/bin/sh
-# debian.sh SUITE BASE OUT: Debian's own packages the lab works with, downloaded into OUT/{old,new}, and OUT/debian.env
-# saying which versions they are. Old etcd is the suite before SUITE, new etcd is SUITE's own: one minor apart.
+# debian.sh SUITE BASE OUT: Debian's own packages the lab works with, downloaded into OUT/{old,new,next}, and OUT/debian.env
+# saying which versions they are. Old etcd is the suite before SUITE, new etcd is SUITE's own, next that of the suite after:
+# each one minor version apart. The suite after has packages that need no newer C library than SUITE's, or it is left out.
 set -eu
 here=$(dirname "$0")
 . "$here/mirror.sh"
 suite=$1 base=$2 out=$3
 case $suite in
-    bookworm) before=bullseye ;;
-    trixie) before=bookworm ;;
+    bookworm) before=bullseye after=trixie ;;
+    trixie) before=bookworm after= ;;
     *) echo "the lab knows no suite before '$suite'" >&2; exit 1 ;;
 esac
 
@@ -37,6 +38,7 @@ version() { dpkg-deb -f "$1" Version; }
 fetch "$before" "$out/old" etcd-server etcd-client
 fetch "$suite" "$out/new" etcd-server etcd-client dnsmasq-base
 mv "$out"/new/dnsmasq-base_*.deb "$out/old/"
+[ -z "$after" ] || fetch "$after" "$out/next" etcd-server etcd-client
 
 # The newer dnsmasq is the same package with a higher version and another binary file: a note appended to the ELF
 # file, which its loader does not look at.
@@ -53,6 +55,7 @@ rm -rf "$tree"
 {
     echo "ETCD_OLD=$(version "$out"/old/etcd-server_*.deb)"
     echo "ETCD_NEW=$(version "$out"/new/etcd-server_*.deb)"
+    [ -z "$after" ] || echo "ETCD_NEXT=$(version "$out"/next/etcd-server_*.deb)"
     echo "DNSMASQ_OLD=$dnsmasq_old"
     echo "DNSMASQ_NEW=$dnsmasq_new"
 } > "$out/debian.env"

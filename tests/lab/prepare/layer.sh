@@ -54,6 +54,9 @@ SCRIPT
     # networking-calico by pip, on top of a compute layer: 1.0.0 in /usr/local, owned by no package
     apt-pip) echo "$pip --break-system-packages /lab/pip/networking-calico-1.0.0.tar.gz" >> "$script" ;;
     rpm-pip) echo "$pip /lab/pip/networking-calico-1.0.0.tar.gz" >> "$script" ;;
+    # etcd as a proxy or gateway, on top of a compute layer; which of them, the fleet's files say
+    apt-front) install_debs etcd-server etcd-client
+        echo 'rm -rf /var/lib/etcd/default; systemctl -q enable etcd.service' >> "$script" ;;
     *) echo "no layer $family-$role" >&2; exit 2 ;;
 esac
 case $family-$role in

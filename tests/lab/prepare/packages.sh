@@ -1,7 +1,8 @@
 #!/bin/sh
 # packages.sh DEBIAN OUT: builds every fixture package, twice, and the repositories of them.
 # DEBIAN is what debian.sh made. OUT/old holds the repositories nodes are provisioned from; OUT/repo is what deploy-1
-# serves: old and new packages of both families, and archives; OUT/manifest.env says what a test needs to know.
+# serves: old and new packages of both families, and archives; OUT/next has Debian packages that it does not serve until a
+# test offers them; OUT/manifest.env says what a test needs to know.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 fixtures=$here/../packages
@@ -19,6 +20,8 @@ while read -r package; do
     sh "$fixtures/deb/build.sh" "$package" new "$out/repo/apt"
 done < "$fixtures/deb/list"
 cp "$debian"/new/*.deb "$out"/old/apt/*.deb "$out/repo/apt/"
+mkdir "$out/next"
+[ -z "${ETCD_NEXT-}" ] || cp "$debian"/next/*.deb "$out/next/"
 
 sh "$fixtures/rpm/build.sh" wavegate-lab-base old "$out/old/rpm"
 while read -r package; do

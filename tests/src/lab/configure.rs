@@ -5,13 +5,19 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use super::spec::{Family, FleetSpec, NodeSpec, Role};
+use super::spec::{Family, FleetSpec, Front, NodeSpec, Role};
 
 /// The networks every compute serves: uuid, the interface dnsmasq listens on, and its address there.
 const NETWORKS: [(&str, &str, &str); 2] = [
     ("3f2b8c1e-7d54-4a1b-9c0e-5a6b7c8d9e01", "ns-3f2b8c1e-7d", "10.65.0.1/24"),
     ("b81d40a7-02c6-4f3d-8e55-1f0a9b7c6d02", "ns-b81d40a7-02", "10.65.1.1/24"),
 ];
+
+/// Where neutron-server's settings are, Calico's with them.
+const NEUTRON_CONF: &str = "etc/neutron/neutron.conf";
+
+/// How often Felix reports, and how long a report stays valid.
+const FELIX_REPORTS: &str = "ReportingIntervalSecs = 3\nReportingTTLSecs = 10\n";
 
 /// A member of the cluster as a job of upstart's.
 const ETCD_JOB: &str = "description \"etcd\"\n\nstart on runlevel [2345]\nstop on runlevel [!2345]\n\nrespawn\n\
@@ -41,11 +47,17 @@ pub fn node(root: &Path, fleet: &FleetSpec, node: &NodeSpec) -> Result<()> {
             Ok(())
         }
         Role::Compute => {
-            put("etc/calico/felix.cfg", &felix(fleet))?;
+            put("etc/calico/felix.cfg", &felix(fleet, node))?;
+            match node.front {
+                Some(Front::Proxy) => put("etc/default/etcd", &proxy(fleet))?,
+                Some(Front::Gateway) => put("etc/systemd/system/etcd.service", &gateway(fleet))?,
+                None => {}
+            }
             put("etc/neutron/lab-networks", &networks())?;
             put("etc/wavegate-lab/vm", &vm(fleet, node))
         }
-        Role::Deploy | Role::Control | Role::Bare => Ok(()),
+        Role::Control => neutron(root, fleet),
+        Role::Deploy | Role::Bare => Ok(()),
     }
 }
 
@@ -111,7 +123,29 @@ fn etcd(fleet: &FleetSpec, node: &NodeSpec) -> String {
     )
 }
 
-fn felix(fleet: &FleetSpec) -> String {
+/// As Calico's installation pages have it.
+fn proxy(fleet: &FleetSpec) -> String {
+    let cluster: Vec<String> =
+        fleet.of_role(Role::Etcd).map(|member| format!("{0}=http://{0}:2380", member.name)).collect();
+    format!("ETCD_PROXY=on\nETCD_DATA_DIR=/var/lib/etcd\nETCD_INITIAL_CLUSTER={}\n", cluster.join(","))
+}
+
+/// A site's own unit, in place of the package's.
+fn gateway(fleet: &FleetSpec) -> String {
+    let members: Vec<String> =
+        fleet.of_role(Role::Etcd).map(|member| format!("{}:2379", member.address)).collect();
+    format!(
+        "[Unit]\nDescription=etcd gateway\nAfter=network.target\n\n[Service]\nUser=etcd\n\
+         ExecStart=/usr/bin/etcd gateway start --endpoints={} --listen-addr=127.0.0.1:2379\n\
+         Restart=always\n\n[Install]\nWantedBy=multi-user.target\n",
+        members.join(",")
+    )
+}
+
+fn felix(fleet: &FleetSpec, node: &NodeSpec) -> String {
+    if node.front.is_some() {
+        return format!("[global]\nEtcdAddr = localhost:2379\n{FELIX_REPORTS}");
+    }
     let members: Vec<&str> = fleet.of_role(Role::Etcd).map(|member| member.name.as_str()).collect();
     let first = members.first().copied().unwrap_or("localhost");
     let mut text = format!("[global]\nEtcdAddr = {first}:2379\n");
@@ -119,8 +153,19 @@ fn felix(fleet: &FleetSpec) -> String {
         let all: Vec<String> = members.iter().map(|member| format!("http://{member}:2379")).collect();
         let _ = writeln!(text, "EtcdEndpoints = {}", all.join(","));
     }
-    text.push_str("ReportingIntervalSecs = 3\nReportingTTLSecs = 10\n");
+    text.push_str(FELIX_REPORTS);
     text
+}
+
+/// Names the first member in the neutron.conf that the package brought.
+fn neutron(root: &Path, fleet: &FleetSpec) -> Result<()> {
+    let Some(first) = fleet.of_role(Role::Etcd).next() else { return Ok(()) };
+    let path = root.join(NEUTRON_CONF);
+    let text = std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+    let edited = text
+        .replace("# etcd_host = localhost\n", &format!("etcd_host = {}\n", first.name))
+        .replace("# etcd_port = 4001\n", "etcd_port = 2379\n");
+    write(root, NEUTRON_CONF, &edited)
 }
 
 fn networks() -> String {

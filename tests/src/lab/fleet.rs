@@ -119,7 +119,9 @@ impl Fleet {
     /// Makes the network, the repository and every node's root.
     fn build(&self, lab: &Lab, spec: &FleetSpec) -> Result<()> {
         let state = self.record()?;
-        run(Command::new("cp").arg("-R").arg(lab.packages.path.join("repo")).arg(self.dir.join("repo")))?;
+        for part in ["repo", "next"] {
+            run(Command::new("cp").arg("-R").arg(lab.packages.path.join(part)).arg(self.dir.join(part)))?;
+        }
         let manifest = lab.packages.path.join("manifest.env");
         std::fs::copy(&manifest, self.dir.join("manifest.env")).context("copying the manifest")?;
         let taking = interrupt::uninterrupted();
@@ -189,6 +191,15 @@ impl Fleet {
         let spec = self.record()?.spec;
         let node = spec.nodes.iter().find(|node| node.name == compute);
         Ok(configure::vm_address(&spec, node.with_context(|| format!("the fleet has no node {compute}"))?))
+    }
+
+    /// Its network namespace, as a file: every node is reached there by address.
+    ///
+    /// # Errors
+    ///
+    /// When its record can't be read.
+    pub fn network(&self) -> Result<PathBuf> {
+        Ok(network::path(&self.record()?.netns))
     }
 
     /// A command of this machine that runs in the fleet's network, where nodes are reached by address.

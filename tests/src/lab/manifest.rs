@@ -38,6 +38,9 @@ pub struct Manifest {
     pub python_etcd: Versions,
     /// Debian's version of etcd-server and etcd-client.
     pub etcd: Versions,
+    /// Debian's version of etcd one minor version later, which the repository does not offer until a test has it do so; none
+    /// where the lab's suite is the newest it knows.
+    pub etcd_next: Option<String>,
     /// Debian's version of dnsmasq-base.
     pub dnsmasq: Versions,
     /// version-release of the dnsmasq rpm.
@@ -79,6 +82,7 @@ impl Manifest {
             neutron: versions("NEUTRON")?,
             python_etcd: versions("PYTHON_ETCD")?,
             etcd: versions("ETCD")?,
+            etcd_next: value("ETCD_NEXT").ok(),
             dnsmasq: versions("DNSMASQ")?,
             dnsmasq_rpm: versions("DNSMASQ_RPM")?,
             python_etcd_archive: archive("PYTHON_ETCD")?,

@@ -25,6 +25,6 @@ pub use node::{Dnsmasq, Node, Process, UnitState};
 pub use prepare::Lab;
 pub use process::ProcessId;
 pub use requirements::{require, requirements};
-pub use spec::{Family, FleetSpec, NodeSpec, Role, System};
+pub use spec::{Family, FleetSpec, Front, NodeSpec, Role, System};
 pub use state::FleetState;
 pub use wait::wait_until;

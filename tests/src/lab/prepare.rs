@@ -43,6 +43,8 @@ pub struct Lab {
     roots: BTreeMap<Family, Artifact>,
     layers: BTreeMap<(Family, Role), Artifact>,
     pip: BTreeMap<Family, Artifact>,
+    /// etcd as a proxy or gateway, over a compute's layer.
+    front: Artifact,
     /// What makes a node of the family another system.
     dresses: BTreeMap<System, Artifact>,
 }
@@ -128,16 +130,18 @@ impl Lab {
         })?
         .into_iter()
         .collect();
+        let compute = layers.get(&(Family::Apt, Role::Compute)).context("no compute layer")?;
+        let front = layer(cache, "apt-front", &packages, &[compute, base(Family::Apt)?])?;
         let dresses =
             DRESSED.into_iter().map(|system| Ok((system, dress(cache, system)?))).collect::<Result<_>>()?;
         let manifest = Manifest::read(&packages.path)?;
-        Ok(Self { dir, manifest, packages, roots, layers, pip, dresses })
+        Ok(Self { dir, manifest, packages, roots, layers, pip, front, dresses })
     }
 
     fn prune(&self, cache: &Path) -> Result<()> {
         let mut wanted: Vec<&Artifact> = vec![&self.packages];
         wanted.extend(self.roots.values().chain(self.layers.values()));
-        wanted.extend(self.pip.values().chain(self.dresses.values()));
+        wanted.extend(self.pip.values().chain(self.dresses.values()).chain([&self.front]));
         let debian = std::fs::read_to_string(self.packages.path.join("debian")).unwrap_or_default();
         let debian = Artifact { path: cache.join(debian) };
         wanted.push(&debian);
@@ -152,8 +156,18 @@ impl Lab {
         })?;
         let root = self.roots.get(&family).context("no base root")?;
         let pip = if node.pip { self.pip.get(&family) } else { None };
+        let front = node.front.map(|_| &self.front);
+        if front.is_some() && (family, node.role) != (Family::Apt, Role::Compute) {
+            bail!("{}: only a compute of family apt can have an etcd proxy or gateway", node.name);
+        }
         let dress = self.dresses.get(&node.system);
-        Ok(dress.into_iter().chain(pip).chain([layer, root]).map(|artifact| artifact.path.clone()).collect())
+        Ok(dress
+            .into_iter()
+            .chain(front)
+            .chain(pip)
+            .chain([layer, root])
+            .map(|artifact| artifact.path.clone())
+            .collect())
     }
 }
 

@@ -110,6 +110,29 @@ impl Fleet {
         self.index()
     }
 
+    /// Offers Debian's etcd of the next minor version beside the others.
+    ///
+    /// # Errors
+    ///
+    /// When the lab has none, or the repository can't be written.
+    pub fn publish_next_etcd(&self) -> Result<()> {
+        let next =
+            std::fs::read_dir(self.dir.join("next")).context("listing the packages of the next suite")?;
+        let mut found = false;
+        for package in next {
+            let package = package.context("listing the packages of the next suite")?.path();
+            let name = package.file_name().with_context(|| format!("{}: no file name", package.display()))?;
+            let to = self.dir.join("repo").join(Family::Apt.word()).join(name);
+            std::fs::copy(&package, &to).with_context(|| format!("copying {}", package.display()))?;
+            found = true;
+        }
+        anyhow::ensure!(
+            found,
+            "no etcd newer than that of the lab's suite: WAVEGATE_LAB_SUITE=bookworm has one"
+        );
+        self.index()
+    }
+
     fn publish(&self, family: Family, package: &str, suffix: &str, fault: &str) -> Result<()> {
         let tool = match family {
             Family::Apt => "deb",

@@ -113,6 +113,16 @@ impl Role {
     }
 }
 
+/// What of etcd is on a compute, in front of its Felix, which then asks localhost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Front {
+    /// `etcd --proxy on`, as Calico's installation pages have it up to 2.6.
+    Proxy,
+    /// `etcd gateway start`.
+    Gateway,
+}
+
 /// One node of a fleet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeSpec {
@@ -127,6 +137,9 @@ pub struct NodeSpec {
     pub address: String,
     /// Has networking-calico installed by pip too (computes).
     pub pip: bool,
+    /// What of etcd its Felix asks (computes); none: the members.
+    #[serde(default)]
+    pub front: Option<Front>,
     /// How many megabytes it can write; none: as many as this machine has.
     #[serde(default)]
     pub disk_mb: Option<u32>,
@@ -164,32 +177,43 @@ impl FleetSpec {
     /// or Rocky Linux 9.
     #[must_use]
     pub fn with(self, role: Role, system: impl Into<System>) -> Self {
-        self.add(role, system.into(), false)
+        self.add(role, system.into())
     }
 
     /// Adds a compute that has networking-calico 1.0.0 from pip besides the packaged one.
     #[must_use]
     pub fn with_pip_compute(self, system: impl Into<System>) -> Self {
-        self.add(Role::Compute, system.into(), true)
+        self.with(Role::Compute, system).change_last(|node| node.pip = true)
+    }
+
+    /// Adds a Debian compute whose Felix asks an etcd proxy or gateway on it.
+    #[must_use]
+    pub fn with_fronted_compute(self, front: Front) -> Self {
+        self.with(Role::Compute, System::Debian).change_last(|node| node.front = Some(front))
     }
 
     /// Gives the node that was added last a disk of its own that is full after so many megabytes.
     #[must_use]
-    pub fn small_disk(mut self, megabytes: u32) -> Self {
+    pub fn small_disk(self, megabytes: u32) -> Self {
+        self.change_last(|node| node.disk_mb = Some(megabytes))
+    }
+
+    fn change_last(mut self, change: impl FnOnce(&mut NodeSpec)) -> Self {
         if let Some(node) = self.nodes.last_mut() {
-            node.disk_mb = Some(megabytes);
+            change(node);
         }
         self
     }
 
-    fn add(mut self, role: Role, system: System, pip: bool) -> Self {
+    fn add(mut self, role: Role, system: System) -> Self {
         let earlier = self.nodes.iter().filter(|node| node.role == role).count();
         self.nodes.push(NodeSpec {
             name: format!("{}-{}", role.word(), earlier + 1),
             role,
             system,
             address: format!("10.71.0.{}", role.first_host() + earlier),
-            pip,
+            pip: false,
+            front: None,
             disk_mb: None,
         });
         self

@@ -1,5 +1,6 @@
 //! Running commands on a node.
 
+use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 
 use anyhow::{Context, Result};
@@ -26,6 +27,15 @@ impl Node {
         }
         command.args(arguments).current_dir("/");
         Ok(command)
+    }
+
+    /// Its network namespace, as a file: its localhost is there.
+    ///
+    /// # Errors
+    ///
+    /// When the node is off.
+    pub fn network(&self) -> Result<PathBuf> {
+        Ok(PathBuf::from(format!("/proc/{}/ns/net", self.leader_pid()?)))
     }
 
     /// Runs a command and returns what it wrote to stdout.
