@@ -2,6 +2,7 @@
 //! for fleets of real agents in one process. What `apt-get`, `systemctl` and others do to it lives in the files beside.
 
 mod effects;
+mod etcd;
 mod faults;
 mod nodes;
 mod package_programs;
@@ -11,6 +12,7 @@ mod services;
 mod upstart;
 
 pub use effects::has_effect;
+pub use etcd::{FakeCluster, FakeMember, Happening, Place, Seat, Stopped, WhenEmpty, join};
 pub use faults::{AgentKilled, Fault, Faults, When};
 pub use nodes::{ETCD_ARCHIVE_URL, PYTHON_ETCD_ARCHIVE_URL};
 pub use packages::{FakeInstalled, FakePackage, FakeUnit, PackageState};
@@ -140,6 +142,8 @@ pub struct FakeMachine {
     pub distributions: Vec<FakeDistribution>,
     /// What goes wrong, and when.
     pub faults: Faults,
+    /// Its part in a cluster of etcd, if it has one.
+    pub etcd: Option<Seat>,
     /// Bytes that can still be written on its disk.
     pub free_bytes: u64,
     /// Every program that was run, in order, arguments joined by a space.
@@ -174,6 +178,7 @@ impl FakeMachine {
             fetchable: BTreeMap::new(),
             distributions: Vec::new(),
             faults: Faults::default(),
+            etcd: None,
             free_bytes: 100 << 30,
             history: Vec::new(),
             next_pid: FIRST_PID,
@@ -220,9 +225,18 @@ impl FakeMachine {
         pid
     }
 
+    /// The machine has no power any more, until it is booted.
+    pub fn lose_power(&mut self) {
+        etcd::powerless(self);
+        self.processes.clear();
+        for service in self.services.values_mut() {
+            (service.active, service.main_pid, service.masked_for_now) = (false, None, false);
+        }
+    }
+
     /// The machine after a power cut and a boot: no process survives, and what is enabled runs.
     pub fn reboot(&mut self) {
-        self.processes.clear();
+        self.lose_power();
         self.now.0 += 30_000;
         self.put_file("/proc/sys/kernel/random/boot_id", format!("boot-{}\n", self.now.0));
         if self.platform.service_manager == ServiceManager::Upstart {
@@ -230,9 +244,7 @@ impl FakeMachine {
         }
         let enabled: Vec<String> = self.services.keys().cloned().collect();
         for unit in enabled {
-            let Some(service) = self.services.get_mut(&unit) else { continue };
-            (service.active, service.main_pid, service.masked_for_now) = (false, None, false);
-            if service.enabled && !service.masked {
+            if self.services.get(&unit).is_some_and(|service| service.enabled && !service.masked) {
                 services::start(self, &unit);
             }
         }
@@ -276,6 +288,7 @@ impl FakeMachine {
         }
         package_programs::run(self, command)
             .or_else(|| services::run(self, command))
+            .or_else(|| etcd::run(self, command))
             .or_else(|| programs::run(self, command))
             .ok_or_else(|| HostError::Run { program, source: std::io::ErrorKind::NotFound.into() })
     }
@@ -505,7 +518,7 @@ impl Host for FakeHost {
     }
 
     fn etcd(&self, endpoint: &Endpoint) -> Box<dyn Etcd + '_> {
-        Box::new(super::etcd::Silent(endpoint.clone()))
+        Box::new(etcd::FakeServer { host: self, endpoint: endpoint.clone() })
     }
 
     fn identity(&self, path: &Path) -> Option<(u64, u64)> {

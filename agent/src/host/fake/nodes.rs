@@ -116,6 +116,7 @@ impl FakeMachine {
         };
         machine.put_file("/etc/default/etcd", "ETCD_DATA_DIR=/var/lib/etcd\n");
         machine.provision(&[("etcd", etcd("3.2.17"))], &[("etcd", etcd("3.3.27"))]);
+        machine.take_a_seat();
         machine.serve_etcd();
         machine
     }
@@ -135,6 +136,7 @@ impl FakeMachine {
         let service = FakeService { enabled: true, argv, ..FakeService::default() };
         super::services::bring(&mut machine, "etcd", service);
         super::services::start(&mut machine, "etcd");
+        machine.take_a_seat();
         machine.serve_etcd();
         machine.offer_archives();
         machine
@@ -226,7 +228,6 @@ impl FakeMachine {
     }
 
     fn serve_etcd(&mut self) {
-        self.put_file("/var/lib/etcd/member/snap/db", "");
         self.serve("http://127.0.0.1:2379/health", "{\"health\":\"true\"}", "etcd");
     }
 

@@ -2,7 +2,7 @@
 //! live: systemd with `KillMode=process`, and upstart whose daemons leave its process group, so that what a service
 //! started outlives it and is adopted by its next process.
 
-use super::{FakeMachine, FakeService, FakeUnit, upstart};
+use super::{FakeMachine, FakeService, FakeUnit, etcd, upstart};
 use crate::host::{Command, Exit};
 use std::path::Path;
 use wavegate_common::platform::{OsFamily, PackageManager, ServiceManager};
@@ -106,6 +106,10 @@ pub(super) fn start(machine: &mut FakeMachine, unit: &str) -> bool {
     if let Some(service) = machine.services.get_mut(unit) {
         (service.active, service.main_pid) = (true, Some(pid));
     }
+    if !etcd::settle(machine, false) {
+        ended(machine, pid);
+        return false;
+    }
     keep_children(machine, unit);
     true
 }
@@ -113,7 +117,8 @@ pub(super) fn start(machine: &mut FakeMachine, unit: &str) -> bool {
 /// Stops a service: its main process ends, its children live on.
 pub(super) fn stop(machine: &mut FakeMachine, unit: &str) {
     if let Some(pid) = machine.services.get(unit).and_then(|service| service.main_pid) {
-        ended(machine, pid);
+        is_gone(machine, pid);
+        etcd::settle(machine, true);
     }
 }
 
@@ -125,6 +130,11 @@ pub(super) fn restart(machine: &mut FakeMachine, unit: &str) -> bool {
 
 /// A process is gone, and with it the service whose main process it was.
 pub(super) fn ended(machine: &mut FakeMachine, pid: u32) {
+    is_gone(machine, pid);
+    etcd::settle(machine, false);
+}
+
+fn is_gone(machine: &mut FakeMachine, pid: u32) {
     machine.processes.remove(&pid);
     for service in machine.services.values_mut().filter(|service| service.main_pid == Some(pid)) {
         (service.active, service.main_pid) = (false, None);

@@ -1,0 +1,96 @@
+//! The keys of the version 2 API of a fake cluster, as JSON over HTTP.
+
+use super::FakeCluster;
+use crate::host::etcd::{V2Answer, V2Call};
+use serde_json::{Value, json};
+
+/// The first value that was written to a key at or after a revision.
+pub(super) fn written(cluster: &FakeCluster, key: &str, from: u64) -> Option<String> {
+    let found = cluster.writes.iter().find(|(at, written, _)| *at >= from && written == key);
+    found.map(|(_, _, value)| value.clone())
+}
+
+/// What a server answers to a call.
+pub(super) fn answer(cluster: &mut FakeCluster, served: bool, deaf: bool, call: &V2Call) -> V2Answer {
+    let (path, query) = call.path.split_once('?').unwrap_or((call.path.as_str(), ""));
+    let has = |word: &str| query.split('&').any(|part| part == word);
+    let answered =
+        |status: u16, body: &Value| V2Answer { status, cluster: Some(cluster.id), body: body.to_string() };
+    if !served {
+        return V2Answer { status: 404, cluster: None, body: "404 page not found\n".to_owned() };
+    }
+    if path == "/v2/members" {
+        let members: Vec<Value> = cluster
+            .members
+            .iter()
+            .map(|member| {
+                json!({"id": member.id.to_string(), "name": member.name,
+                       "peerURLs": [member.peer_url], "clientURLs": [member.client_url]})
+            })
+            .collect();
+        return answered(200, &json!({ "members": members }));
+    }
+    let Some(key) = path.strip_prefix("/v2/keys") else {
+        return V2Answer { status: 404, cluster: None, body: "404 page not found\n".to_owned() };
+    };
+    if !cluster.has_quorum() {
+        return answered(
+            500,
+            &json!({"errorCode": 300, "message": "Raft Internal Error", "index": cluster.index}),
+        );
+    }
+    let key = if key.is_empty() { "/" } else { key };
+    match call.method {
+        "PUT" => put(cluster, key, call),
+        "DELETE" => {
+            let before = cluster.v2_keys.remove(key);
+            cluster.index += 1;
+            let status = if before.is_some() { 200 } else { 404 };
+            V2Answer { status, cluster: Some(cluster.id), body: json!({"action": "delete"}).to_string() }
+        }
+        _ if has("wait=true") => {
+            let from = query.split('&').find_map(|part| part.strip_prefix("waitIndex=")?.parse().ok());
+            match written(cluster, key, from.unwrap_or(0)).filter(|_| !deaf) {
+                Some(value) => answered(200, &json!({"action": "set", "node": {"key": key, "value": value}})),
+                // What ends before something came has nothing in it.
+                None => V2Answer { status: 200, cluster: Some(cluster.id), body: String::new() },
+            }
+        }
+        _ => get(cluster, key),
+    }
+}
+
+fn put(cluster: &mut FakeCluster, key: &str, call: &V2Call) -> V2Answer {
+    let value = call.form.iter().find(|(name, _)| *name == "value").map_or("", |(_, value)| value.as_str());
+    let new = cluster.v2_keys.insert(key.to_owned(), value.to_owned()).is_none();
+    let index = cluster.write(key, value);
+    let node = json!({"key": key, "value": value, "modifiedIndex": index, "createdIndex": index});
+    V2Answer {
+        status: if new { 201 } else { 200 },
+        cluster: Some(cluster.id),
+        body: json!({"action": "set", "node": node}).to_string(),
+    }
+}
+
+/// A key, or a directory with everything below it: keys are shown without the directories between.
+fn get(cluster: &FakeCluster, key: &str) -> V2Answer {
+    let (id, index) = (Some(cluster.id), cluster.index);
+    let node = |key: &str, value: &str| json!({"key": key, "value": value, "modifiedIndex": index, "createdIndex": index});
+    if let Some(value) = cluster.v2_keys.get(key) {
+        let body = json!({"action": "get", "node": node(key, value)});
+        return V2Answer { status: 200, cluster: id, body: body.to_string() };
+    }
+    let start = format!("{}/", key.trim_end_matches('/'));
+    let below: Vec<Value> = cluster
+        .v2_keys
+        .iter()
+        .filter(|(name, _)| name.starts_with(&start))
+        .map(|(name, value)| node(name, value))
+        .collect();
+    if below.is_empty() && key != "/" {
+        let body = json!({"errorCode": 100, "message": "Key not found", "cause": key, "index": index});
+        return V2Answer { status: 404, cluster: id, body: body.to_string() };
+    }
+    let body = json!({"action": "get", "node": {"dir": true, "nodes": below}});
+    V2Answer { status: 200, cluster: id, body: body.to_string() }
+}
