@@ -8,6 +8,7 @@ pub use self::core::{Beginning, Core, Effect, Event, OBSERVE_EVERY};
 
 use crate::config::Address;
 use crate::credentials::Enrolled;
+use crate::etcd::EtcdSettings;
 use crate::host::Host;
 use crate::journal::{AppendError, SharedJournal};
 use crate::link::{self, Backoff, Session, Target, ToCoordinator};
@@ -35,6 +36,8 @@ pub struct Setup {
     pub enrolled: Enrolled,
     /// Roles that the configuration adds.
     pub extra_roles: BTreeSet<Role>,
+    /// What the configuration says of access to etcd.
+    pub etcd: EtcdSettings,
     /// The first wait before the coordinator is dialled again is at most this long.
     pub reconnect_min: Duration,
     /// No wait is longer than this.
@@ -118,6 +121,7 @@ impl Agent {
             policy: setup.policy,
             node: node.clone(),
             extra_roles: setup.extra_roles,
+            etcd: setup.etcd,
             journal: setup.journal.clone(),
             output: output.clone(),
         };

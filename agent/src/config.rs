@@ -1,6 +1,8 @@
-//! The agent's configuration: one TOML file, and `WAVEGATE_AGENT_*` of the environment over it. What is wrong is named
+//! The agent's configuration: one TOML file, and `WAVEGATE_AGENT_*` of the environment over it (`WAVEGATE_AGENT_ETCD__CA` for
+//! `ca` of `[etcd]`). What is wrong is named
 //! with file, key and what would be right; a key that is not known is refused.
 
+use crate::etcd::EtcdSettings;
 use crate::policy;
 use config::{Environment, File, FileFormat};
 use serde::Deserialize;
@@ -28,6 +30,8 @@ pub struct Config {
     pub node: Option<NodeId>,
     /// Roles beside those that the agent finds.
     pub roles: BTreeSet<Role>,
+    /// How to get at etcd, where what is found on the node is not enough.
+    pub etcd: EtcdSettings,
     /// Where the agent keeps its journal, its credentials and its transactions.
     pub state_directory: PathBuf,
     /// The file with what orders may touch on this node; it need not be there.
@@ -123,6 +127,7 @@ struct Written {
     coordinator: Option<String>,
     node: Option<String>,
     roles: Vec<String>,
+    etcd: EtcdSettings,
     state_directory: PathBuf,
     policy_file: PathBuf,
     log: String,
@@ -136,6 +141,7 @@ impl Default for Written {
             coordinator: None,
             node: None,
             roles: Vec::new(),
+            etcd: EtcdSettings::default(),
             state_directory: "/var/lib/wavegate/agent".into(),
             policy_file: policy::DEFAULT_FILE.into(),
             log: "info".to_owned(),
@@ -192,9 +198,11 @@ impl Config {
 fn environment() -> Environment {
     Environment::with_prefix(ENVIRONMENT)
         .prefix_separator("_")
+        .separator("__")
         .try_parsing(true)
         .list_separator(",")
         .with_list_parse_key("roles")
+        .with_list_parse_key("etcd.endpoints")
 }
 
 fn check(file: &Path, written: Written) -> Result<Config, (&'static str, String)> {
@@ -207,6 +215,7 @@ fn check(file: &Path, written: Written) -> Result<Config, (&'static str, String)
             return Err((key, format!("'{}' is not an absolute path", path.display())));
         }
     }
+    written.etcd.check()?;
     EnvFilter::try_new(&written.log).map_err(|error| {
         (
             "log",
@@ -226,6 +235,7 @@ fn check(file: &Path, written: Written) -> Result<Config, (&'static str, String)
         file: file.to_owned(),
         coordinator: coordinator.map_err(|error| ("coordinator", error.to_string()))?,
         node: node.map_err(|error| ("node", error.to_string()))?,
+        etcd: written.etcd,
         roles: roles.map_err(|error| ("roles", error.to_string()))?,
         state_directory: written.state_directory,
         policy_file: written.policy_file,
@@ -285,22 +295,24 @@ mod tests {
             ("WAVEGATE_AGENT_ROLES", "control,etcd-proxy"),
             ("WAVEGATE_AGENT_STATE_DIRECTORY", "/srv/w"),
             ("WAVEGATE_AGENT_RECONNECT_MAX_S", "7"),
+            ("WAVEGATE_AGENT_ETCD__CA", "/ca.pem"),
+            ("WAVEGATE_AGENT_ETCD__ENDPOINTS", "http://a:1,http://b:2"),
             ("OTHER", "x"),
         ];
         let config = read(file, &variables).expect("a configuration");
         assert_eq!(config.coordinator.expect("an address").as_str(), "b:2");
         assert_eq!(config.roles, BTreeSet::from([Role::EtcdProxy, Role::Control]));
         assert_eq!((config.state_directory, config.reconnect_max.as_secs()), ("/srv/w".into(), 7));
+        assert_eq!(config.etcd.ca.as_deref(), Some(Path::new("/ca.pem")));
+        assert_eq!(config.etcd.endpoints, ["http://a:1", "http://b:2"]);
     }
 
     #[test]
     fn what_is_wrong_is_named() {
         let message = |text: &str| read(text, &[]).expect_err("refused");
-        insta::assert_snapshot!(message("cordinator = \"a:1\""), @r"
-        the configuration in DIR/agent.toml (and WAVEGATE_AGENT_* of the environment) cannot be used: unknown field `cordinator`, expected one of `coordinator`, `node`, `roles`, `state_directory`, `policy_file`, `log`, `reconnect_min_s`, `reconnect_max_s`
-        ");
+        insta::assert_snapshot!(message("cordinator = \"a:1\""), @"the configuration in DIR/agent.toml (and WAVEGATE_AGENT_* of the environment) cannot be used: unknown field `cordinator`, expected one of `coordinator`, `node`, `roles`, `etcd`, `state_directory`, `policy_file`, `log`, `reconnect_min_s`, `reconnect_max_s`");
         insta::assert_snapshot!(message("roles = [\"etcd\"]"), @r"
-        roles in DIR/agent.toml: unknown role 'etcd'; known: etcd-member, etcd-proxy, etcd-gateway, compute, control
+        roles in DIR/agent.toml: unknown role 'etcd'; known: etcd-member, etcd-proxy, etcd-gateway, etcd-client, compute, control
         ");
         insta::assert_snapshot!(message("reconnect_min_s = \"soon\""), @r#"
         the configuration in DIR/agent.toml (and WAVEGATE_AGENT_* of the environment) cannot be used: invalid type: string "soon", expected an integer for key `reconnect_min_s`
@@ -320,6 +332,11 @@ mod tests {
         insta::assert_snapshot!(message("reconnect_min_s = 30"), @r"
         reconnect_min_s in DIR/agent.toml: 30 must be at least 1 and at most reconnect_max_s, 20
         ");
+        insta::assert_snapshot!(message("etcd.ca = \"ca.pem\""), @"etcd.ca in DIR/agent.toml: 'ca.pem' is not an absolute path");
+        insta::assert_snapshot!(message("etcd.key = \"/k.pem\""), @"etcd.certificate in DIR/agent.toml: it must be set where etcd.key is: neither is of use alone");
+        insta::assert_snapshot!(message("etcd.user = \"root\""), @"etcd.password_file in DIR/agent.toml: it must be set where etcd.user is: neither is of use alone");
+        insta::assert_snapshot!(message("etcd.endpoints = [\"10.0.0.1:2379\"]"), @"etcd.endpoints in DIR/agent.toml: '10.0.0.1:2379' is not where etcd is asked: write http://HOST:PORT or https://HOST:PORT");
+        insta::assert_snapshot!(message("etcd.peers = 1"), @"the configuration in DIR/agent.toml (and WAVEGATE_AGENT_* of the environment) cannot be used: unknown field `peers`, expected one of `ca`, `certificate`, `key`, `user`, `password_file`, `endpoints` for key `etcd`");
         insta::assert_snapshot!(message("node ="), @r"
         the configuration in DIR/agent.toml (and WAVEGATE_AGENT_* of the environment) cannot be used: TOML parse error at line 1, column 7
           |
@@ -328,7 +345,7 @@ mod tests {
         string values must be quoted, expected literal string
         ");
         insta::assert_snapshot!(read("", &[("WAVEGATE_AGENT_NOD", "x")]).expect_err("refused"), @r"
-        the configuration in DIR/agent.toml (and WAVEGATE_AGENT_* of the environment) cannot be used: unknown field `nod`, expected one of `coordinator`, `node`, `roles`, `state_directory`, `policy_file`, `log`, `reconnect_min_s`, `reconnect_max_s`
+        the configuration in DIR/agent.toml (and WAVEGATE_AGENT_* of the environment) cannot be used: unknown field `nod`, expected one of `coordinator`, `node`, `roles`, `etcd`, `state_directory`, `policy_file`, `log`, `reconnect_min_s`, `reconnect_max_s`
         ");
         let missing =
             Config::load(Some(Path::new("/nonexistent/agent.toml"))).expect_err("missing").to_string();

@@ -1,9 +1,9 @@
 //! Observes the node: what it runs on, what it is for, which versions it has. Changes nothing and decides nothing.
 
-mod etcd;
 mod roles;
 mod versions;
 
+use crate::etcd::{self, EtcdSettings};
 use crate::host::Host;
 use crate::os::Os;
 use crate::os::os_release::{OsRelease, PATHS};
@@ -20,16 +20,23 @@ use wavegate_common::platform::{Platform, Release, Role, ServiceManager};
 /// Where the kernel tells one boot from another.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
-/// Observes the node. `extra_roles` are those that the agent's configuration adds to what is found.
+/// Observes the node. `extra_roles` are those that the agent's configuration adds to what is found, `settings` what it says of
+/// access to etcd.
 ///
 /// # Errors
 /// If the system is not one that we know, or its package database or service manager can't be asked.
-pub fn observe(host: &dyn Host, node: NodeId, extra_roles: &BTreeSet<Role>) -> Result<Facts> {
+pub fn observe(
+    host: &dyn Host,
+    node: NodeId,
+    extra_roles: &BTreeSet<Role>,
+    settings: &EtcdSettings,
+) -> Result<Facts> {
     let os = Os { platform: platform(host)? };
     let system = host.system();
     let versions = versions::versions(host, &os)?;
     let release = versions.get(&Component::Neutron).and_then(|version| Release::of_neutron(version));
-    let mut roles = roles::roles(host, &os)?;
+    let etcd = etcd::of_every_process(host, &os, settings)?;
+    let mut roles = roles::roles(host, &os, &etcd)?;
     roles.extend(extra_roles);
     Ok(Facts {
         node,

@@ -7,6 +7,7 @@ pub mod agent;
 pub mod config;
 pub mod credentials;
 pub mod enrol;
+pub mod etcd;
 pub mod facts;
 pub mod host;
 pub mod journal;

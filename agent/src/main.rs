@@ -174,6 +174,7 @@ fn run(config: Config) -> anyhow::Result<()> {
         coordinator,
         enrolled,
         extra_roles: config.roles,
+        etcd: config.etcd,
         reconnect_min: config.reconnect_min,
         reconnect_max: config.reconnect_max,
         host,
@@ -265,7 +266,7 @@ fn print_facts(config: &Config, output: Format) -> anyhow::Result<()> {
         Some(node) => node,
         None => short_host_name(config)?,
     };
-    let facts = facts::observe(&host, node, &config.roles).context("observing this node")?;
+    let facts = facts::observe(&host, node, &config.roles, &config.etcd).context("observing this node")?;
     match output {
         Format::Text => say(&show::facts(&facts)),
         Format::Json => say_json(&facts),

@@ -1,9 +1,7 @@
 //! What the steps of a task would change on this node, found out by their checks alone. Changes nothing.
 
 use crate::action::{self, Check, Context, Forecast};
-use crate::host::Host;
-use crate::os::Os;
-use crate::policy::PolicyFile;
+use crate::runner::Machine;
 use std::time::Duration;
 use wavegate_common::action::Action;
 use wavegate_common::id::{StepId, Timestamp};
@@ -16,12 +14,10 @@ use wavegate_common::plan::StepPreview;
 #[must_use]
 pub fn preview(
     steps: &[PlannedStep],
-    host: &dyn Host,
-    os: &Os,
-    policy: &PolicyFile,
+    machine: Machine<'_>,
     changed_at: &dyn Fn(&StepId) -> Option<Timestamp>,
 ) -> Vec<StepPreview> {
-    let policy = policy.read_for_order();
+    let policy = machine.policy.read_for_order();
     let mut forecast = Forecast::default();
     let mut previews = Vec::new();
     for step in steps {
@@ -38,10 +34,11 @@ pub fn preview(
             }
         };
         let mut cx = Context {
-            host,
-            os,
+            host: machine.host,
+            os: machine.os,
             policy,
             planned: None,
+            etcd: machine.etcd,
             // No transaction is started by a check.
             transaction: "preview".to_owned(),
             timeout: Duration::from_secs(*timeout_s),
@@ -84,12 +81,20 @@ fn package(change: &Change) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::etcd::EtcdSettings;
     use crate::host::fake::{FakeHost, FakeMachine};
+    use crate::os::Os;
+    use crate::policy::PolicyFile;
     use crate::policy::tests::{any_package_line, policy_in};
     use wavegate_common::action::{
         IniSet, PackageInstall, PackageSpec, ProcessKillStale, Scope, ServiceCheck, ServiceDisable,
         ServiceRestart,
     };
+
+    fn previewed(steps: &[PlannedStep], host: &FakeHost, os: &Os, policy: &PolicyFile) -> Vec<StepPreview> {
+        let machine = Machine { host, os, policy, extra_roles: &[].into(), etcd: &EtcdSettings::default() };
+        preview(steps, machine, &|_| None)
+    }
 
     /// A preview under a policy that permits what these tests order.
     fn permitted(steps: &[PlannedStep], host: &FakeHost, os: &Os) -> Vec<StepPreview> {
@@ -102,7 +107,7 @@ mod tests {
             processes = [{ program = "dnsmasq", pid_files = "/var/lib/neutron/dhcp" }]
             ini = [{ file = "/etc/neutron/neutron.conf", section = "oslo_concurrency", keys = ["lock_path"] }]
             "#;
-        preview(steps, host, os, &policy_in(state.path(), &text), &|_| None)
+        previewed(steps, host, os, &policy_in(state.path(), &text))
     }
 
     #[test]
@@ -116,14 +121,14 @@ mod tests {
             let lines = previews.iter().map(|preview| format!("{}: {}", preview.step, preview.preview));
             lines.collect::<Vec<_>>().join("\n")
         };
-        insta::assert_snapshot!(text(preview(&steps()[..4], &host, &os, &policy, &|_| None)), @r"
+        insta::assert_snapshot!(text(previewed(&steps()[..4], &host, &os, &policy)), @r"
         lock-path: blocked: ini.set is outside this node's policy: key lock_path of section [oslo_concurrency] in /etc/neutron/neutron.conf is not permitted by 'ini'
         restart: blocked: service.restart is outside this node's policy: service neutron-dhcp-agent is not permitted by 'services.restart'
         felix: blocked: service.restart is outside this node's policy: service calico-felix is not permitted by 'services.restart'
         ");
         assert!(host.machine().history.is_empty());
         let policy = policy_in(state.path(), "services = 1");
-        let blocked = text(preview(&steps(), &host, &os, &policy, &|_| None));
+        let blocked = text(previewed(&steps(), &host, &os, &policy));
         assert_eq!(blocked.matches("blocked: this node's policy cannot be used").count(), 5, "{blocked}");
         assert!(host.machine().history.is_empty());
     }

@@ -4,6 +4,7 @@
 mod drift;
 
 use crate::action::{self, Check, Context, Forecast};
+use crate::etcd::EtcdSettings;
 use crate::host::Host;
 use crate::journal::{AppendError, Store};
 use crate::os::Os;
@@ -43,6 +44,8 @@ pub struct Machine<'a> {
     pub policy: &'a PolicyFile,
     /// Roles that the agent's configuration adds to those that are found.
     pub extra_roles: &'a BTreeSet<Role>,
+    /// What the agent's configuration says of access to etcd.
+    pub etcd: &'a EtcdSettings,
 }
 
 /// Runs the open task to its end; does nothing if none is open.
@@ -179,6 +182,7 @@ fn work_on(
         os: machine.os,
         policy: &policy,
         planned: planned.as_ref(),
+        etcd: machine.etcd,
         transaction: transaction_name(&key, &step),
         timeout: Duration::from_secs(timeout_s),
         patience: PATIENCE.min(Duration::from_secs(timeout_s / 2)),

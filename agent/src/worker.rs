@@ -1,6 +1,7 @@
 //! The one thread that touches the machine: tasks, previews and observations, one after the other, so that none meets
 //! another at the package manager's lock. A panic of an action ends at this thread's jobs. Decides nothing.
 
+use crate::etcd::EtcdSettings;
 use crate::facts;
 use crate::host::Host;
 use crate::journal::{AppendError, SharedJournal, Store};
@@ -88,10 +89,24 @@ pub struct Tools {
     pub node: NodeId,
     /// Roles that the configuration adds.
     pub extra_roles: BTreeSet<Role>,
+    /// What the configuration says of access to etcd.
+    pub etcd: EtcdSettings,
     /// The journal.
     pub journal: SharedJournal,
     /// Where output of steps goes.
     pub output: Arc<Output>,
+}
+
+impl Tools {
+    fn machine(&self) -> Machine<'_> {
+        Machine {
+            host: &*self.host,
+            os: &self.os,
+            policy: &self.policy,
+            extra_roles: &self.extra_roles,
+            etcd: &self.etcd,
+        }
+    }
 }
 
 /// Starts the thread. It ends when the returned end of its queue is dropped or `tell` says `false`, after the job
@@ -194,13 +209,7 @@ impl Doing {
                 Progress::Step(key, step) => tools.output.begin(key, step),
                 Progress::Line(line) => tools.output.line(line),
             };
-            let machine = Machine {
-                host: &*tools.host,
-                os: &tools.os,
-                policy: &tools.policy,
-                extra_roles: &tools.extra_roles,
-            };
-            runner::go_on(&tools.journal, machine, at, &mut on_progress)
+            runner::go_on(&tools.journal, tools.machine(), at, &mut on_progress)
         });
         let ran = match ran {
             Ok(ran) => ran,
@@ -273,7 +282,7 @@ fn fail_step(tools: &Tools, message: &str) -> Option<Result<(), AppendError>> {
 }
 
 fn observe(tools: &Tools) -> Told {
-    let facts = caught(|| facts::observe(&*tools.host, tools.node.clone(), &tools.extra_roles));
+    let facts = caught(|| facts::observe(&*tools.host, tools.node.clone(), &tools.extra_roles, &tools.etcd));
     Told::Observed(match facts {
         Ok(Ok(facts)) => Ok(Box::new(facts)),
         Ok(Err(error)) => Err(format!("{error:#}")),
@@ -284,7 +293,7 @@ fn observe(tools: &Tools) -> Told {
 fn look(tools: &Tools, job: PreviewJob) -> PreviewDone {
     let PreviewJob { request, stage, steps } = job;
     let changed_at = |step: &StepId| tools.journal.read(|journal| journal.changed_at(stage, step));
-    let previews = caught(|| preview::preview(&steps, &*tools.host, &tools.os, &tools.policy, &changed_at));
+    let previews = caught(|| preview::preview(&steps, tools.machine(), &changed_at));
     let previews = previews.unwrap_or_else(|message| {
         let runs = steps.iter().filter(|step| matches!(step.work, Work::Run { .. }));
         let preview = Preview::Blocked { error: defect(&message) };

@@ -16,6 +16,7 @@ use wavegate_agent::agent::{self, AgentError, Setup};
 use wavegate_agent::config::Address;
 use wavegate_agent::credentials;
 use wavegate_agent::enrol::enrol;
+use wavegate_agent::etcd::EtcdSettings;
 use wavegate_agent::host::fake::{FakeHost, FakeMachine, PYTHON_ETCD_ARCHIVE_URL, sha256};
 use wavegate_agent::journal::{self, JournalFile, SharedJournal};
 use wavegate_agent::os::Os;
@@ -169,6 +170,7 @@ impl InProcess {
             coordinator,
             enrolled: credentials::load(&node.state)?,
             extra_roles: [].into(),
+            etcd: EtcdSettings::default(),
             reconnect_min: Duration::from_millis(10),
             reconnect_max: Duration::from_millis(300),
             host: node.host.clone(),

@@ -1,6 +1,7 @@
 //! A bench for tests of actions: one fake machine, and what an action's context is made of.
 
 use super::{Applied, Check, Context, Forecast, apply, check};
+use crate::etcd::EtcdSettings;
 use crate::host::fake::{AgentKilled, FakeHost, FakeMachine};
 use crate::os::Os;
 use crate::policy::InForce;
@@ -19,6 +20,7 @@ pub(crate) struct Bench {
     pub(crate) host: FakeHost,
     pub(crate) os: Os,
     pub(crate) policy: InForce,
+    pub(crate) etcd: EtcdSettings,
     pub(crate) forecast: Forecast,
     pub(crate) changed_at: BTreeMap<StepId, Timestamp>,
     pub(crate) patience: Duration,
@@ -35,6 +37,7 @@ impl Bench {
             host,
             os,
             policy: any_package(),
+            etcd: EtcdSettings::default(),
             forecast,
             changed_at,
             patience: Duration::ZERO,
@@ -52,6 +55,7 @@ impl Bench {
             os: &self.os,
             policy: &self.policy,
             planned: None,
+            etcd: &self.etcd,
             transaction: "r1/compute/1/step".to_owned(),
             timeout: Duration::from_secs(600),
             patience: self.patience,

@@ -20,6 +20,7 @@ mod service_restart;
 mod to_its_end;
 mod version_check;
 
+use crate::etcd::EtcdSettings;
 use crate::host::{Exit, Host};
 use crate::os::Os;
 use crate::policy::InForce;
@@ -40,6 +41,8 @@ pub struct Context<'a> {
     pub policy: &'a InForce,
     /// What the plan saw of the node; `None` in a preview, and under a coordinator that does not say.
     pub planned: Option<&'a PlannedNode>,
+    /// What the agent's configuration says of access to etcd.
+    pub etcd: &'a EtcdSettings,
     /// A name for this step's transaction: the same after a crash, different for every attempt and step.
     pub transaction: String,
     /// How long the step may take.

@@ -1,6 +1,7 @@
 //! What a node is for, from what is installed and what runs.
 
-use super::{etcd, unobserved};
+use super::unobserved;
+use crate::etcd::Here;
 use crate::host::Host;
 use crate::os::Os;
 use anyhow::Result;
@@ -8,9 +9,9 @@ use std::collections::BTreeSet;
 use wavegate_common::facts::DhcpAgent;
 use wavegate_common::platform::{OsFamily, Role};
 
-/// The roles of the node.
-pub(super) fn roles(host: &dyn Host, os: &Os) -> Result<BTreeSet<Role>> {
-    let mut roles = etcd::roles(host, os)?;
+/// The roles of the node, on which etcd runs so.
+pub(super) fn roles(host: &dyn Host, os: &Os, etcd: &[Here]) -> Result<BTreeSet<Role>> {
+    let mut roles: BTreeSet<Role> = etcd.iter().map(|here| here.part.role()).collect();
     let names = ["calico-felix", "calico-compute", "calico-control", "neutron-server"];
     let installed = os.versions(host, &names).map_err(|error| unobserved(&error))?;
     let any = |names: &[&str]| names.iter().any(|name| installed.contains_key(*name));
@@ -45,7 +46,7 @@ fn runs(host: &dyn Host, os: &Os, unit: &str) -> Result<bool> {
 }
 
 /// Whether a service that is there is to run: whether nobody keeps it down. `None` if it is not there.
-pub(super) fn wanted(host: &dyn Host, os: &Os, unit: &str) -> Result<Option<bool>> {
+fn wanted(host: &dyn Host, os: &Os, unit: &str) -> Result<Option<bool>> {
     let state = os.service(host, unit).map_err(|error| unobserved(&error))?;
     Ok(state.installed.then(|| !state.is_kept_down()))
 }

@@ -7,7 +7,8 @@ use wavegate_common::platform::{OsFamily, PackageManager};
 
 fn observed(machine: FakeMachine, extra: &[Role]) -> Facts {
     let node = NodeId::new("node-1").expect("a name");
-    observe(&FakeHost::new(machine), node, &extra.iter().copied().collect()).expect("facts")
+    observe(&FakeHost::new(machine), node, &extra.iter().copied().collect(), &EtcdSettings::default())
+        .expect("facts")
 }
 
 fn roles(machine: FakeMachine) -> Vec<Role> {

@@ -31,7 +31,7 @@ pub(super) fn still_as_planned(
         return Ok(());
     }
     let node = &order.key.node;
-    let facts = facts::observe(machine.host, node.clone(), machine.extra_roles)
+    let facts = facts::observe(machine.host, node.clone(), machine.extra_roles, machine.etcd)
         .map_err(|error| not_known(node, &error))?;
     let all = differing(planned, facts, ours);
     if all.is_empty() { Ok(()) } else { Err(otherwise(node, &all)) }

@@ -3,6 +3,7 @@
 mod as_planned;
 
 use super::*;
+use crate::etcd::EtcdSettings;
 use crate::host::fake::{FakeHost, FakeMachine};
 use crate::journal::{JournalFile, SharedJournal};
 use crate::policy::tests::policy_in;
@@ -26,6 +27,7 @@ struct Node {
     host: FakeHost,
     os: Os,
     extra_roles: BTreeSet<Role>,
+    etcd: EtcdSettings,
 }
 
 impl Node {
@@ -43,6 +45,7 @@ impl Node {
             host: FakeHost::new(machine),
             os,
             extra_roles: BTreeSet::new(),
+            etcd: EtcdSettings::default(),
         }
     }
 
@@ -77,7 +80,8 @@ impl Node {
     }
 
     fn machine(&self) -> Machine<'_> {
-        Machine { host: &self.host, os: &self.os, policy: &self.policy, extra_roles: &self.extra_roles }
+        let Self { host, os, policy, extra_roles, etcd, .. } = self;
+        Machine { host, os, policy, extra_roles, etcd }
     }
 
     fn last(&self) -> (Vec<EndedStep>, Option<TaskResult>) {

@@ -1,6 +1,7 @@
 //! Tests of the worker: a panic in an action fails its step and ends nothing else.
 
 use super::*;
+use crate::etcd::EtcdSettings;
 use crate::host::etcd::{Endpoint, Etcd};
 use crate::host::fake::{FakeHost, FakeMachine};
 use crate::host::{Command, Exit, Fetched, HostError, HttpAnswer, OnLine, Process, SystemInfo};
@@ -123,6 +124,7 @@ fn tools(state: &Path) -> Tools {
         host: Arc::new(Trap(FakeHost::new(machine))),
         node: NodeId::new("n1").expect("a name"),
         extra_roles: BTreeSet::new(),
+        etcd: EtcdSettings::default(),
         journal: SharedJournal::new(JournalFile::open(state).expect("a journal").0),
         output: Arc::new(Output::default()),
     }

@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use wavegate_agent::agent::{AgentError, Setup, run};
 use wavegate_agent::credentials::Enrolled;
+use wavegate_agent::etcd::EtcdSettings;
 use wavegate_agent::host::fake::{FakeHost, FakeMachine};
 use wavegate_agent::journal::{JournalFile, Store};
 use wavegate_agent::link::dial::{self, DialError};
@@ -62,6 +63,7 @@ impl Fleet {
                 credentials: self.authority.credentials("node/compute-1", false),
             },
             extra_roles: [].into(),
+            etcd: EtcdSettings::default(),
             reconnect_min: Duration::from_millis(1),
             reconnect_max: Duration::from_millis(20),
             host,

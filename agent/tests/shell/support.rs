@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use wavegate_agent::etcd::EtcdSettings;
 use wavegate_agent::facts;
 use wavegate_agent::host::fake::{
     ETCD_ARCHIVE_URL, FakeHost, FakeMachine, Faults, PYTHON_ETCD_ARCHIVE_URL, sha256,
@@ -47,7 +48,7 @@ pub fn order_as_planned(
 fn observed(machine: &FakeMachine) -> Facts {
     let mut machine = machine.clone();
     machine.faults = Faults::default();
-    facts::observe(&FakeHost::new(machine), node(), &[].into()).expect("facts")
+    facts::observe(&FakeHost::new(machine), node(), &[].into(), &EtcdSettings::default()).expect("facts")
 }
 
 pub fn os(machine: &FakeMachine) -> Os {

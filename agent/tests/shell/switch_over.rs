@@ -2,6 +2,7 @@
 
 use crate::support::{journal, order_as_planned, os, policy, shipped_steps};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use wavegate_agent::etcd::EtcdSettings;
 use wavegate_agent::host::fake::{FakeHost, FakeMachine, Faults};
 use wavegate_agent::journal::Store;
 use wavegate_agent::runner::{Machine, advance};
@@ -24,7 +25,8 @@ fn run(machine: &FakeMachine, state: &std::path::Path) -> (FakeMachine, Option<T
     let host = FakeHost::new(machine.clone());
     let os = os(machine);
     let policy = policy(state);
-    let kit = Machine { host: &host, os: &os, policy: &policy, extra_roles: &[].into() };
+    let etcd = EtcdSettings::default();
+    let kit = Machine { host: &host, os: &os, policy: &policy, extra_roles: &[].into(), etcd: &etcd };
     let _ = catch_unwind(AssertUnwindSafe(|| advance(&journal, kit, &mut |_| {}).expect("advanced")));
     let (result, failed) = journal.read(|journal| {
         let task = journal.current();

@@ -5,6 +5,7 @@ use crate::support::{key, order_as_planned, os, policy, shipped_steps};
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
+use wavegate_agent::etcd::EtcdSettings;
 use wavegate_agent::host::fake::{AgentKilled, FakeDistribution, FakeHost, FakeMachine, has_effect};
 use wavegate_agent::journal::medium::fake::{FakeMedium, Unsynced};
 use wavegate_agent::journal::{JournalFile, SharedJournal, Store};
@@ -85,6 +86,7 @@ impl<'a> Node<'a> {
             os: &self.case.os,
             policy: &self.case.policy,
             extra_roles: &[].into(),
+            etcd: &EtcdSettings::default(),
         };
         journal.take(&self.case.order, Timestamp(1)).expect("taken or known");
         let told = &mut self.told;

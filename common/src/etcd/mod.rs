@@ -9,7 +9,7 @@ pub use health::{Unfit, unfit};
 pub use path::{Objection, Rule, judge};
 pub use version::{EtcdVersion, NoVersion};
 
-use crate::platform::words;
+use crate::platform::{Role, words};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
@@ -27,6 +27,19 @@ words!(
         Client = "client",
     }
 );
+
+impl Part {
+    /// What a node is for that has this part.
+    #[must_use]
+    pub const fn role(self) -> Role {
+        match self {
+            Self::Member => Role::EtcdMember,
+            Self::Proxy => Role::EtcdProxy,
+            Self::Gateway => Role::EtcdGateway,
+            Self::Client => Role::EtcdClient,
+        }
+    }
+}
 
 /// Why a text is not an id of etcd's.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

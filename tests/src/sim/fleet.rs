@@ -4,6 +4,7 @@ use super::chance::Chance;
 use anyhow::{Context, Result};
 use std::collections::BTreeMap;
 use std::path::Path;
+use wavegate_agent::etcd::EtcdSettings;
 use wavegate_agent::facts;
 use wavegate_agent::host::fake::{ETCD_ARCHIVE_URL, FakeHost, FakeMachine, PYTHON_ETCD_ARCHIVE_URL, sha256};
 use wavegate_agent::policy::PolicyFile;
@@ -122,7 +123,7 @@ pub fn plan(
     let procedure = Procedure::parse(file, text)?;
     let values = procedure.values(None, &settings(hosts))?;
     let observe = |(node, host): (&NodeId, &&FakeHost)| {
-        let facts = facts::observe(*host, node.clone(), &[].into());
+        let facts = facts::observe(*host, node.clone(), &[].into(), &EtcdSettings::default());
         facts.map(|facts| (node.clone(), facts)).with_context(|| format!("observing {node}"))
     };
     let fleet = hosts.iter().map(observe).collect::<Result<BTreeMap<_, _>>>()?;

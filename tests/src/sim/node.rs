@@ -13,6 +13,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 use wavegate_agent::agent::{Beginning, Core, Effect, Event as AgentEvent, OBSERVE_EVERY};
+use wavegate_agent::etcd::EtcdSettings;
 use wavegate_agent::host::fake::{AgentKilled, FakeHost, Faults, has_effect};
 use wavegate_agent::journal::medium::fake::{FakeMedium, Unsynced};
 use wavegate_agent::journal::{JournalFile, OpenError, SharedJournal, Store};
@@ -213,6 +214,7 @@ impl World<'_> {
             policy: self.site.policy.clone(),
             node: node.name.clone(),
             extra_roles: [].into(),
+            etcd: EtcdSettings::default(),
             journal,
             output,
         };

@@ -1,6 +1,7 @@
 //! Tests of the agent's decisions, on one thread: without timers, sockets and waiting.
 
 use super::*;
+use crate::etcd::EtcdSettings;
 use crate::host::fake::{FakeHost, FakeMachine};
 use crate::journal::JournalFile;
 use crate::journal::medium::fake::{FakeMedium, Operation};
@@ -75,7 +76,8 @@ impl Node {
             backoff: Backoff::new(Duration::from_secs(1), Duration::from_secs(20), 7),
         });
         let policy = PolicyFile::new(state.path().join("policy.toml"));
-        let tools = Tools { host, os, policy, node: node(), extra_roles: BTreeSet::new(), journal, output };
+        let (extra_roles, etcd) = (BTreeSet::new(), EtcdSettings::default());
+        let tools = Tools { host, os, policy, node: node(), extra_roles, etcd, journal, output };
         let mut node = Self { state, core, tools, jobs: VecDeque::new(), log: Vec::new(), session: 0 };
         let begin = node.core.begin();
         node.carry_out(begin);

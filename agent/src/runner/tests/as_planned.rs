@@ -10,7 +10,7 @@ fn planned() -> (Node, PlannedNode) {
     let node = Node::new();
     install(&node, "calico-felix", "1.4.0");
     let name = NodeId::new("n1").expect("a name");
-    let facts = facts::observe(&node.host, name, &node.extra_roles).expect("facts");
+    let facts = facts::observe(&node.host, name, &node.extra_roles, &node.etcd).expect("facts");
     let planned = PlannedNode {
         roles: facts.roles,
         platform: facts.platform,

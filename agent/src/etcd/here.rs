@@ -1,0 +1,270 @@
+//! How etcd runs on this node: what its process was given; where none runs, what its service's files say.
+
+use super::access::{EtcdSettings, first, of_server};
+use super::calico::{Asked, calico};
+use super::given::{Files, Given, environment, unit_of_cgroup};
+use crate::action::pid_files::runs;
+use crate::host::etcd::Access;
+use crate::host::{Command, Host, Process};
+use crate::os::Os;
+use anyhow::{Context, Result, anyhow};
+use std::path::{Path, PathBuf};
+use wavegate_common::etcd::Part;
+use wavegate_common::outcome::StepError;
+
+/// Services of etcd's, as packages and documentation name them.
+const UNITS: [&str; 5] = ["etcd", "etcd2", "etcd-member", "etcd-proxy", "etcd-gateway"];
+
+/// Where a gateway listens that is not told (etcdmain/gateway.go).
+const GATEWAY_LISTENS: &str = "127.0.0.1:23790";
+
+/// Where a server listens for clients that is not told; up to 2.3 at port 4001 too (etcdmain/config.go).
+const SERVER_LISTENS: &str = "http://127.0.0.1:2379";
+
+/// How etcd runs here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Here {
+    /// Which part it plays; never [`Part::Client`].
+    pub part: Part,
+    /// Its service, without `.service`.
+    pub unit: String,
+    /// Its process, if it runs.
+    pub process: Option<Process>,
+    /// Its name in the cluster; `default` if it was given none.
+    pub name: String,
+    /// Its data directory, an absolute path; `None` for a gateway, and if it can't be found out.
+    pub data_dir: Option<String>,
+    /// Where it was told to listen for clients: URLs, of a gateway `HOST:PORT`; empty if it was not told.
+    pub listens: Vec<String>,
+    /// Where it tells clients to ask it: URLs.
+    pub advertised: Vec<String>,
+    /// `--enable-v2`, if it was given.
+    pub enable_v2: Option<bool>,
+    /// The URL that this very process is asked at.
+    pub local: String,
+    /// Who asks it.
+    pub access: Access,
+}
+
+/// How etcd runs on this node; `None` where there is none, or its service is masked. Where there are several, the member rather
+/// than the proxy, and that rather than the gateway.
+///
+/// # Errors
+/// If the service manager can't be asked or a file can't be read.
+pub fn here(host: &dyn Host, os: &Os, settings: &EtcdSettings) -> Result<Option<Here>> {
+    Ok(of_every_process(host, os, settings)?.into_iter().min_by_key(|here| here.part))
+}
+
+/// The same of each process; where none runs, of the service or program that is there.
+///
+/// # Errors
+/// Those of [`here`].
+pub fn of_every_process(host: &dyn Host, os: &Os, settings: &EtcdSettings) -> Result<Vec<Here>> {
+    let asked = calico(host, settings)?;
+    let processes = host.processes();
+    let mut all = Vec::new();
+    for process in processes.iter().filter(|process| runs(process, "etcd")) {
+        let unit = text(host, &format!("/proc/{}/cgroup", process.pid)).ok().flatten();
+        let unit = unit.as_deref().and_then(unit_of_cgroup).unwrap_or(UNITS[0]).to_owned();
+        let given = match of_process(host, process)? {
+            Some(given) => given,
+            None => of_files(host, &unit)?,
+        };
+        let base = || working_directory(host, process);
+        all.push(made_of(&given, unit, Some(process.clone()), &base, settings, &asked));
+    }
+    if all.is_empty()
+        && let Some(unit) = unit_that_is_there(host, os)?
+    {
+        let given = of_files(host, unit)?;
+        all.push(made_of(&given, unit.to_owned(), None, &|| None, settings, &asked));
+    }
+    Ok(all)
+}
+
+/// What a process was given; `None` where its flags alone are known and say nothing of it: its environment can't be read,
+/// so that files have to tell.
+fn of_process(host: &dyn Host, process: &Process) -> Result<Option<Given>> {
+    let environ = text(host, &format!("/proc/{}/environ", process.pid)).ok().flatten().unwrap_or_default();
+    let given = Given::to_process(&process.cmdline, &environment(&environ));
+    if let Some(file) = configured(host, &given)? {
+        return Ok(Some(file));
+    }
+    let told = !environ.is_empty() || process.cmdline.len() > 1;
+    Ok(told.then_some(given))
+}
+
+/// What the configuration file says, if there is one: then nothing else counts.
+fn configured(host: &dyn Host, given: &Given) -> Result<Option<Given>> {
+    let Some(path) = given.get("config-file") else { return Ok(None) };
+    Ok(text(host, path)?.map(|text| Given::by_file(&text)))
+}
+
+/// What the files of a service say.
+fn of_files(host: &dyn Host, unit: &str) -> Result<Given> {
+    let mut files = Files::default();
+    let mut named: Vec<String> = Vec::new();
+    let directories = ["/usr/lib/systemd/system", "/lib/systemd/system", "/etc/systemd/system"];
+    let mut texts: Vec<String> =
+        directories.iter().map(|directory| format!("{directory}/{unit}.service")).collect();
+    let drop_ins = format!("/etc/systemd/system/{unit}.service.d");
+    texts.extend(host.list(Path::new(&drop_ins)).iter().map(|name| format!("{drop_ins}/{name}")));
+    texts.extend([format!("/etc/init/{unit}.conf"), format!("/etc/init/{unit}.override")]);
+    for path in texts {
+        if let Some(text) = text(host, &path)? {
+            named.extend(files.read(&text).iter().map(|path| path.replace("%p", unit).replace("%N", unit)));
+        }
+    }
+    // Environment files win over what the unit itself assigns.
+    let usual =
+        [format!("/etc/default/{unit}"), format!("/etc/sysconfig/{unit}"), "/etc/etcd/etcd.conf".to_owned()];
+    for path in named.iter().chain(usual.iter().filter(|path| !named.contains(path))) {
+        if let Some(text) = text(host, path)? {
+            files.read(&text);
+        }
+    }
+    let given = files.given();
+    Ok(configured(host, &given)?.unwrap_or(given))
+}
+
+/// A service of etcd's that is there and that nobody keeps down; a program that no service is known for counts too.
+fn unit_that_is_there(host: &dyn Host, os: &Os) -> Result<Option<&'static str>> {
+    let first = os.service(host, UNITS[0]).map_err(|error| unobserved(&error))?;
+    if first.installed {
+        return Ok((!first.is_kept_down()).then_some(UNITS[0]));
+    }
+    for unit in &UNITS[1..] {
+        let files = [
+            format!("/etc/systemd/system/{unit}.service"),
+            format!("/lib/systemd/system/{unit}.service"),
+            format!("/usr/lib/systemd/system/{unit}.service"),
+            format!("/etc/init/{unit}.conf"),
+        ];
+        if files.iter().any(|file| host.exists(Path::new(file))) {
+            let state = os.service(host, unit).map_err(|error| unobserved(&error))?;
+            return Ok((state.installed && !state.is_kept_down()).then_some(unit));
+        }
+    }
+    Ok(host.which("etcd").map(|_| UNITS[0]))
+}
+
+fn made_of(
+    given: &Given,
+    unit: String,
+    process: Option<Process>,
+    base: &dyn Fn() -> Option<PathBuf>,
+    settings: &EtcdSettings,
+    asked: &[Asked],
+) -> Here {
+    let part = given.part();
+    let is_gateway = part == Part::Gateway;
+    let name = given.get("name").unwrap_or("default").to_owned();
+    let data_dir = given.get("data-dir").map_or_else(|| format!("{name}.etcd"), str::to_owned);
+    let data_dir = if Path::new(&data_dir).is_absolute() {
+        Some(data_dir)
+    } else {
+        base().map(|base| base.join(data_dir).to_string_lossy().into_owned())
+    };
+    let (listens, advertised) = if is_gateway {
+        (given.list("listen-addr"), Vec::new())
+    } else {
+        (given.list("listen-client-urls"), given.list("advertise-client-urls"))
+    };
+    let secured = asked.iter().find(|asked| asked.url.starts_with("https:"));
+    let found = secured.map_or_else(Access::default, |asked| asked.access.clone());
+    let local = if is_gateway {
+        let scheme = if secured.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", reached_at(listens.first().map_or(GATEWAY_LISTENS, String::as_str)))
+    } else {
+        local_url(&listens, &advertised)
+    };
+    let access = if local.starts_with("https:") {
+        settings.over(first(found, of_server(given)))
+    } else {
+        settings.over(Access::default())
+    };
+    Here {
+        part,
+        unit,
+        process,
+        name,
+        data_dir: data_dir.filter(|_| !is_gateway),
+        listens,
+        advertised,
+        enable_v2: given.flag("enable-v2"),
+        local,
+        access,
+    }
+}
+
+/// The URL that this very process is asked at: one that names this machine alone rather than one that may lead elsewhere; with
+/// TLS rather the one that clients are told, whose name is in the certificate.
+fn local_url(listens: &[String], advertised: &[String]) -> String {
+    let usable: Vec<&String> = listens.iter().filter(|url| url.starts_with("http")).collect();
+    let plain = usable.iter().filter(|url| url.starts_with("http://"));
+    let loops = |url: &&&String| is_loopback(host_of(url));
+    if let Some(url) = plain.clone().find(loops).or_else(|| plain.clone().next()) {
+        return with_reachable_host(url);
+    }
+    let Some(secure) = usable.first() else { return SERVER_LISTENS.to_owned() };
+    let listens_there = |url: &&String| {
+        let same_port = |listen: &&String| port_of(listen) == port_of(url);
+        let same_host = |listen: &&String| is_any(host_of(listen)) || host_of(listen) == host_of(url);
+        usable.iter().any(|listen| same_port(listen) && same_host(listen)) && url.starts_with("https:")
+    };
+    advertised.iter().find(listens_there).cloned().unwrap_or_else(|| with_reachable_host(secure))
+}
+
+fn with_reachable_host(url: &str) -> String {
+    match url.split_once("://") {
+        Some((scheme, rest)) => format!("{scheme}://{}", reached_at(rest.trim_end_matches('/'))),
+        None => url.to_owned(),
+    }
+}
+
+/// `HOST:PORT` to ask at where something listens at this one: an address of all is not one to ask at.
+fn reached_at(listens: &str) -> String {
+    let (host, port) = listens.rsplit_once(':').unwrap_or((listens, ""));
+    match host {
+        "" | "0.0.0.0" | "localhost" => format!("127.0.0.1:{port}"),
+        "[::]" => format!("[::1]:{port}"),
+        _ => listens.to_owned(),
+    }
+}
+
+fn host_of(url: &str) -> &str {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = rest.split('/').next().unwrap_or_default();
+    authority.rsplit_once(':').map_or(authority, |(host, _)| host)
+}
+
+fn port_of(url: &str) -> &str {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = rest.split('/').next().unwrap_or_default();
+    authority.rsplit_once(':').map_or("", |(_, port)| port)
+}
+
+fn is_loopback(host: &str) -> bool {
+    host == "localhost" || host == "[::1]" || host.starts_with("127.")
+}
+
+fn is_any(host: &str) -> bool {
+    matches!(host, "" | "0.0.0.0" | "[::]")
+}
+
+/// Where the process was started, against which relative paths are meant.
+fn working_directory(host: &dyn Host, process: &Process) -> Option<PathBuf> {
+    let exit = host.run(&Command::new(["readlink", "--", &format!("/proc/{}/cwd", process.pid)])).ok()?;
+    let path = PathBuf::from(exit.stdout.trim_end());
+    (exit.code == 0 && path.is_absolute() && !path.starts_with("/proc")).then_some(path)
+}
+
+/// A file as text; bytes that are none are replaced.
+pub(super) fn text(host: &dyn Host, path: &str) -> Result<Option<String>> {
+    let content = host.read(Path::new(path)).with_context(|| format!("observing {path}"))?;
+    Ok(content.map(|content| String::from_utf8_lossy(&content).into_owned()))
+}
+
+fn unobserved(error: &StepError) -> anyhow::Error {
+    anyhow!("{error}: {}; {}", error.output.join(" / "), error.next)
+}
