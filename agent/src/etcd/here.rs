@@ -3,6 +3,7 @@
 use super::access::{EtcdSettings, first, of_server};
 use super::calico::{Asked, calico};
 use super::given::{Files, Given, environment, unit_of_cgroup};
+use super::reach::{is_any, is_loopback, split};
 use crate::action::pid_files::runs;
 use crate::host::etcd::Access;
 use crate::host::{Command, Host, Process};
@@ -202,14 +203,14 @@ fn made_of(
 fn local_url(listens: &[String], advertised: &[String]) -> String {
     let usable: Vec<&String> = listens.iter().filter(|url| url.starts_with("http")).collect();
     let plain = usable.iter().filter(|url| url.starts_with("http://"));
-    let loops = |url: &&&String| is_loopback(host_of(url));
+    let loops = |url: &&&String| is_loopback(split(url).1);
     if let Some(url) = plain.clone().find(loops).or_else(|| plain.clone().next()) {
         return with_reachable_host(url);
     }
     let Some(secure) = usable.first() else { return SERVER_LISTENS.to_owned() };
     let listens_there = |url: &&String| {
-        let same_port = |listen: &&String| port_of(listen) == port_of(url);
-        let same_host = |listen: &&String| is_any(host_of(listen)) || host_of(listen) == host_of(url);
+        let same_port = |listen: &&String| split(listen).2 == split(url).2;
+        let same_host = |listen: &&String| is_any(split(listen).1) || split(listen).1 == split(url).1;
         usable.iter().any(|listen| same_port(listen) && same_host(listen)) && url.starts_with("https:")
     };
     advertised.iter().find(listens_there).cloned().unwrap_or_else(|| with_reachable_host(secure))
@@ -230,26 +231,6 @@ fn reached_at(listens: &str) -> String {
         "[::]" => format!("[::1]:{port}"),
         _ => listens.to_owned(),
     }
-}
-
-fn host_of(url: &str) -> &str {
-    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-    let authority = rest.split('/').next().unwrap_or_default();
-    authority.rsplit_once(':').map_or(authority, |(host, _)| host)
-}
-
-fn port_of(url: &str) -> &str {
-    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-    let authority = rest.split('/').next().unwrap_or_default();
-    authority.rsplit_once(':').map_or("", |(_, port)| port)
-}
-
-fn is_loopback(host: &str) -> bool {
-    host == "localhost" || host == "[::1]" || host.starts_with("127.")
-}
-
-fn is_any(host: &str) -> bool {
-    matches!(host, "" | "0.0.0.0" | "[::]")
 }
 
 /// Where the process was started, against which relative paths are meant.

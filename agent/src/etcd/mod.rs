@@ -5,6 +5,7 @@ mod access;
 mod calico;
 mod given;
 mod here;
+pub mod reach;
 
 pub use access::EtcdSettings;
 pub use calico::{Asked, calico};

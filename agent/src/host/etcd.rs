@@ -150,12 +150,16 @@ pub struct V2Call {
 }
 
 /// An answer of the version 2 API.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct V2Answer {
     /// Status code.
     pub status: u16,
     /// `X-Etcd-Cluster-Id`.
     pub cluster: Option<ClusterId>,
+    /// `X-Raft-Index`, which comes with keys: the last entry of its raft log that the server has applied.
+    pub raft_index: Option<u64>,
+    /// `X-Raft-Term`, which comes with keys.
+    pub raft_term: Option<u64>,
     /// The body, at most 256 MiB of it.
     pub body: String,
 }

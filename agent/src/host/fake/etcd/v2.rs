@@ -14,10 +14,19 @@ pub(super) fn written(cluster: &FakeCluster, key: &str, from: u64) -> Option<Str
 pub(super) fn answer(cluster: &mut FakeCluster, served: bool, deaf: bool, call: &V2Call) -> V2Answer {
     let (path, query) = call.path.split_once('?').unwrap_or((call.path.as_str(), ""));
     let has = |word: &str| query.split('&').any(|part| part == word);
-    let answered =
-        |status: u16, body: &Value| V2Answer { status, cluster: Some(cluster.id), body: body.to_string() };
+    let answered = |status: u16, body: &Value| V2Answer {
+        status,
+        cluster: Some(cluster.id),
+        body: body.to_string(),
+        ..V2Answer::default()
+    };
     if !served {
-        return V2Answer { status: 404, cluster: None, body: "404 page not found\n".to_owned() };
+        return V2Answer {
+            status: 404,
+            cluster: None,
+            body: "404 page not found\n".to_owned(),
+            ..V2Answer::default()
+        };
     }
     if path == "/v2/members" {
         let members: Vec<Value> = cluster
@@ -31,7 +40,12 @@ pub(super) fn answer(cluster: &mut FakeCluster, served: bool, deaf: bool, call: 
         return answered(200, &json!({ "members": members }));
     }
     let Some(key) = path.strip_prefix("/v2/keys") else {
-        return V2Answer { status: 404, cluster: None, body: "404 page not found\n".to_owned() };
+        return V2Answer {
+            status: 404,
+            cluster: None,
+            body: "404 page not found\n".to_owned(),
+            ..V2Answer::default()
+        };
     };
     if !cluster.has_quorum() {
         return answered(
@@ -46,14 +60,24 @@ pub(super) fn answer(cluster: &mut FakeCluster, served: bool, deaf: bool, call: 
             let before = cluster.v2_keys.remove(key);
             cluster.index += 1;
             let status = if before.is_some() { 200 } else { 404 };
-            V2Answer { status, cluster: Some(cluster.id), body: json!({"action": "delete"}).to_string() }
+            V2Answer {
+                status,
+                cluster: Some(cluster.id),
+                body: json!({"action": "delete"}).to_string(),
+                ..V2Answer::default()
+            }
         }
         _ if has("wait=true") => {
             let from = query.split('&').find_map(|part| part.strip_prefix("waitIndex=")?.parse().ok());
             match written(cluster, key, from.unwrap_or(0)).filter(|_| !deaf) {
                 Some(value) => answered(200, &json!({"action": "set", "node": {"key": key, "value": value}})),
                 // What ends before something came has nothing in it.
-                None => V2Answer { status: 200, cluster: Some(cluster.id), body: String::new() },
+                None => V2Answer {
+                    status: 200,
+                    cluster: Some(cluster.id),
+                    body: String::new(),
+                    ..V2Answer::default()
+                },
             }
         }
         _ => get(cluster, key),
@@ -69,6 +93,7 @@ fn put(cluster: &mut FakeCluster, key: &str, call: &V2Call) -> V2Answer {
         status: if new { 201 } else { 200 },
         cluster: Some(cluster.id),
         body: json!({"action": "set", "node": node}).to_string(),
+        ..V2Answer::default()
     }
 }
 
@@ -78,7 +103,7 @@ fn get(cluster: &FakeCluster, key: &str) -> V2Answer {
     let node = |key: &str, value: &str| json!({"key": key, "value": value, "modifiedIndex": index, "createdIndex": index});
     if let Some(value) = cluster.v2_keys.get(key) {
         let body = json!({"action": "get", "node": node(key, value)});
-        return V2Answer { status: 200, cluster: id, body: body.to_string() };
+        return V2Answer { status: 200, cluster: id, body: body.to_string(), ..V2Answer::default() };
     }
     let start = format!("{}/", key.trim_end_matches('/'));
     let below: Vec<Value> = cluster
@@ -89,8 +114,8 @@ fn get(cluster: &FakeCluster, key: &str) -> V2Answer {
         .collect();
     if below.is_empty() && key != "/" {
         let body = json!({"errorCode": 100, "message": "Key not found", "cause": key, "index": index});
-        return V2Answer { status: 404, cluster: id, body: body.to_string() };
+        return V2Answer { status: 404, cluster: id, body: body.to_string(), ..V2Answer::default() };
     }
     let body = json!({"action": "get", "node": {"dir": true, "nodes": below}});
-    V2Answer { status: 200, cluster: id, body: body.to_string() }
+    V2Answer { status: 200, cluster: id, body: body.to_string(), ..V2Answer::default() }
 }
