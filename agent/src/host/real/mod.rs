@@ -1,6 +1,7 @@
 //! The machine itself, behind the trait `Host`: the only place that starts programs, sends signals and writes files
 //! outside the agent's own state.
 
+mod etcd;
 mod files;
 mod http;
 mod notes;
@@ -171,7 +172,7 @@ impl Host for RealHost {
     }
 
     fn etcd(&self, endpoint: &Endpoint) -> Box<dyn Etcd + '_> {
-        Box::new(super::etcd::Silent(endpoint.clone()))
+        Box::new(etcd::Server(endpoint.clone()))
     }
 
     fn identity(&self, path: &Path) -> Option<(u64, u64)> {
