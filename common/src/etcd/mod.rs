@@ -1,10 +1,12 @@
 //! What is known of an etcd cluster and of a node's part in it, as etcd itself tells it. What follows from that for an
 //! upgrade is judged in the files beside; who asks etcd is the agent.
 
+pub mod clients;
 pub mod health;
 pub mod path;
 pub mod version;
 
+pub use clients::judge_clients;
 pub use health::{Unfit, unfit};
 pub use path::{Objection, Rule, judge};
 pub use version::{EtcdVersion, NoVersion};
