@@ -1,6 +1,7 @@
 //! Whether those who ask a cluster can still do so when it runs another version: Calico's software by its version, `etcd
 //! --proxy`, and whoever asks port 4001.
 
+use super::fleet::members;
 use super::path::{Line, Objection, Rule, and};
 use super::{ClusterView, EtcdFacts, EtcdVersion, Part};
 use crate::facts::{Component, Facts};
@@ -41,12 +42,10 @@ pub fn judge_clients(
 /// Somebody needs the version 2 API, and not every member will serve it.
 fn v2_api(cluster: &ClusterView, to: EtcdVersion, fleet: &BTreeMap<NodeId, Facts>) -> Option<Objection> {
     let serves = |etcd: &EtcdFacts| etcd.enable_v2 == Some(true);
-    let members: BTreeMap<&NodeId, &EtcdFacts> =
-        etcd_of(fleet).filter(|(_, etcd)| etcd.part == Part::Member).collect();
     let silent: Vec<String> =
-        members.iter().filter(|(_, etcd)| !serves(etcd)).map(|(node, _)| node.to_string()).collect();
+        members(fleet).filter(|(_, etcd)| !serves(etcd)).map(|(node, _)| node.to_string()).collect();
     let gone = to.line() >= (3, 6);
-    if !gone && silent.is_empty() && !members.is_empty() {
+    if !gone && silent.is_empty() && members(fleet).next().is_some() {
         return None;
     }
     let old: BTreeSet<NodeId> = nodes(fleet, |facts| calico(facts).is_some_and(|calico| !calico.speaks_v3()));
@@ -136,10 +135,6 @@ fn asks_old_port(facts: &Facts, etcd: &EtcdFacts) -> bool {
         let (host, port) = host.rsplit_once(':').unwrap_or((host, ""));
         port == OLD_PORT && (matches!(host, "localhost" | "[::1]" | "::1") || host.starts_with("127."))
     })
-}
-
-fn etcd_of(fleet: &BTreeMap<NodeId, Facts>) -> impl Iterator<Item = (&NodeId, &EtcdFacts)> {
-    fleet.iter().filter_map(|(node, facts)| Some((node, facts.etcd.as_ref()?)))
 }
 
 fn nodes(fleet: &BTreeMap<NodeId, Facts>, of: impl Fn(&Facts) -> bool) -> BTreeSet<NodeId> {

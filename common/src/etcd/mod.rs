@@ -2,6 +2,7 @@
 //! upgrade is judged in the files beside; who asks etcd is the agent.
 
 pub mod clients;
+pub mod fleet;
 pub mod health;
 pub mod path;
 pub mod version;

@@ -265,7 +265,7 @@ fn told(members: Vec<&(&MemberView, EtcdVersion)>) -> String {
 }
 
 /// `a`, `a and b`, `a, b and c`.
-pub(super) fn and(names: &[String]) -> String {
+pub(crate) fn and(names: &[String]) -> String {
     match names {
         [] => "none".to_owned(),
         [one] => one.clone(),

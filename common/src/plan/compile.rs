@@ -1,7 +1,6 @@
 //! Making a plan of a procedure and the facts of a fleet. A pure function: the same arguments make the same plan.
 
-use super::{FORMAT, PlanBody, PlannedEtcd, PlannedNode, Problem, StagePlan};
-use crate::etcd::EtcdFacts;
+use super::{FORMAT, PlanBody, PlannedNode, Problem, StagePlan, settle_etcd};
 use crate::facts::Facts;
 use crate::id::{Actor, NodeId, Timestamp};
 use crate::order::{PlannedStep, Work};
@@ -71,7 +70,7 @@ pub fn compile(
     let nodes = fleet.iter().map(|(node, facts)| (node.clone(), compiler.node(facts))).collect();
     let parameters =
         procedure.parameters.keys().filter_map(|name| Some((name.clone(), compiler.value(name)?)));
-    Ok(PlanBody {
+    let mut body = PlanBody {
         format: FORMAT,
         procedure: procedure.name.clone(),
         procedure_version: procedure.version.clone(),
@@ -86,7 +85,9 @@ pub fn compile(
         warnings: Vec::new(),
         version_differences: Vec::new(),
         undeclared: BTreeSet::new(),
-    })
+    };
+    settle_etcd(&mut body, fleet);
+    Ok(body)
 }
 
 fn check_fleet(procedure: &Procedure, fleet: &BTreeMap<NodeId, Facts>) -> Result<(), CompileError> {
@@ -112,10 +113,6 @@ fn waves_of(procedure: &Procedure, options: &Options) -> Result<Vec<WavePolicy>,
     let unchanged = WaveOverride::default();
     let asked = |own: &StageSteps| own.waves.with(options.waves.get(&own.stage).unwrap_or(&unchanged));
     Ok(procedure.stages.iter().map(asked).collect())
-}
-
-fn planned_etcd(facts: &EtcdFacts) -> Option<PlannedEtcd> {
-    Some(PlannedEtcd { part: facts.part, cluster: facts.cluster_id?, member: facts.member })
 }
 
 struct Compiler<'a> {
@@ -144,7 +141,7 @@ impl Compiler<'_> {
             platform: facts.platform.clone(),
             release,
             versions: facts.versions.clone(),
-            etcd: facts.etcd.as_ref().and_then(planned_etcd),
+            etcd: None,
             observed_at: facts.observed_at,
         }
     }

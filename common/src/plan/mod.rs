@@ -4,10 +4,12 @@
 
 mod compile;
 mod drift;
+mod etcd;
 mod versions;
 
 pub use compile::{CompileError, Options, compile};
 pub use drift::{Difference, differences};
+pub use etcd::{judge_etcd, settle_etcd};
 pub use versions::{VersionDifference, version_differences};
 
 use crate::etcd::{ClusterId, MemberId, Part};
