@@ -58,10 +58,12 @@ impl Inventory {
     }
 }
 
-/// How the roles that were found differ from those that are declared, if they do.
+/// How the roles that were found differ from those that are declared, if they do. That a node asks an etcd elsewhere follows
+/// from what it is for and need not be declared.
 fn other_roles(declared: &BTreeSet<Role>, found: &BTreeSet<Role>) -> Option<String> {
     let missing: Vec<&str> = declared.difference(found).map(|role| role.as_str()).collect();
-    let more: Vec<&str> = found.difference(declared).map(|role| role.as_str()).collect();
+    let more = found.difference(declared).filter(|role| **role != Role::EtcdClient);
+    let more: Vec<&str> = more.map(|role| role.as_str()).collect();
     let difference = match (missing.is_empty(), more.is_empty()) {
         (true, true) => return None,
         (false, true) => format!("{} was not found", missing.join(", ")),

@@ -161,10 +161,10 @@ fn made_of(
     let is_gateway = part == Part::Gateway;
     let name = given.get("name").unwrap_or("default").to_owned();
     let data_dir = given.get("data-dir").map_or_else(|| format!("{name}.etcd"), str::to_owned);
-    let data_dir = if Path::new(&data_dir).is_absolute() {
-        Some(data_dir)
-    } else {
-        base().map(|base| base.join(data_dir).to_string_lossy().into_owned())
+    let data_dir = match (is_gateway, Path::new(&data_dir).is_absolute()) {
+        (true, _) => None,
+        (false, true) => Some(data_dir),
+        (false, false) => base().map(|base| base.join(data_dir).to_string_lossy().into_owned()),
     };
     let (listens, advertised) = if is_gateway {
         (given.list("listen-addr"), Vec::new())
@@ -189,7 +189,7 @@ fn made_of(
         unit,
         process,
         name,
-        data_dir: data_dir.filter(|_| !is_gateway),
+        data_dir,
         listens,
         advertised,
         enable_v2: given.flag("enable-v2"),

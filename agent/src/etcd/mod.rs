@@ -6,6 +6,7 @@ mod calico;
 mod given;
 mod here;
 pub mod reach;
+pub mod v2;
 
 pub use access::EtcdSettings;
 pub use calico::{Asked, calico};

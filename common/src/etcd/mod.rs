@@ -255,6 +255,26 @@ pub struct EtcdFacts {
     pub unknown: Vec<String>,
 }
 
+impl EtcdFacts {
+    /// A node of which nothing but its part is known.
+    #[must_use]
+    pub const fn of(part: Part) -> Self {
+        Self {
+            part,
+            version: None,
+            cluster_id: None,
+            member: None,
+            data_dir: None,
+            data_filesystem: None,
+            listens: Vec::new(),
+            enable_v2: None,
+            endpoints: Vec::new(),
+            cluster: None,
+            unknown: Vec::new(),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

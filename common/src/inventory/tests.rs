@@ -124,6 +124,8 @@ fn a_fleet_with_other_roles_has_problems() {
         other_roles(&set(declared), &set(found)).unwrap_or_default()
     };
     assert_eq!(text(&[Role::Compute], &[Role::Compute]), "");
+    assert_eq!(text(&[Role::Compute], &[Role::Compute, Role::EtcdClient]), "");
+    insta::assert_snapshot!(text(&[Role::Compute, Role::EtcdClient], &[Role::Compute]), @"its roles are not those of the inventory: etcd-client was not found");
     insta::assert_snapshot!(text(&[Role::Compute, Role::EtcdProxy], &[Role::Compute]), @"its roles are not those of the inventory: etcd-proxy was not found");
     insta::assert_snapshot!(text(&[], &[Role::Compute]), @"its roles are not those of the inventory: compute was found and is not declared");
     insta::assert_snapshot!(text(&[Role::Control], &[Role::Compute]), @"its roles are not those of the inventory: control was not found, compute was and is not declared");
