@@ -48,7 +48,7 @@ fn barrier_is_kept(events: &[Value]) -> Result<()> {
                 }
                 running.insert((stage.clone(), node));
                 let etcd = running.iter().filter(|(stage, _)| stage == "etcd").count();
-                ensure!(etcd <= 1, "{etcd} etcd nodes at once");
+                ensure!(etcd <= 1, "{etcd} etcd members at once");
             }
             Some("task_ended") => {
                 running.remove(&(stage.clone(), node));

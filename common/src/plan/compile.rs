@@ -152,7 +152,7 @@ impl Compiler<'_> {
         let limits = policy.limits(count).map_err(|what| CompileError::Limit { stage: stage.stage, what })?;
         let groups = policy.group_by.as_ref().map_or_else(BTreeMap::new, |label| {
             let groups = self.groups(stage.stage, label, &nodes);
-            nodes.sort_by(|one, other| groups.get(&one.1.node).cmp(&groups.get(&other.1.node)));
+            sort_by_group(stage, &mut nodes, &groups);
             groups
         });
         let waves = waves(stage.stage, &nodes, policy, &groups);
@@ -187,9 +187,18 @@ impl Compiler<'_> {
             |step: &&Step| step.platforms.contains(&family) && !step.roles.is_disjoint(&facts.roles);
         let steps: Vec<&Step> = stage.steps.iter().filter(of_node).collect();
         if steps.is_empty() {
+            let own: Vec<&str> = stage
+                .roles
+                .iter()
+                .filter(|role| facts.roles.contains(role))
+                .map(|role| role.as_str())
+                .collect();
             let what = format!(
-                "procedure {} has no steps for {family} in stage {}, and {} has a role for it",
-                self.procedure.name, stage.stage, facts.node
+                "procedure {} has no steps in stage {} for {family} and {}, the roles of {} there",
+                self.procedure.name,
+                stage.stage,
+                own.join(", "),
+                facts.node
             );
             let next = format!("use a procedure with steps for {family}, or take the role off the node");
             self.problem(facts, stage.stage, None, what, next);
@@ -276,13 +285,23 @@ impl Compiler<'_> {
     }
 }
 
+/// The roles of a stage in the order of work: as the procedure names them, and in stage etcd its members before all that asks
+/// them, whatever the procedure says.
+fn roles_in_order(stage: &StageSteps) -> Vec<Role> {
+    let mut roles = stage.roles.clone();
+    if stage.stage == Stage::Etcd {
+        roles.sort_by_key(|role| *role != Role::EtcdMember);
+    }
+    roles
+}
+
 /// The nodes that take part in a stage, each with the role it does so in, in the order of work: roles, then names.
 fn nodes_of<'f>(stage: &StageSteps, fleet: &'f BTreeMap<NodeId, Facts>) -> Vec<(Role, &'f Facts)> {
+    let roles = roles_in_order(stage);
     let mut nodes: Vec<(usize, &NodeId, Role, &Facts)> = fleet
         .iter()
         .filter_map(|(node, facts)| {
-            let (order, role) =
-                stage.roles.iter().enumerate().find(|(_, role)| facts.roles.contains(role))?;
+            let (order, role) = roles.iter().enumerate().find(|(_, role)| facts.roles.contains(role))?;
             Some((order, node, *role, facts))
         })
         .collect();
@@ -290,8 +309,23 @@ fn nodes_of<'f>(stage: &StageSteps, fleet: &'f BTreeMap<NodeId, Facts>) -> Vec<(
     nodes.into_iter().map(|(_, _, role, facts)| (role, facts)).collect()
 }
 
+/// Groups go before roles, but not in stage etcd: there every member goes before all that asks them, and members, each alone,
+/// keep their own order.
+fn sort_by_group(stage: &StageSteps, nodes: &mut [(Role, &Facts)], groups: &BTreeMap<NodeId, String>) {
+    let roles = roles_in_order(stage);
+    nodes.sort_by_key(|(role, facts)| {
+        let group = groups.get(&facts.node);
+        match (stage.stage, role) {
+            (Stage::Etcd, Role::EtcdMember) => (None, None),
+            (Stage::Etcd, _) => (roles.iter().position(|other| other == role), group),
+            (Stage::Compute | Stage::Control, _) => (None, group),
+        }
+    });
+}
+
 /// The canary, then batches as the policy says, none with nodes of two groups. An etcd member is a wave of its own whatever
-/// the policy is: two members that are down at once may be the quorum.
+/// the policy is: two members that are down at once may be the quorum. What else is in stage etcd follows in waves of one role
+/// each, and begins with a canary again.
 fn waves(
     stage: Stage,
     nodes: &[(Role, &Facts)],
@@ -299,20 +333,24 @@ fn waves(
     groups: &BTreeMap<NodeId, String>,
 ) -> Vec<Vec<NodeId>> {
     let count = u32::try_from(nodes.len()).unwrap_or(u32::MAX);
+    let kind = |(role, facts): &(Role, &Facts)| {
+        let role = (stage == Stage::Etcd).then_some(*role);
+        (role, groups.get(&facts.node))
+    };
     let mut waves: Vec<Vec<NodeId>> = Vec::new();
-    let mut room = 0;
-    for (role, facts) in nodes {
-        let alone = stage == Stage::Etcd && *role == Role::EtcdMember;
-        let group = |node: &NodeId| groups.get(node);
-        let before = waves.last().and_then(|wave| wave.last());
-        if room == 0 || alone || before.is_some_and(|before| group(before) != group(&facts.node)) {
-            room = policy.size(waves.len(), count);
+    let (mut alone, mut room, mut before) = (0, 0, None);
+    for node in nodes {
+        let member = stage == Stage::Etcd && node.0 == Role::EtcdMember;
+        if room == 0 || before != Some(kind(node)) {
+            room = if member { 1 } else { policy.size(waves.len() - alone, count) };
+            alone += usize::from(member);
             waves.push(Vec::new());
         }
         if let Some(wave) = waves.last_mut() {
-            wave.push(facts.node.clone());
+            wave.push(node.1.node.clone());
         }
-        room = if alone { 0 } else { room - 1 };
+        room -= 1;
+        before = Some(kind(node));
     }
     waves
 }

@@ -233,6 +233,12 @@ impl Plan {
         Ok(())
     }
 
+    /// Whether a node runs a member of the etcd cluster, as the plan saw it.
+    #[must_use]
+    pub fn is_etcd_member(&self, node: &NodeId) -> bool {
+        self.body.nodes.get(node).is_some_and(|node| node.roles.contains(&Role::EtcdMember))
+    }
+
     /// The plan of one stage, if the procedure has it.
     #[must_use]
     pub fn stage(&self, stage: Stage) -> Option<&StagePlan> {

@@ -2,7 +2,7 @@
 
 use super::{EndedStep, Entry, Event, Hold, Rollout, Status, Task, TaskRef, TaskResult, TaskState, Waiver};
 use crate::id::{Actor, NodeId, StepId, Timestamp};
-use crate::platform::{Role, Stage};
+use crate::platform::Stage;
 
 /// Why an event can't be applied. The rollout is then as it was.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -345,8 +345,7 @@ impl Rollout {
         if left().next().is_none() {
             return Err(IllegalEvent::NothingToWaive { node: node.clone() });
         }
-        let member =
-            self.plan.body.nodes.get(node).is_some_and(|node| node.roles.contains(&Role::EtcdMember));
+        let member = self.plan.is_etcd_member(node);
         if member && left().any(|(stage, _)| stage == Stage::Etcd) {
             return Err(IllegalEvent::EtcdMember { node: node.clone() });
         }

@@ -93,10 +93,12 @@ impl Rollout {
             .filter(|(node, _)| observed.link(node).is_online())
             .filter(|(node, _)| self.may_start(stage.stage, node, observed.now).is_ok())
             .peekable();
-        // Each may start by itself; together only those of one group may.
-        let group = ready.peek().and_then(|(node, _)| stage.groups.get(*node));
+        // Each may start by itself; together only those of one group may, and an etcd member never beside another node.
+        let kind = |node: &NodeId| (stage.groups.get(node), self.is_alone(stage.stage, node));
+        let Some(first) = ready.peek().map(|(node, _)| kind(node)) else { return Vec::new() };
+        let room = if first.1 { 1 } else { room };
         ready
-            .filter(|(node, _)| stage.groups.get(*node) == group)
+            .filter(|(node, _)| kind(node) == first)
             .take(room as usize)
             .map(|(node, task)| Event::TaskStarted {
                 task: TaskRef { stage: stage.stage, node: node.clone(), attempt: task.attempt + 1 },

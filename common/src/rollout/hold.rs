@@ -68,6 +68,20 @@ pub enum Hold {
         /// Allowed ones.
         allowed: u32,
     },
+    /// An etcd member is not back: nothing else of its stage is touched beside it.
+    #[error(
+        "etcd member {member} is in flight, failed or unknown, and nothing of stage etcd is begun beside it"
+    )]
+    EtcdMember {
+        /// The member.
+        member: NodeId,
+    },
+    /// It is an etcd member, and is worked on alone.
+    #[error("it is an etcd member, and none is taken down while {node} is in flight, failed or unknown")]
+    NotAlone {
+        /// Another node of the stage.
+        node: NodeId,
+    },
     /// As many nodes are in flight, failed or unknown as may be.
     #[error("{unavailable} nodes are in flight, failed or unknown, at most {allowed} may be")]
     MaxUnavailable {
@@ -97,6 +111,7 @@ impl Rollout {
         self.earlier_waves(planned, wave)?;
         self.may_begin(planned, wave, now)?;
         self.one_group(planned, node)?;
+        self.one_member(planned, node)?;
         self.within_limits(planned)
     }
 
@@ -118,7 +133,7 @@ impl Rollout {
             }
             let canary = |node: &NodeId| self.task(planned.stage, node).map(Task::state);
             let gone_wrong = |state| matches!(state, Some(TaskState::Failed | TaskState::Unknown));
-            if index == 0 && earlier.iter().any(|node| gone_wrong(canary(node))) {
+            if self.is_canary(planned, index) && earlier.iter().any(|node| gone_wrong(canary(node))) {
                 return Err(Hold::Canary);
             }
             return Err(Hold::EarlierWave { wave: index });
@@ -160,8 +175,22 @@ impl Rollout {
         }
     }
 
-    /// Nodes that count against the limit. In stage etcd (I3) these are also waived ones that are back and at work: they are
-    /// no members, and still no member is taken down beside them.
+    /// I3: in stage etcd a member is worked on alone, and beside one that may be down nothing else is begun: it would take the
+    /// quorum, or the endpoints that the clients are left with.
+    fn one_member(&self, planned: &StagePlan, node: &NodeId) -> Result<(), Hold> {
+        let down =
+            |task: &Task| task.in_flight() || matches!(task.state(), TaskState::Unknown | TaskState::Failed);
+        let away = || self.tasks(planned.stage).filter(|(_, task)| down(task)).map(|(node, _)| node.clone());
+        if let Some(member) = away().find(|node| self.is_alone(planned.stage, node)) {
+            return Err(Hold::EtcdMember { member });
+        }
+        match away().next() {
+            Some(other) if self.is_alone(planned.stage, node) => Err(Hold::NotAlone { node: other }),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Nodes that count against the limit: in stage etcd also waived ones that are back and at work.
     pub(super) fn unavailable(&self, planned: &StagePlan) -> u32 {
         let waived = self.tasks(planned.stage).filter(|(_, task)| task.waived && task.in_flight()).count();
         let at_work =
@@ -185,22 +214,64 @@ impl Rollout {
         Ok(())
     }
 
-    /// How many nodes of a stage may be unavailable now. Where the canary was waived nothing has been tried yet: the nodes after
+    /// How many nodes of a stage may be unavailable now. Where a canary was waived nothing has been tried yet: the nodes after
     /// it begin as few at a time as it was to, until one has finished.
     pub(super) fn at_once(&self, planned: &StagePlan) -> u32 {
-        let most = max_unavailable(planned);
-        let after_canary = self.current_wave(planned).is_some_and(|wave| wave > 0);
-        if after_canary && self.counts(planned.stage).finished == 0 {
+        let most = planned.limits.max_unavailable;
+        let Some(wave) = self.current_wave(planned) else { return most };
+        let canary = (0..=wave).rfind(|wave| self.is_canary(planned, *wave)).unwrap_or(0);
+        let finished = |node: &NodeId| {
+            self.task(planned.stage, node).is_some_and(|task| task.progress == TaskState::Finished)
+        };
+        if wave > canary && !planned.waves.iter().skip(canary).flatten().any(finished) {
             return most.min(planned.limits.canary);
         }
         most
     }
-}
 
-/// I3: whatever a plan says, never more than one etcd member at a time.
-fn max_unavailable(stage: &StagePlan) -> u32 {
-    match stage.stage {
-        Stage::Etcd => 1,
-        Stage::Compute | Stage::Control => stage.limits.max_unavailable,
+    /// Whether a node of a stage is worked on alone: an etcd member, in stage etcd.
+    pub(super) fn is_alone(&self, stage: Stage, node: &NodeId) -> bool {
+        stage == Stage::Etcd && self.plan().is_etcd_member(node)
+    }
+
+    /// Whether a wave is tried before all that follows: the first of a stage, and in stage etcd also the first of those that
+    /// are no members, after the members. It is over when all of it has finished, not when it has failed.
+    pub(super) fn is_canary(&self, planned: &StagePlan, wave: usize) -> bool {
+        let members = |wave: &Vec<NodeId>| wave.iter().any(|node| self.is_alone(planned.stage, node));
+        match wave.checked_sub(1).map(|before| (planned.waves.get(before), planned.waves.get(wave))) {
+            None => true,
+            Some((Some(before), Some(own))) => members(before) && !members(own),
+            Some(_) => false,
+        }
+    }
+
+    /// Whether failed nodes alone keep every node of a stage that was not tried from being begun: nothing more happens in it
+    /// until an operator acts, or a lost node is back.
+    #[must_use]
+    pub fn is_held_by_failures(&self, stage: Stage, now: Timestamp) -> bool {
+        let scheduled = self.tasks(stage).filter(|(_, task)| task.state() == TaskState::Scheduled);
+        let mut by_failures = false;
+        for (node, _) in scheduled {
+            match self.may_start(stage, node, now) {
+                Ok(()) => return false,
+                Err(
+                    Hold::Canary
+                    | Hold::EtcdMember { .. }
+                    | Hold::NotAlone { .. }
+                    | Hold::Errors { .. }
+                    | Hold::MaxUnavailable { .. },
+                ) => by_failures = true,
+                Err(
+                    Hold::NotRunning { .. }
+                    | Hold::NotScheduled { .. }
+                    | Hold::Barrier { .. }
+                    | Hold::EarlierWave { .. }
+                    | Hold::Soaking { .. }
+                    | Hold::OtherGroup { .. }
+                    | Hold::NotReleased { .. },
+                ) => {}
+            }
+        }
+        by_failures && self.counts(stage).failed > 0
     }
 }

@@ -187,7 +187,7 @@ impl Rollout {
     fn wave_is_over(&self, stage: &StagePlan, wave: usize) -> bool {
         let over = |node: &NodeId| match self.task(stage.stage, node).map(Task::state) {
             Some(TaskState::Finished | TaskState::Waived) => true,
-            Some(TaskState::Failed) => wave > 0,
+            Some(TaskState::Failed) => !self.is_canary(stage, wave),
             Some(
                 TaskState::Scheduled
                 | TaskState::Preparing

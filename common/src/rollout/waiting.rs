@@ -437,6 +437,8 @@ fn unblock_hold(hold: &Hold) -> String {
         Hold::NotReleased { .. } => "wavegate wave next".to_owned(),
         Hold::Soaking { .. } => "nothing to do: it begins by itself; now: wavegate wave next".to_owned(),
         Hold::OtherGroup { node, .. } => format!("{node} ends (wavegate why {node})"),
+        Hold::EtcdMember { member } => format!("{member} finishes (wavegate why {member})"),
+        Hold::NotAlone { node } => format!("{node} finishes, or is waived (wavegate why {node})"),
         Hold::Errors { .. } => {
             "lost nodes return, and failed ones are retried: wavegate retry --all-failed".to_owned()
         }

@@ -1,6 +1,6 @@
 //! The invariants, over random fleets, failures, losses, duplicates, restarts and operators.
 
-use super::world::{World, node, plan_of};
+use super::world::{World, node, plan_of, with_members};
 use proptest::prelude::*;
 use wavegate_common::id::StepId;
 use wavegate_common::plan::Limits;
@@ -74,8 +74,11 @@ fn stages(machines: usize) -> impl Strategy<Value = Vec<(Vec<usize>, Limits)>> {
         soak_s,
         start: if manual { Mode::Manual } else { Mode::Auto },
     });
-    let members = prop::sample::subsequence((0..machines).collect::<Vec<_>>(), 0..=machines);
-    prop::collection::vec((members, limits), 3)
+    prop::collection::vec((nodes(machines), limits), 3)
+}
+
+fn nodes(machines: usize) -> impl Strategy<Value = Vec<usize>> {
+    prop::sample::subsequence((0..machines).collect::<Vec<_>>(), 0..=machines)
 }
 
 proptest! {
@@ -86,14 +89,14 @@ proptest! {
 
     #[test]
     fn invariants_hold_whatever_happens(
-        (machines, stages) in (1..6usize).prop_flat_map(|n| (Just(n), stages(n))),
+        (machines, stages, members) in (1..6usize).prop_flat_map(|n| (Just(n), stages(n), nodes(n))),
         steps in 1..4usize,
         manual in any::<bool>(),
         groups in 1..3usize,
         acts in acts(),
     ) {
         let mode = if manual { Mode::Manual } else { Mode::Auto };
-        let mut world = World::new(plan_of(&stages, steps, groups), machines, mode);
+        let mut world = World::new(with_members(&plan_of(&stages, steps, groups), &members), machines, mode);
         for act in &acts {
             world.act(act);
             world.check()?;

@@ -3,6 +3,7 @@
 #![allow(clippy::expect_used)] // the way a test fails
 
 mod invariants;
+mod members;
 mod read;
 mod scenarios;
 mod waivers;

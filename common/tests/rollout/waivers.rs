@@ -2,11 +2,11 @@
 
 use super::invariants::Act;
 use super::scenarios::ONE_AT_A_TIME;
-use super::world::{LOST_AFTER_MS, World, node, plan};
+use super::world::{LOST_AFTER_MS, World, node, plan, with_members};
 use std::sync::Arc;
 use wavegate_common::id::{Actor, Generation, Timestamp};
-use wavegate_common::plan::{Plan, PlannedNode};
-use wavegate_common::platform::{OsFamily, PackageManager, Platform, Role, ServiceManager, Stage};
+use wavegate_common::plan::Plan;
+use wavegate_common::platform::Stage;
 use wavegate_common::rollout::{Event, Hold, IllegalEvent, Mode, Status, TaskState};
 
 fn waive(world: &mut World, index: usize, millis: u64) -> Result<(), IllegalEvent> {
@@ -111,29 +111,6 @@ fn who_is_at_work_or_done_or_an_etcd_member_is_not_waived() {
     world.decide();
     let at_work = waive(&mut world, 0, 10);
     assert!(matches!(at_work, Err(IllegalEvent::EtcdMember { .. })), "also when it has ended: {at_work:?}");
-}
-
-fn with_members(plan: &Plan, members: &[usize]) -> Arc<Plan> {
-    let mut body = plan.body.clone();
-    for index in members {
-        let planned = PlannedNode {
-            roles: [Role::EtcdMember].into(),
-            platform: Platform {
-                family: OsFamily::Debian,
-                id: "debian".into(),
-                version_id: "12".into(),
-                pretty_name: "Debian".into(),
-                package_manager: PackageManager::Apt,
-                service_manager: ServiceManager::Systemd,
-            },
-            release: None,
-            versions: [].into(),
-            etcd: None,
-            observed_at: Timestamp(0),
-        };
-        body.nodes.insert(node(*index), planned);
-    }
-    Arc::new(Plan::seal(body).expect("a plan"))
 }
 
 #[test]

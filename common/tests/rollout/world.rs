@@ -12,8 +12,8 @@ use wavegate_common::id::{Actor, Generation, NodeId, RolloutId, StepId, Timestam
 use wavegate_common::journal::{Journal, Next, Record, Verdict};
 use wavegate_common::order::{PlannedStep, TaskOrder, Work};
 use wavegate_common::outcome::{Outcome, StepError};
-use wavegate_common::plan::{FORMAT, Limits, Plan, PlanBody, StagePlan};
-use wavegate_common::platform::Stage;
+use wavegate_common::plan::{FORMAT, Limits, Plan, PlanBody, PlannedNode, StagePlan};
+use wavegate_common::platform::{OsFamily, PackageManager, Platform, Role, ServiceManager, Stage};
 use wavegate_common::rollout::{
     Entry, Event, IllegalEvent, Link, Mode, Observed, PauseReason, Report, Rollout, Status, Subject, Task,
     TaskRef, TaskState,
@@ -83,6 +83,30 @@ pub fn plan_of(stages: &[Made], steps: usize, groups: usize) -> Arc<Plan> {
         version_differences: Vec::new(),
         undeclared: [].into(),
     };
+    Arc::new(Plan::seal(body).expect("a plan"))
+}
+
+/// The plan with these nodes as members of etcd.
+pub fn with_members(plan: &Plan, members: &[usize]) -> Arc<Plan> {
+    let mut body = plan.body.clone();
+    for index in members {
+        let planned = PlannedNode {
+            roles: [Role::EtcdMember].into(),
+            platform: Platform {
+                family: OsFamily::Debian,
+                id: "debian".into(),
+                version_id: "12".into(),
+                pretty_name: "Debian".into(),
+                package_manager: PackageManager::Apt,
+                service_manager: ServiceManager::Systemd,
+            },
+            release: None,
+            versions: [].into(),
+            etcd: None,
+            observed_at: Timestamp(0),
+        };
+        body.nodes.insert(node(*index), planned);
+    }
     Arc::new(Plan::seal(body).expect("a plan"))
 }
 
@@ -220,6 +244,15 @@ impl World {
                 self.record(event).expect("what decide offers is legal");
             }
         }
+        for (stage, index) in
+            Stage::ALL.iter().flat_map(|stage| (0..self.machines.len()).map(move |n| (stage, n)))
+        {
+            let may = self.rollout.may_start(*stage, &node(index), Timestamp(self.now));
+            assert!(
+                may.is_err() || !self.machines[index].online,
+                "n{index} may start {stage} and is not offered"
+            );
+        }
     }
 
     pub fn deliver_orders(&mut self) {
@@ -249,13 +282,30 @@ impl World {
         self.in_transit.extend(reports);
     }
 
-    /// I2 and I3, when a task was given out. Afterwards they can be broken by one thing only: a waiver that ends.
+    /// I2 and I3, when a task was given out. Afterwards I2 can be broken by one thing only: a waiver that ends.
     pub fn check_start(&self, event: &Event) {
         if let Event::TaskStarted { task } = event {
             let planned = self.plan.stage(task.stage).expect("a stage");
-            let (counts, allowed) = (self.rollout.counts(task.stage), allowed(planned));
-            assert!(counts.unavailable() <= allowed, "I2, I3: {counts:?} in {}", task.stage);
+            let (counts, allowed) = (self.rollout.counts(task.stage), planned.limits.max_unavailable);
+            assert!(counts.unavailable() <= allowed, "I2: {counts:?} in {}", task.stage);
+            let others = self.away_in_etcd().into_iter().filter(|other| *other != task.node);
+            let with_member = |other: &NodeId| [other, &task.node].iter().any(|node| self.is_member(node));
+            let beside: Vec<NodeId> = others.filter(with_member).collect();
+            assert!(task.stage != Stage::Etcd || beside.is_empty(), "I3: {} beside {beside:?}", task.node);
         }
+    }
+
+    /// Nodes of stage etcd that are in flight, waived or not, or failed or unknown and not waived.
+    fn away_in_etcd(&self) -> Vec<NodeId> {
+        let away = |task: &Task| {
+            let counts = !task.waived && matches!(task.progress, TaskState::Failed | TaskState::Unknown);
+            counts || matches!(task.progress, TaskState::Preparing | TaskState::Applying)
+        };
+        self.rollout.tasks(Stage::Etcd).filter(|(_, task)| away(task)).map(|(node, _)| node.clone()).collect()
+    }
+
+    fn is_member(&self, node: &NodeId) -> bool {
+        self.plan.body.nodes.get(node).is_some_and(|node| node.roles.contains(&Role::EtcdMember))
     }
 
     pub fn check(&self) -> Result<(), TestCaseError> {
@@ -264,13 +314,15 @@ impl World {
             let counts = self.rollout.counts(planned.stage);
             prop_assert_eq!(counts.total() as usize, planned.tasks.len(), "I7");
             prop_assert!(
-                waiver_ended || counts.unavailable() <= allowed(planned),
-                "I2, I3: {} in {}",
+                waiver_ended || counts.unavailable() <= planned.limits.max_unavailable,
+                "I2: {} in {}",
                 counts.unavailable(),
                 planned.stage
             );
             self.check_reasons(planned)?;
         }
+        let members = self.away_in_etcd().into_iter().filter(|node| self.is_member(node)).count();
+        prop_assert!(members <= 1, "I3: {} members in flight, failed or unknown", members);
         for machine in &self.machines {
             for (what, times) in &machine.effects {
                 prop_assert!(*times <= 1, "I4: {:?} took effect {} times", what, times);
@@ -444,8 +496,4 @@ impl World {
         prop_assert!(self.rollout.ended(), "I9: {:?}", self.rollout.status());
         Ok(())
     }
-}
-
-fn allowed(planned: &StagePlan) -> u32 {
-    if planned.stage == Stage::Etcd { 1 } else { planned.limits.max_unavailable }
 }

@@ -67,6 +67,9 @@ pub struct StageStatus {
     pub began: Option<Timestamp>,
     /// When its last task finished, once all have.
     pub ended: Option<Timestamp>,
+    /// Whether failed nodes keep every other that was not tried from being begun.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub held_by_failures: bool,
     /// Number of waves.
     pub waves: usize,
     /// The wave being worked on, from 0.
@@ -200,6 +203,7 @@ fn stage_status(
         counts: rollout.counts(stage.stage),
         began,
         ended,
+        held_by_failures: rollout.is_held_by_failures(stage.stage, observed.now),
         waves: stage.waves.len(),
         wave: rollout.current_wave(stage),
         tasks: tasks.collect(),

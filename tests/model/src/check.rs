@@ -27,8 +27,9 @@ impl Fleet {
         for (stage, shape) in self.shape.stages.iter().enumerate() {
             let counted = (unavailable[stage] & !coordinator.was_waived).count_ones();
             broken.unless(counted <= shape.limits.max_unavailable, Invariant::I2);
-            broken.unless(stage > 0 || unavailable[stage].count_ones() <= 1, Invariant::I3);
         }
+        let members = unavailable[0] & self.shape.members();
+        broken.unless(members.count_ones() <= 1, Invariant::I3);
         world.broken = broken;
         world
     }
@@ -59,6 +60,8 @@ impl Fleet {
         let StageShape { limits, grouped, .. } = &self.shape.stages[stage];
         let counted = (unavailable & !entry.waived).count_ones();
         broken.unless(counted <= limits.max_unavailable, Invariant::I2);
+        let with_member = stage == 0 && unavailable & self.shape.members() != 0;
+        broken.unless(!with_member || (unavailable & !entry.waived).count_ones() <= 1, Invariant::I3);
         // Each node is a group of its own.
         broken.unless(!grouped || (busy & !entry.waived).count_ones() <= 1, Invariant::I2);
         broken

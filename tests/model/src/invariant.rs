@@ -9,7 +9,8 @@ pub enum Invariant {
     /// Nodes of a stage that work on it by their own journals, or are in flight, failed or unknown to the coordinator,
     /// are never more than max_unavailable, nor of two groups; waived ones do not count (`world`).
     I2,
-    /// The same for etcd members, and one (`world`).
+    /// Of the members of etcd one at most works on its stage, is in flight, failed or unknown (`world`); and when a task of that
+    /// stage is given out, no member is one of several nodes that are (`world`, `reading`).
     I3,
     /// No step takes effect twice, and when the rollout is finished every one has (`node`, `world`).
     I4,
@@ -58,7 +59,7 @@ impl Invariant {
         match self {
             Self::I1 => "I1 no task is given out before the earlier stages are done",
             Self::I2 => "I2 never more than max_unavailable nodes, nor of two groups",
-            Self::I3 => "I3 never more than one etcd member",
+            Self::I3 => "I3 a member of etcd is alone",
             Self::I4 => "I4 every step takes effect once",
             Self::I5 => "I5 nothing new after pause and stop",
             Self::I6 => "I6 an old order changes nothing",

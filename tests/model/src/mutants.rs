@@ -87,9 +87,53 @@ pub const MUTANTS: &[Mutant] = &[
     ),
     mutant(
         I3,
-        "a plan may have two etcd members worked on",
-        ("rollout/hold.rs", "Stage::Etcd => «1»,", "stage.limits.max_unavailable"),
+        "two etcd members are worked on at once",
+        ("rollout/hold.rs", "«self.one_member(planned, node)?»;", "()"),
         "etcd-careless",
+    ),
+    mutant(
+        I3,
+        "something is begun beside an etcd member that is not back",
+        ("rollout/hold.rs", "away().find(|node| «self.is_alone(planned.stage, node)»)", "false"),
+        "etcd-mixed",
+    ),
+    mutant(
+        I3,
+        "an etcd member is taken down beside a node that is not back",
+        ("rollout/hold.rs", "Some(other) if «self.is_alone(planned.stage, node)» =>", "false"),
+        "etcd-mixed",
+    ),
+    mutant(
+        I3,
+        "a failed etcd member is as good as one that is back",
+        (
+            "rollout/hold.rs",
+            "task.in_flight() || «matches!(task.state(), TaskState::Unknown | TaskState::Failed)»;",
+            "task.state() == TaskState::Unknown",
+        ),
+        "etcd-mixed",
+    ),
+    mutant(
+        Legal,
+        "an etcd member and another node are begun together",
+        ("rollout/decide.rs", ".filter(|(node, _)| «kind(node) == first»)", "kind(node).0 == first.0"),
+        "etcd-mixed",
+    ),
+    mutant(
+        Legal,
+        "two etcd members are begun together",
+        ("rollout/decide.rs", "let room = «if first.1 { 1 } else { room }»;", "room"),
+        "etcd-careless",
+    ),
+    mutant(
+        Waves,
+        "a failed canary of the proxies lets the others begin",
+        (
+            "rollout/hold.rs",
+            "Some((Some(before), Some(own))) => «members(before) && !members(own)»,",
+            "false",
+        ),
+        "member-and-proxies",
     ),
     mutant(
         I3,

@@ -5,7 +5,7 @@ use crate::invariant::{Broken, Invariant};
 use std::collections::{BTreeMap, BTreeSet};
 use wavegate_common::id::{NodeId, Timestamp};
 use wavegate_common::plan::{Plan, StagePlan};
-use wavegate_common::platform::Stage;
+use wavegate_common::platform::{Role, Stage};
 use wavegate_common::rollout::{Entry, Event, Mode, TaskRef, TaskResult};
 
 /// What the log says.
@@ -62,7 +62,7 @@ impl Reading {
                 broken.unless(!self.holds(), Invariant::I5);
                 broken.unless(self.earlier_done(task.stage, plan), Invariant::I1);
                 broken.unless(self.within_limits(task, plan), Invariant::I2);
-                broken.unless(task.stage != Stage::Etcd || self.unavailable(task.stage) <= 1, Invariant::I3);
+                broken.unless(task.stage != Stage::Etcd || self.member_is_alone(plan), Invariant::I3);
                 broken.unless(self.may_begin(task, entry.at, plan), Invariant::Waves);
                 self.begun.extend(wave_of(task, plan).map(|(_, wave)| (task.stage, wave)));
             }
@@ -111,6 +111,20 @@ impl Reading {
         tasks.filter(|(of, node)| *of == stage && !self.is_waived(node)).count()
     }
 
+    /// Whether no member of etcd works, is lost or failed beside another node of its stage that does; a waived one counts while
+    /// it works.
+    fn member_is_alone(&self, plan: &Plan) -> bool {
+        let open = self.open.iter().filter(|((_, node), lost)| !**lost || !self.is_waived(node));
+        let failed = self
+            .ended
+            .iter()
+            .filter(|((_, node), (result, _))| *result == TaskResult::Failed && !self.is_waived(node));
+        let away = open.map(|(task, _)| task).chain(failed.map(|(task, _)| task));
+        let away: Vec<&NodeId> =
+            away.filter(|(stage, _)| *stage == Stage::Etcd).map(|(_, node)| node).collect();
+        away.len() <= 1 || !away.iter().any(|node| is_member(node, plan))
+    }
+
     /// Whether a stage is within its limit, and at work on one group alone, with this task given out.
     fn within_limits(&self, task: &TaskRef, plan: &Plan) -> bool {
         let Some(planned) = plan.stage(task.stage) else { return false };
@@ -125,7 +139,7 @@ impl Reading {
         let Some((planned, wave)) = wave_of(task, plan) else { return false };
         let over = |at: usize, node: &NodeId| match self.ended.get(&(task.stage, node.clone())) {
             Some((TaskResult::Finished, _)) => true,
-            Some((TaskResult::Failed, _)) => at > 0 || self.is_waived(node),
+            Some((TaskResult::Failed, _)) => !is_canary(planned, at, plan) || self.is_waived(node),
             None => self.is_waived(node),
         };
         let mut before = planned.waves.iter().enumerate().take(wave);
@@ -154,6 +168,17 @@ impl Reading {
         let ends = nodes.filter_map(|node| self.ended.get(&(of.stage, node.clone())));
         ends.into_iter().all(|(_, at)| now.millis_since(*at) >= of.limits.soak_s * 1000)
     }
+}
+
+fn is_member(node: &NodeId, plan: &Plan) -> bool {
+    plan.body.nodes.get(node).is_some_and(|planned| planned.roles.contains(&Role::EtcdMember))
+}
+
+/// The first wave of a stage, and in stage etcd the first without a member after one with.
+fn is_canary(planned: &StagePlan, wave: usize, plan: &Plan) -> bool {
+    let has_member = |wave: &Vec<NodeId>| wave.iter().any(|node| is_member(node, plan));
+    let members: Vec<bool> = planned.waves.iter().map(has_member).collect();
+    wave == 0 || (planned.stage == Stage::Etcd && members[wave - 1] && !members[wave])
 }
 
 fn wave_of<'a>(task: &TaskRef, plan: &'a Plan) -> Option<(&'a StagePlan, usize)> {

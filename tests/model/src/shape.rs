@@ -44,6 +44,8 @@ pub struct Shape {
     pub name: &'static str,
     /// Etcd, compute and control.
     pub stages: [StageShape; 3],
+    /// Nodes of stage etcd that run no member, but a proxy.
+    pub proxies: &'static [usize],
     /// Steps of every task, at most [`STEPS`].
     pub steps: usize,
     /// Who lets waves begin.
@@ -67,6 +69,13 @@ impl Shape {
     #[must_use]
     pub fn nodes(&self) -> usize {
         self.stages.iter().flat_map(StageShape::nodes).max().map_or(0, |last| last + 1)
+    }
+
+    /// The members of etcd: a bit each.
+    #[must_use]
+    pub fn members(&self) -> u8 {
+        let members = self.stages[0].nodes().filter(|node| !self.proxies.contains(node));
+        members.fold(0, |members, node| members | 1 << node)
     }
 
     /// The plan that is executed.
@@ -99,7 +108,8 @@ impl Shape {
 
     fn planned(&self, number: usize) -> PlannedNode {
         let [etcd, compute, control] = &self.stages;
-        let roles = [(etcd, Role::EtcdMember), (compute, Role::Compute), (control, Role::Control)];
+        let of_etcd = if self.proxies.contains(&number) { Role::EtcdProxy } else { Role::EtcdMember };
+        let roles = [(etcd, of_etcd), (compute, Role::Compute), (control, Role::Control)];
         let roles = roles.into_iter().filter(|(stage, _)| stage.nodes().any(|node| node == number));
         let platform = Platform {
             family: OsFamily::Debian,

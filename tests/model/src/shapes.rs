@@ -27,6 +27,7 @@ const NONE: StageShape = stage(&[], 1, 0);
 const BASE: Shape = Shape {
     name: "",
     stages: [NONE; 3],
+    proxies: &[],
     steps: 1,
     mode: Mode::Auto,
     attempts: 2,
@@ -56,6 +57,14 @@ pub const QUICK: &[Shape] = &[
     },
     Shape { name: "etcd", stages: [stage(&[&[0], &[1]], 1, 1), NONE, NONE], generations: 2, ..BASE },
     Shape { name: "etcd-careless", stages: [stage(&[&[0, 1]], 2, 2), NONE, NONE], ..BASE },
+    Shape { name: "etcd-mixed", stages: [stage(&[&[0, 1]], 2, 2), NONE, NONE], proxies: &[0], ..BASE },
+    Shape {
+        name: "etcd-proxies",
+        stages: [stage(&[&[0], &[1]], 2, 1), NONE, NONE],
+        proxies: &[1],
+        waivers: 1,
+        ..BASE
+    },
     Shape { name: "one-at-a-time", stages: [NONE, stage(&[&[0, 1]], 1, 1), NONE], ..BASE },
     Shape { name: "wave", stages: [NONE, stage(&[&[0, 1]], 2, 1), NONE], ..BASE },
     Shape { name: "groups", stages: [NONE, grouped(stage(&[&[0, 1]], 2, 1)), NONE], ..BASE },
@@ -108,6 +117,19 @@ pub const FULL: &[Shape] = &[
     },
     Shape { name: "three-nodes", stages: [NONE, stage(&[&[0], &[1, 2]], 2, 1), NONE], ..BASE },
     Shape { name: "three-etcd", stages: [stage(&[&[0], &[1], &[2]], 1, 1), NONE, NONE], ..BASE },
+    Shape {
+        name: "member-and-proxies",
+        stages: [stage(&[&[0], &[1], &[2]], 2, 2), NONE, NONE],
+        proxies: &[1, 2],
+        ..BASE
+    },
+    Shape {
+        name: "members-and-proxy",
+        stages: [stage(&[&[0], &[1], &[2]], 2, 2), NONE, NONE],
+        proxies: &[2],
+        attempts: 1,
+        ..BASE
+    },
     Shape {
         name: "all-stages",
         stages: [stage(&[&[0], &[1]], 1, 0), stage(&[&[0], &[1]], 1, 0), stage(&[&[0], &[1]], 1, 0)],

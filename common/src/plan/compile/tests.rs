@@ -220,7 +220,7 @@ fn a_platform_without_steps_is_a_problem() {
     );
     let body = body.expect("a plan");
     let problem = body.problems.last().expect("a problem");
-    insta::assert_snapshot!(problem.error.what, @"procedure calico-openstack has no steps for redhat in stage control, and control-2 has a role for it");
+    insta::assert_snapshot!(problem.error.what, @"procedure calico-openstack has no steps in stage control for redhat and control, the roles of control-2 there");
     let control = body.stages.last().expect("control");
     assert!(
         control.waves.concat().contains(problem.node.as_ref().expect("a node")),
@@ -261,7 +261,7 @@ fn members_stay_alone_whatever_the_limits_are() {
     );
     let plan = plan_with(&fleet(Some("mitaka")), &SITE, &wide).expect("a plan");
     let sizes: Vec<usize> = plan.stages[0].waves.iter().map(Vec::len).collect();
-    assert_eq!(sizes, [1, 1, 1, 4, 1]);
+    assert_eq!(sizes, [1, 1, 1, 3, 2], "the proxies begin with the canary again");
     let Limits { canary, max_unavailable, errors_allowed, .. } = plan.stages[0].limits;
     assert_eq!((canary, max_unavailable, errors_allowed), (3, 4, 1));
 }
@@ -303,6 +303,43 @@ fn waves_grow_and_stay_in_their_groups() {
     let problems = waves(grouped, some).problems;
     assert_eq!(problems.len(), 1);
     insta::assert_snapshot!(format!("{}; {}", problems[0].error, problems[0].error.next), @"stage compute is done rack by rack, and c4 has no label rack; name it in the inventory (labels = { rack = ... }; wavegate inventory set), then plan again");
+}
+
+#[test]
+fn in_stage_etcd_members_go_first_whatever_the_procedure_says_and_no_wave_has_two_roles() {
+    use Role::{Compute, EtcdGateway, EtcdMember, EtcdProxy};
+    let mut procedure = procedure();
+    procedure.stages[0].roles = vec![EtcdProxy, EtcdGateway, EtcdMember];
+    let of = |name: &str, roles: &[Role]| facts(name, OsFamily::Debian, roles, Some("mitaka"));
+    let fleet: BTreeMap<NodeId, Facts> = [
+        of("a-gate", &[EtcdGateway, Compute]),
+        of("b-gate", &[EtcdGateway, Compute]),
+        of("c-proxy", &[EtcdProxy]),
+        of("d-proxy", &[EtcdProxy]),
+        of("e-proxy", &[EtcdProxy]),
+        of("f-both", &[EtcdMember, EtcdProxy]),
+        of("g-member", &[EtcdMember]),
+    ]
+    .into();
+    let wide = |group_by: Option<&str>| {
+        let (max_unavailable, group_by) = (Some(Amount::Count(5)), group_by.map(str::to_owned));
+        WaveOverride { max_unavailable, group_by, ..WaveOverride::default() }
+    };
+    let rack =
+        |node: &NodeId| if ["a-gate", "e-proxy", "g-member"].contains(&node.as_str()) { "r1" } else { "r2" };
+    let labels: BTreeMap<_, _> = fleet
+        .keys()
+        .map(|node| (node.clone(), [("rack".to_owned(), rack(node).to_owned())].into()))
+        .collect();
+    let waves = |group_by| {
+        let options = Options { labels: labels.clone(), ..limits(Stage::Etcd, wide(group_by)) };
+        let by = Actor("anna".to_owned());
+        let plan = compile(&procedure, &Values::default(), &fleet, &options, Timestamp(2), by);
+        wave_names(&plan.expect("a plan"), 0)
+    };
+    assert_eq!(waves(None), ["f-both", "g-member", "c-proxy", "d-proxy e-proxy", "a-gate b-gate"]);
+    let by_rack = ["f-both", "g-member", "e-proxy", "c-proxy d-proxy", "a-gate", "b-gate"];
+    assert_eq!(waves(Some("rack")), by_rack, "no wave has two racks");
 }
 
 #[test]
@@ -380,23 +417,33 @@ proptest! {
             prop_assert_eq!(stage.tasks.keys().collect::<BTreeSet<_>>(), expected);
             let group = |node: &NodeId| stage.groups.get(node);
             prop_assert_eq!(stage.groups.len(), if grouped { nodes.len() } else { 0 });
+            let etcd = stage.stage == Stage::Etcd;
+            let member = |node: &NodeId| etcd && fleet[node].roles.contains(&Role::EtcdMember);
             prop_assert!(
-                nodes.is_sorted_by_key(|node| (group(node), order(node), *node)),
-                "groups, roles in order, then names"
+                nodes.is_sorted_by_key(|node| match etcd {
+                    true if member(node) => (order(node), None, None, *node),
+                    true => (order(node), group(node), None, *node),
+                    false => (None, group(node), order(node), *node),
+                }),
+                "groups, roles in order, then names; in stage etcd roles first"
             );
-            for wave in &stage.waves {
-                prop_assert!(wave.iter().all(|node| group(node) == group(&wave[0])), "two groups in a wave");
-            }
+            let members = stage.waves.iter().filter(|wave| member(&wave[0])).count();
             for (number, wave) in stage.waves.iter().enumerate() {
-                let limit = if number == 0 { canary } else { max_unavailable };
+                prop_assert!(wave.iter().all(|node| group(node) == group(&wave[0])), "two groups in a wave");
+                prop_assert!(!etcd || wave.iter().all(|node| order(node) == order(&wave[0])), "two roles in a wave");
+                let limit = match number.checked_sub(members) {
+                    None => 1,
+                    Some(0) => canary,
+                    Some(_) => max_unavailable,
+                };
                 prop_assert!(!wave.is_empty() && wave.len() <= limit as usize);
-                let members = wave.iter().filter(|node| fleet[*node].roles.contains(&Role::EtcdMember)).count();
-                prop_assert!(stage.stage != Stage::Etcd || members == 0 || wave.len() == 1, "a member is alone");
             }
             for (node, task) in &stage.tasks {
                 let family = fleet[node].platform.family;
-                let own = steps.steps.iter().filter(|step| step.platforms.contains(&family)).map(|step| &step.id);
-                prop_assert!(task.iter().map(|step| &step.id).eq(own), "the steps of its platform, in order");
+                let roles = &fleet[node].roles;
+                let is_own = |step: &&Step| step.platforms.contains(&family) && !step.roles.is_disjoint(roles);
+                let own = steps.steps.iter().filter(is_own).map(|step| &step.id);
+                prop_assert!(task.iter().map(|step| &step.id).eq(own), "the steps of its platform and roles, in order");
             }
         }
     }

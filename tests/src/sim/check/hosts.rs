@@ -78,11 +78,17 @@ impl Hosts {
         let counts = |(node, key): &(&NodeId, &TaskKey)| {
             key.plan == new.plan && key.stage == new.stage && !log.was_waived(node)
         };
-        let (at_work, allowed) =
-            (self.working.iter().filter(counts).count(), log.may_be_unavailable(new.stage));
-        let invariant = if new.stage == Stage::Etcd { Invariant::OneMember } else { Invariant::Unavailable };
-        must(invariant, at_work <= allowed || log.was_waived(&new.node), || {
-            format!("{at_work} nodes are at work on stage {} with {}; {allowed} may be", new.stage, new.node)
+        let at_work: Vec<&NodeId> = self.working.iter().filter(counts).map(|(node, _)| node).collect();
+        let waived = log.was_waived(&new.node);
+        must(Invariant::OneMember, waived || log.may_be_together(new.stage, &at_work), || {
+            format!(
+                "{at_work:?} are at work on stage {} with {}, and a member is to be alone",
+                new.stage, new.node
+            )
+        })?;
+        let allowed = log.may_be_unavailable(new.stage);
+        must(Invariant::Unavailable, waived || at_work.len() <= allowed, || {
+            format!("{at_work:?} are at work on stage {} with {}; {allowed} may be", new.stage, new.node)
         })?;
         let other = self.working.values().find(|key| key.plan != new.plan && !log.was_waived(&key.node));
         must(Invariant::NothingNew, other.is_none(), || {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use wavegate_common::id::{NodeId, PlanId};
 use wavegate_common::order::TaskKey;
 use wavegate_common::plan::Plan;
-use wavegate_common::platform::Stage;
+use wavegate_common::platform::{Role, Stage};
 use wavegate_common::rollout::{Counts, Entry, Event, TaskRef, TaskResult};
 
 /// Where a task is, by this reading.
@@ -95,8 +95,15 @@ impl Reading {
     /// How many nodes of a stage may be in flight, failed or unknown.
     #[must_use]
     pub fn may_be_unavailable(&self, stage: Stage) -> usize {
-        let limit = self.plan.stage(stage).map_or(0, |stage| stage.limits.max_unavailable as usize);
-        if stage == Stage::Etcd { limit.min(1) } else { limit }
+        self.plan.stage(stage).map_or(0, |stage| stage.limits.max_unavailable as usize)
+    }
+
+    /// Whether none of these nodes, at work on a stage together, is an etcd member beside another one in stage etcd.
+    #[must_use]
+    pub fn may_be_together(&self, stage: Stage, nodes: &[&NodeId]) -> bool {
+        let roles = |node: &NodeId| self.plan.body.nodes.get(node).map(|planned| &planned.roles);
+        let member = |node: &&NodeId| roles(node).is_none_or(|roles| roles.contains(&Role::EtcdMember));
+        stage != Stage::Etcd || nodes.len() < 2 || !nodes.iter().any(member)
     }
 
     /// Reads one entry, recorded at a time of the simulation.
@@ -171,11 +178,13 @@ impl Reading {
         must(Invariant::NothingNew, fresh, || format!("{node} was given stage {stage} twice, or is waived"))?;
         *known = Task { at: At::InFlight, attempt: *attempt, accepted: false };
         self.started.insert((*stage, node.clone(), *attempt), at);
-        let (unavailable, allowed) = (self.unavailable(*stage), self.may_be_unavailable(*stage));
-        let invariant = if *stage == Stage::Etcd { Invariant::OneMember } else { Invariant::Unavailable };
-        must(invariant, unavailable <= allowed, || {
+        let (away, allowed) = (self.unavailable(*stage), self.may_be_unavailable(*stage));
+        must(Invariant::OneMember, self.may_be_together(*stage, &away), || {
+            format!("{node} was given stage {stage} and is not alone, but one of {away:?}")
+        })?;
+        must(Invariant::Unavailable, away.len() <= allowed, || {
             format!(
-                "{unavailable} nodes of stage {stage} in flight, failed or unknown with {node}; {allowed} may be"
+                "{away:?} of stage {stage} are in flight, failed or unknown with {node}; {allowed} may be"
             )
         })
     }
@@ -223,11 +232,11 @@ impl Reading {
         self.tasks.iter().filter(move |((of, _), _)| *of == stage)
     }
 
-    fn unavailable(&self, stage: Stage) -> usize {
+    fn unavailable(&self, stage: Stage) -> Vec<&NodeId> {
         let counts = |((_, node), task): &(&(Stage, NodeId), &Task)| {
             matches!(task.at, At::InFlight | At::Failed | At::Unknown) && !self.waived.contains(node)
         };
-        self.of(stage).filter(counts).count()
+        self.of(stage).filter(counts).map(|((_, node), _)| node).collect()
     }
 
     fn first_unsettled(&self, stage: Stage) -> Option<(Stage, NodeId)> {

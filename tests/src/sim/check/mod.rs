@@ -14,7 +14,7 @@ pub enum Invariant {
     Barrier,
     /// I2: never more than max_unavailable nodes.
     Unavailable,
-    /// I3: never more than one etcd member.
+    /// I3: an etcd member is worked on alone.
     OneMember,
     /// I4: a step takes effect once.
     EffectOnce,
