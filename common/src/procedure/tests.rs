@@ -219,7 +219,7 @@ complaints! {
     unknown_role: "roles = [\"etcd-member\"]" => "roles = [\"etcd-members\"]",
         "p.toml:29:10: unknown role 'etcd-members'; did you mean 'etcd-member'?";
     no_roles: "roles = [\"compute\"]\n" => "",
-        "p.toml:66:1: stage 'compute' has no roles; name in 'roles' who takes part: etcd-member, etcd-proxy, etcd-gateway, compute, control";
+        "p.toml:66:1: stage 'compute' has no roles; name in 'roles' who takes part: etcd-member, etcd-proxy, etcd-gateway, etcd-client, compute, control";
     empty_stage: "[[stages]]\nstage = \"compute\"" => "[[stages]]\nstage = \"compute\"\nroles = [\"compute\"]\ncanary = 1\nmax_unavailable = 1\nerrors_allowed = 0\nsteps = []\n\n[[stages]]\nstage = \"control\"",
         "p.toml:66:1: stage 'compute' has no steps; write at least one [[stages.steps]]";
     platform_without_steps: "page = \"2\"" => "page = \"2\"\nplatforms = [\"debian\"]",
@@ -248,7 +248,7 @@ complaints! {
     unknown_action: "action = \"package.install\"" => "action = \"package.instal\"",
         "p.toml:40:10: unknown action 'package.instal'; did you mean 'package.install'?";
     shell_is_no_action: "action = \"package.install\"" => "action = \"shell\"",
-        "p.toml:40:10: unknown action 'shell'; known: package.install, etcd.install_archive, pip.uninstall, python.install_archive, service.restart, service.disable, process.kill_stale, ini.set, service.check, process.check, version.check, http.check";
+        "p.toml:40:10: unknown action 'shell'; known: package.install, etcd.install_archive, etcd.install_packages, etcd.check_cluster, etcd.back_up, etcd.check_member, etcd.check_endpoint, pip.uninstall, python.install_archive, service.restart, service.disable, process.kill_stale, ini.set, service.check, process.check, version.check, http.check";
     bad_condition: "when = [\"${release} >= liberty\"]" => "when = [\"release >= liberty\"]",
         "p.toml:48:9: 'release >= liberty' is not a condition; write '${flag}', 'not ${flag}', '${release} >= liberty' or '${release} < liberty'";
     condition_with_an_unknown_release: "when = [\"${release} >= liberty\"]" => "when = [\"${release} < rokcy\"]",

@@ -9,8 +9,8 @@ use crate::platform::{Role, Stage};
 use std::collections::BTreeMap;
 
 /// Brings what the plan says of etcd up to these facts: which cluster and member each node has to do with, and that the
-/// leader is the last of its members (of its group, where stage etcd is done group by group). The same facts again change
-/// nothing more.
+/// leader is the last of its members, whatever groups there are: each is a wave of its own. The same facts again change nothing
+/// more.
 pub fn settle_etcd(body: &mut PlanBody, nodes: &BTreeMap<NodeId, Facts>) {
     let only = fleet::only_cluster(nodes);
     for (node, planned) in &mut body.nodes {
@@ -24,15 +24,9 @@ pub fn settle_etcd(body: &mut PlanBody, nodes: &BTreeMap<NodeId, Facts>) {
     let is_member =
         |node: &NodeId| nodes.get(node).is_some_and(|facts| facts.roles.contains(&Role::EtcdMember));
     for stage in body.stages.iter_mut().filter(|stage| stage.stage == Stage::Etcd) {
-        let groups = &stage.groups;
         let alone = |wave: &Vec<NodeId>| matches!(wave.as_slice(), [node] if is_member(node));
         let mut members: Vec<Vec<NodeId>> = stage.waves.iter().filter(|wave| alone(wave)).cloned().collect();
-        // The order of the groups is the plan's; inside each: followers, by name.
-        let place = |wave: &Vec<NodeId>| {
-            let node = wave.first();
-            (node.and_then(|node| groups.get(node)).cloned(), node == leader, node.cloned())
-        };
-        members.sort_by_key(place);
+        members.sort_by_key(|wave| (wave.first() == leader, wave.first().cloned()));
         let mut sorted = members.into_iter();
         for wave in stage.waves.iter_mut().filter(|wave| alone(wave)) {
             if let Some(next) = sorted.next() {
