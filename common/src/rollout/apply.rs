@@ -161,10 +161,11 @@ impl Rollout {
 
     fn apply_event(&mut self, event: &Event, at: Timestamp) -> Result<(), IllegalEvent> {
         match event {
-            Event::Started { mode, approved_by, .. } => {
+            Event::Started { mode, approved_by, acknowledged, .. } => {
                 self.require(&[Status::Ready])?;
                 self.mode = *mode;
                 self.approved_by.clone_from(approved_by);
+                self.acknowledged.clone_from(acknowledged);
                 self.started_at = Some(at);
                 self.become_status(Status::Running, at);
             }

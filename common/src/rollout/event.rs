@@ -60,6 +60,9 @@ pub enum Event {
         /// Who had approved its plan.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         approved_by: Vec<Actor>,
+        /// The ids of the plan's warnings that were acknowledged.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        acknowledged: Vec<String>,
     },
     /// A task was given out. It is recorded before its order is sent.
     TaskStarted {

@@ -37,6 +37,7 @@ pub struct Rollout {
     mode: Mode,
     started_at: Option<Timestamp>,
     approved_by: Vec<Actor>,
+    acknowledged: Vec<String>,
     tasks: BTreeMap<Stage, BTreeMap<NodeId, Task>>,
     waivers: Vec<Waiver>,
     released: BTreeSet<(Stage, usize)>,
@@ -70,6 +71,7 @@ impl Rollout {
             mode: Mode::Auto,
             started_at: None,
             approved_by: Vec::new(),
+            acknowledged: Vec::new(),
             tasks,
             waivers: Vec::new(),
             released: BTreeSet::new(),
@@ -117,6 +119,12 @@ impl Rollout {
     #[must_use]
     pub fn approved_by(&self) -> &[Actor] {
         &self.approved_by
+    }
+
+    /// The ids of its plan's warnings that were acknowledged when it was started.
+    #[must_use]
+    pub fn acknowledged(&self) -> &[String] {
+        &self.acknowledged
     }
 
     /// Every waiver that there was, in the order in which they were given; each node has at most one in force.

@@ -197,7 +197,12 @@ impl World {
             old_orders: vec![],
         };
         world
-            .record(Event::Started { mode, by: Actor("op".into()), approved_by: vec![] })
+            .record(Event::Started {
+                mode,
+                by: Actor("op".into()),
+                approved_by: vec![],
+                acknowledged: vec![],
+            })
             .expect("a new rollout starts");
         world
     }

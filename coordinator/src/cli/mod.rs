@@ -1,6 +1,7 @@
 //! The `wavegate` command line: what can be asked, and one file a verb that asks it. It uses the operator service alone;
 //! only `init` and `procedure` work without a coordinator.
 
+mod acknowledge;
 mod address;
 mod answer;
 mod approve;

@@ -1,5 +1,6 @@
 //! `wavegate start`: start a plan that was made before, and leave it to the coordinator.
 
+use super::acknowledge::Acknowledge;
 use super::plan::get_plan;
 use super::{CliError, Exit, Invocation, answer, document, render};
 use wavegate_common::plan::Plan;
@@ -13,6 +14,8 @@ pub(super) struct Args {
     /// Let each wave wait for `wavegate wave next`
     #[arg(long)]
     manual: bool,
+    #[command(flatten)]
+    acknowledge: Acknowledge,
 }
 
 pub(super) async fn run(invocation: &Invocation, args: &Args) -> Result<Exit, CliError> {
@@ -22,7 +25,7 @@ pub(super) async fn run(invocation: &Invocation, args: &Args) -> Result<Exit, Cl
     if refuse(invocation, &plan) {
         return Ok(Exit::Problems);
     }
-    let answered = start(invocation, &plan, args.manual).await?;
+    let answered = start(invocation, &plan, args.manual, args.acknowledge.ids.clone()).await?;
     answer::show(&answered, &invocation.output)
 }
 
@@ -41,7 +44,8 @@ pub(super) async fn start(
     invocation: &Invocation,
     plan: &Plan,
     manual: bool,
+    acknowledge: Vec<String>,
 ) -> Result<v1::Answer, CliError> {
-    let request = v1::StartRequest { plan: plan.id.to_string(), manual };
+    let request = v1::StartRequest { plan: plan.id.to_string(), manual, acknowledge };
     Ok(invocation.connect().await?.start(request).await?.into_inner())
 }

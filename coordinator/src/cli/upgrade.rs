@@ -1,5 +1,6 @@
 //! `wavegate upgrade`: plan, ask, start, and look on to the end.
 
+use super::acknowledge::Acknowledge;
 use super::follow::{follow, interrupted};
 use super::make_plan::{PlanArgs, make_plan};
 use super::render::progress::Titles;
@@ -18,6 +19,8 @@ pub(super) struct Args {
     /// Let each wave wait for `wavegate wave next`
     #[arg(long)]
     manual: bool,
+    #[command(flatten)]
+    acknowledge: Acknowledge,
 }
 
 pub(super) async fn run(invocation: &Invocation, args: &Args) -> Result<Exit, CliError> {
@@ -46,12 +49,15 @@ pub(super) async fn run(invocation: &Invocation, args: &Args) -> Result<Exit, Cl
         output.note(render::plan::unapproved(id, author, &output.look).trim_end());
         return Ok(Exit::Refused);
     }
+    // `--yes` says yes to what is always asked, and not to what this plan warns of: the coordinator refuses it then.
+    let mut acknowledge = args.acknowledge.ids.clone();
     if !args.yes {
+        acknowledge = args.acknowledge.ask(invocation, plan)?;
         question::ask(&format!("\nStart plan {}? (wavegate plan show has all of it)", plan.id))?;
     }
     // From here on Ctrl-C no longer ends the program: it ends the looking on, and says so.
     let mut interrupt = interrupted()?;
-    let answer = start(invocation, plan, args.manual).await?;
+    let answer = start(invocation, plan, args.manual, acknowledge).await?;
     if !output.is_json() {
         output.note(&document::printable(&answer.text));
     }

@@ -2,6 +2,7 @@
 //! or refused, is in the audit list.
 
 use super::record::RecordError;
+use super::start::Start;
 use super::waiver::Waive;
 use super::words::names;
 use super::{Answer, Command, Engine, RequestError, told};
@@ -14,7 +15,9 @@ impl Engine {
         let what = describe(command);
         let done = self.audit_of(&by.0, &what, "done");
         let result = match command {
-            Command::Start { plan, mode } => self.start(plan.as_ref(), *mode, by, &done),
+            Command::Start { plan, mode, acknowledge } => {
+                self.start(&Start { plan: plan.as_ref(), mode: *mode, acknowledge }, by, &done)
+            }
             Command::Pause(id) => self.pause(id.as_ref(), by, &done),
             Command::Resume(id) => self.resume(id.as_ref(), by, &done),
             Command::Stop(id) => self.stop(id.as_ref(), by, &done),
@@ -232,9 +235,10 @@ fn describe(command: &Command) -> String {
     let of =
         |id: &Option<RolloutId>| id.as_ref().map_or_else(|| "newest rollout".to_owned(), ToString::to_string);
     match command {
-        Command::Start { plan, mode } => {
+        Command::Start { plan, mode, acknowledge } => {
             let plan = plan.as_ref().map_or("newest", PlanId::as_str);
-            format!("start plan {plan}, mode {mode}")
+            let known = if acknowledge.is_empty() { "" } else { ", acknowledging " };
+            format!("start plan {plan}, mode {mode}{known}{}", acknowledge.join(", "))
         }
         Command::Pause(id) => format!("pause {}", of(id)),
         Command::Resume(id) => format!("resume {}", of(id)),

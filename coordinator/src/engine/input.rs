@@ -224,6 +224,8 @@ pub enum Command {
         plan: Option<PlanId>,
         /// Who lets its waves begin.
         mode: Mode,
+        /// The ids of its warnings that whoever starts it knows of.
+        acknowledge: Vec<String>,
     },
     /// Start nothing new.
     Pause(Option<RolloutId>),

@@ -10,7 +10,9 @@ use wavegate_common::facts::Facts;
 use wavegate_common::id::{Actor, NodeId, RolloutId, StepId, Timestamp};
 use wavegate_common::order::{PlannedStep, Work};
 use wavegate_common::outcome::{Preview, StepError};
-use wavegate_common::plan::{Options, Plan, PlanBody, Problem, StepPreview, compile, version_differences};
+use wavegate_common::plan::{
+    Options, Plan, PlanBody, Problem, StepPreview, compile, judge_etcd, settle_etcd, version_differences,
+};
 use wavegate_common::platform::Stage;
 use wavegate_common::procedure::{Procedure, SiteFile};
 
@@ -136,11 +138,11 @@ impl Engine {
                  then plan again"
             )));
         }
-        Ok(self
-            .nodes
-            .iter()
-            .filter_map(|(node, record)| Some((node.clone(), record.facts.clone()?)))
-            .collect())
+        Ok(self.nodes.keys().filter_map(|node| self.facts_of(node)).collect())
+    }
+
+    fn facts_of(&self, node: &NodeId) -> Option<(NodeId, Facts)> {
+        Some((node.clone(), self.nodes.get(node)?.facts.clone()?))
     }
 
     /// A plan is made with every node, declared or enrolled: one that is not there is named and not left out.
@@ -254,6 +256,13 @@ impl Engine {
         let Some(planning) = self.planning.take_if(|planning| planning.waiting.is_empty()) else { return };
         let Planning { by, since, mut body, updates, .. } = planning;
         body.version_differences = version_differences(&body);
+        // Nodes look again before they foresee: what they found then counts, not what the plan was compiled from.
+        let fleet: BTreeMap<NodeId, Facts> =
+            body.nodes.keys().filter_map(|node| self.facts_of(node)).collect();
+        settle_etcd(&mut body, &fleet);
+        let (problems, warnings) = judge_etcd(&body, &fleet);
+        body.problems.extend(problems);
+        body.warnings.extend(warnings);
         let took_ms = self.clock.now().millis_since(since);
         let update = Plan::seal(body).map_err(RequestError::from).and_then(|plan| {
             let audit = self.audit_of(&by.0, &format!("make plan {}", plan.id), "done");

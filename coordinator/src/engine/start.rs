@@ -5,23 +5,34 @@ use super::planning::under_way;
 use super::words::names;
 use super::{Answer, Engine, RequestError};
 use crate::store::{AuditRecord, RolloutRecord, rollout_id, rollout_number};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use wavegate_common::id::{Actor, NodeId, PlanId};
-use wavegate_common::plan::{Plan, Problem, differences};
+use wavegate_common::plan::{Plan, Problem, Warning, differences};
 use wavegate_common::rollout::{Event, Mode, Rollout};
 
 const PROBLEMS_SHOWN: usize = 10;
 /// Changed nodes that are shown with how they differ.
 const CHANGED_SHOWN: usize = 5;
 
+/// What is to be started, and how.
+pub(super) struct Start<'c> {
+    /// The plan; the newest if none is named.
+    pub(super) plan: Option<&'c PlanId>,
+    /// Who lets its waves begin.
+    pub(super) mode: Mode,
+    /// The ids of its warnings that are acknowledged.
+    pub(super) acknowledge: &'c [String],
+}
+
 impl Engine {
     pub(super) fn start(
         &mut self,
-        plan: Option<&PlanId>,
-        mode: Mode,
+        start: &Start<'_>,
         by: &Actor,
         audit: &AuditRecord,
     ) -> Result<Answer, RequestError> {
+        let Start { plan, mode, .. } = *start;
         let Some(plan) = self.store.plan(plan)? else {
             let which = plan.map_or_else(|| "no plan yet".to_owned(), |id| format!("no plan {id}"));
             return Err(RequestError::NotFound(format!("there is {which}; make one: wavegate plan")));
@@ -33,6 +44,7 @@ impl Engine {
         self.leads()?;
         self.check_plan(&plan)?;
         let approved_by = self.approved(&plan)?;
+        let acknowledged = acknowledged(&plan, start)?;
         let last = self.store.rollout(None)?.map_or(Ok(0), |last| rollout_number(&last.id))?;
         let id = rollout_id(last + 1);
         let record = RolloutRecord {
@@ -47,7 +59,7 @@ impl Engine {
             plan.body.nodes.len()
         );
         let rollout = Rollout::new(id.clone(), Arc::new(plan));
-        let events = vec![Event::Started { mode, by: by.clone(), approved_by }];
+        let events = vec![Event::Started { mode, by: by.clone(), approved_by, acknowledged }];
         self.begin(rollout, &record, events, audit)
             .map_err(|error| refused("it cannot be started", error))?;
         self.steps.clear();
@@ -133,6 +145,39 @@ impl Engine {
             plan.id
         )))
     }
+}
+
+/// The ids of the plan's warnings, all of which must be acknowledged. One that the plan does not have is a mistake: whoever
+/// acknowledges it has another plan before their eyes.
+fn acknowledged(plan: &Plan, start: &Start<'_>) -> Result<Vec<String>, RequestError> {
+    let (id, warnings) = (&plan.id, &plan.body.warnings);
+    let ids: BTreeSet<&str> = warnings.iter().map(|warning| warning.id.as_str()).collect();
+    let list = |ids: &BTreeSet<&str>| ids.iter().copied().collect::<Vec<_>>().join(", ");
+    if let Some(unknown) = start.acknowledge.iter().find(|known| !ids.contains(known.as_str())) {
+        let has = if ids.is_empty() { "none".to_owned() } else { list(&ids) };
+        return Err(RequestError::Invalid(format!(
+            "plan {id} has no warning {unknown}, it has {has}; look at it (wavegate plan show {id}), then start it"
+        )));
+    }
+    let open: BTreeSet<&str> =
+        ids.iter().copied().filter(|id| !start.acknowledge.iter().any(|known| known == id)).collect();
+    if open.is_empty() {
+        return Ok(ids.into_iter().map(str::to_owned).collect());
+    }
+    let open = warnings.iter().filter(|warning| open.contains(warning.id.as_str()));
+    let mut lines = vec![format!("plan {id} has warnings that must be acknowledged before it is started:")];
+    lines.extend(open.take(PROBLEMS_SHOWN).map(|warning| format!("  {}", warning_line(warning))));
+    let manual = if start.mode == Mode::Manual { " --manual" } else { "" };
+    let known: String = ids.iter().map(|id| format!(" --acknowledge {id}")).collect();
+    lines.push(format!("if that is known and meant: wavegate start {id}{manual}{known}"));
+    Err(RequestError::NotNow(lines.join("\n")))
+}
+
+fn warning_line(warning: &Warning) -> String {
+    let Warning { id, node, stage, what, next } = warning;
+    let place = [node.as_ref().map(ToString::to_string), stage.map(|stage| format!("stage {stage}"))];
+    let place = place.into_iter().flatten().map(|place| format!("{place}: ")).collect::<String>();
+    format!("{id}: {place}{what}; {next}")
 }
 
 /// Why something can't be `done` with a plan, a problem a line.

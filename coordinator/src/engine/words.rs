@@ -16,10 +16,16 @@ pub(super) fn names<'a>(nodes: impl IntoIterator<Item = &'a NodeId>) -> String {
 /// An event in a line, for the log.
 pub(super) fn event(event: &Event) -> String {
     match event {
-        Event::Started { mode, by, approved_by } => match approved_by.first() {
-            Some(_) => format!("started by {by}, mode {mode}, approved by {}", actors(approved_by)),
-            None => format!("started by {by}, mode {mode}"),
-        },
+        Event::Started { mode, by, approved_by, acknowledged } => {
+            let mut text = format!("started by {by}, mode {mode}");
+            if !approved_by.is_empty() {
+                text.push_str(&format!(", approved by {}", actors(approved_by)));
+            }
+            if !acknowledged.is_empty() {
+                text.push_str(&format!(", {} acknowledged", acknowledged.join(", ")));
+            }
+            text
+        }
         Event::TaskStarted { task } => format!("{} is given out", place(task)),
         Event::TaskAccepted { task } => format!("{} is being applied", place(task)),
         Event::StepEnded { task, step, outcome, .. } => format!("{} step {step}: {outcome}", place(task)),

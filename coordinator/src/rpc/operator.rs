@@ -165,9 +165,9 @@ impl OperatorService for Operators {
 
     async fn start(&self, request: Request<v1::StartRequest>) -> Result<Response<v1::Answer>, Status> {
         let by = operator(&request)?;
-        let v1::StartRequest { plan, manual } = request.into_inner();
+        let v1::StartRequest { plan, manual, acknowledge } = request.into_inner();
         let mode = if manual { Mode::Manual } else { Mode::Auto };
-        self.command(by, Command::Start { plan: given(&plan)?, mode }).await
+        self.command(by, Command::Start { plan: given(&plan)?, mode, acknowledge }).await
     }
 
     async fn pause(&self, request: Request<v1::RolloutRequest>) -> Result<Response<v1::Answer>, Status> {

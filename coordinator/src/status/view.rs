@@ -34,6 +34,9 @@ pub struct RolloutStatus {
     /// Who had approved its plan when it was started.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub approved_by: Vec<Actor>,
+    /// The ids of its plan's warnings that were acknowledged when it was started.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub acknowledged: Vec<String>,
     /// When this was seen.
     pub now: Timestamp,
     /// The coordinator's generation.
@@ -171,6 +174,7 @@ pub fn rollout_status(
         mode: rollout.mode(),
         started_at: rollout.started_at(),
         approved_by: rollout.approved_by().to_vec(),
+        acknowledged: rollout.acknowledged().to_vec(),
         now: observed.now,
         generation,
         last_seq: rollout.last_seq(),

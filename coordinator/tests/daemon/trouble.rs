@@ -93,7 +93,12 @@ fn audit() -> AuditRecord {
 }
 
 fn entry(seq: u64, generation: Generation) -> Entry {
-    let event = Event::Started { mode: Mode::Auto, by: Actor("alice".to_owned()), approved_by: Vec::new() };
+    let event = Event::Started {
+        mode: Mode::Auto,
+        by: Actor("alice".to_owned()),
+        approved_by: Vec::new(),
+        acknowledged: Vec::new(),
+    };
     Entry { seq, at: Timestamp(seq), generation, event }
 }
 

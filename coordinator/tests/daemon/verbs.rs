@@ -28,7 +28,7 @@ async fn say(site: &Site, verb: &str, plan: &str) -> Result<(bool, String), Refu
     let retry =
         |nodes: Vec<String>, all_failed| v1::RetryRequest { rollout: String::new(), nodes, all_failed };
     let answer = match verb {
-        "start" => alice.start(v1::StartRequest { plan: plan.to_owned(), manual: false }).await?,
+        "start" => alice.start(v1::StartRequest { plan: plan.to_owned(), ..Default::default() }).await?,
         "pause" => alice.pause(newest()).await?,
         "resume" => alice.resume(newest()).await?,
         "wave next" => alice.next_wave(newest()).await?,

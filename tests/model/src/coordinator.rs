@@ -203,7 +203,7 @@ impl Coordinator {
     pub fn commanded(&self, verb: &Verb, mode: Mode) -> Option<Self> {
         let by = Actor("operator".to_owned());
         let event = match verb {
-            Verb::Start => Event::Started { mode, by, approved_by: Vec::new() },
+            Verb::Start => Event::Started { mode, by, approved_by: Vec::new(), acknowledged: Vec::new() },
             Verb::Pause => Event::Paused { reason: PauseReason::Operator { by } },
             Verb::Resume => Event::Resumed { by },
             Verb::Stop => Event::StopRequested { by },

@@ -13,10 +13,13 @@ pub fn entry(entry: &Entry, look: &Look) -> String {
 
 fn event(event: &Event, look: &Look) -> (Tone, String) {
     match event {
-        Event::Started { mode, by, approved_by } => {
+        Event::Started { mode, by, approved_by, acknowledged } => {
             let mut text = format!("rollout started by {by}");
             if !approved_by.is_empty() {
                 text.push_str(&format!(", approved by {}", status::actors(approved_by)));
+            }
+            if !acknowledged.is_empty() {
+                text.push_str(&format!(", who knows of {}", acknowledged.join(", ")));
             }
             if *mode == Mode::Manual {
                 text.push_str("; each wave waits for an operator");

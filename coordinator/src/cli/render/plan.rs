@@ -2,10 +2,13 @@
 
 mod differences;
 mod digest;
+mod etcd;
 mod problems;
+mod warnings;
 
 pub use digest::digest;
 pub use problems::problems;
+pub use warnings::{ids, warning, warnings};
 
 use super::{Look, Tone, cell, change_text, counted, time};
 use crate::status::plan::PlanView;
@@ -32,6 +35,7 @@ pub fn plan(view: &PlanView, look: &Look) -> String {
     text.push_str(&totals(plan));
     text.push_str(&differences::differences(&plan.body.version_differences, look));
     text.push_str(&problems(&plan.body.problems, look));
+    text.push_str(&warnings(plan, look));
     text.push_str(&next(view, look));
     text
 }
@@ -51,7 +55,7 @@ pub fn next(view: &PlanView, look: &Look) -> String {
     if approval.is_missing(author) {
         text.push_str(&unapproved(id, author, look));
     } else {
-        text.push_str(&format!("Start it with: wavegate start {id}\n"));
+        text.push_str(&format!("Start it with: wavegate start {id}{}\n", warnings::acknowledging(plan)));
     }
     text
 }
@@ -91,6 +95,7 @@ fn stage_of(plan: &Plan, stage: &StagePlan, look: &Look) -> String {
     }
     let nodes = counted(stage.tasks.len(), "node");
     let mut text = format!("{title}: {nodes}, {}\n", limits(stage));
+    text.push_str(&etcd::roll(plan, stage, look));
     for (index, wave) in stage.waves.iter().enumerate() {
         let canary = if index == 0 { ", the canary" } else { "" };
         text.push_str(&format!("  Wave {} of {}{canary}\n", index + 1, stage.waves.len()));

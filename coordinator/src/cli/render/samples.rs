@@ -15,7 +15,9 @@ use wavegate_common::id::{Actor, Generation, NodeId, PlanId, RolloutId, StepId, 
 use wavegate_common::inventory::Inventory;
 use wavegate_common::order::{PlannedStep, Work};
 use wavegate_common::outcome::{Change, Outcome, Preview, StepError};
-use wavegate_common::plan::{FORMAT, Limits, Plan, PlanBody, PlannedNode, Problem, StagePlan, StepPreview};
+use wavegate_common::plan::{
+    FORMAT, Limits, Plan, PlanBody, PlannedNode, Problem, StagePlan, StepPreview, Warning,
+};
 use wavegate_common::platform::{OsFamily, PackageManager, Platform, Role, ServiceManager, Stage};
 use wavegate_common::procedure::Value;
 use wavegate_common::rollout::{
@@ -243,6 +245,26 @@ pub fn plan_view() -> PlanView {
     PlanView { plan: plan(), approval: Approvals::default() }
 }
 
+/// Warnings of a plan, two of one kind among them.
+pub fn warnings() -> Vec<Warning> {
+    let in_memory = |name: &str| Warning {
+        id: "etcd-data-in-memory".into(),
+        node: Some(node(name)),
+        stage: Some(Stage::Etcd),
+        what: format!("etcd's data on {name} are in memory: a reboot loses them"),
+        next: "keep a backup on another host".into(),
+    };
+    let no_spare = Warning {
+        id: "etcd-no-spare-member".into(),
+        node: None,
+        stage: Some(Stage::Etcd),
+        what: "the etcd cluster has two members and needs both: each time one restarts, etcd answers nobody"
+            .into(),
+        next: "do it in a window".into(),
+    };
+    vec![no_spare, in_memory("etcd-1"), in_memory("etcd-2")]
+}
+
 /// A plan that can't be started.
 pub fn plan_with_problems() -> Plan {
     let mut plan = plan();
@@ -296,7 +318,12 @@ impl Play {
     pub fn start(mut self, seconds: u64) -> Self {
         self.event(
             seconds,
-            Event::Started { mode: Mode::Auto, by: Actor("alice".into()), approved_by: vec![] },
+            Event::Started {
+                mode: Mode::Auto,
+                by: Actor("alice".into()),
+                approved_by: vec![],
+                acknowledged: vec![],
+            },
         );
         self
     }

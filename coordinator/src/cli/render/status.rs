@@ -38,6 +38,9 @@ pub fn headline(status: &RolloutStatus, look: &Look) -> String {
     if !status.approved_by.is_empty() {
         text.push_str(&format!("  approved by {}\n", actors(&status.approved_by)));
     }
+    if !status.acknowledged.is_empty() {
+        text.push_str(&format!("  acknowledged: {}\n", status.acknowledged.join(", ")));
+    }
     if let Some(reason) = &status.pause {
         text.push_str(&format!("  {}\n", look.paint(Tone::Bad, &pause_text(reason))));
     }

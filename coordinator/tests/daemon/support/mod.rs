@@ -243,7 +243,7 @@ impl Site {
     }
 
     pub async fn start_plan(&self, plan: &str, manual: bool) -> Result<v1::Answer, tonic::Status> {
-        let request = v1::StartRequest { plan: plan.to_owned(), manual };
+        let request = v1::StartRequest { plan: plan.to_owned(), manual, acknowledge: Vec::new() };
         Ok(self.operator().await.start(request).await?.into_inner())
     }
 

@@ -319,8 +319,13 @@ pub(super) mod tests {
             let waves = [(Stage::Etcd, two.clone()), (Stage::Compute, two)].into();
             let plan = fleet::plan(&hosts, waves, Timestamp(0), by()).expect("a plan");
             let mut log = Self(Reading::new(Arc::new(plan)));
-            log.say(Event::Started { mode: Mode::Auto, by: by(), approved_by: Vec::new() })
-                .expect("it may start");
+            log.say(Event::Started {
+                mode: Mode::Auto,
+                by: by(),
+                approved_by: Vec::new(),
+                acknowledged: Vec::new(),
+            })
+            .expect("it may start");
             log
         }
 

@@ -2,7 +2,8 @@
 
 use super::super::{Look, Tone, cell, change_text};
 use super::differences::differences;
-use super::{header, idle, totals, undeclared};
+use super::warnings::warnings;
+use super::{etcd, header, idle, totals, undeclared};
 use std::collections::BTreeMap;
 use wavegate_common::outcome::Preview;
 use wavegate_common::plan::{Plan, StagePlan};
@@ -29,10 +30,11 @@ pub fn digest(plan: &Plan, look: &Look) -> String {
     let mut text = format!("{}\n{}", header(plan, look), look.lay_out(table, 0));
     for stage in &plan.body.stages {
         text.push_str(&changes(plan, stage, look));
+        text.push_str(&etcd::roll(plan, stage, look));
     }
     let differences = differences(&plan.body.version_differences, look);
     let beside = idle(plan, look) + &undeclared(plan, look);
-    format!("{text}\n{beside}{}{differences}", totals(plan))
+    format!("{text}\n{beside}{}{differences}{}", totals(plan), warnings(plan, look))
 }
 
 fn changing_nodes(plan: &Plan, stage: &StagePlan) -> usize {
