@@ -43,16 +43,21 @@ pub fn judge_etcd(body: &PlanBody, nodes: &BTreeMap<NodeId, Facts>) -> (Vec<Prob
     if foreseen.changed.is_empty() {
         return (Vec::new(), Vec::new());
     }
-    let mut problems = cluster::unknown(nodes);
     let several = cluster::several(nodes);
     if !several.is_empty() {
         // Of two clusters no other question has one answer.
-        problems.extend(several);
-        return (problems, Vec::new());
+        return (several, Vec::new());
     }
+    let mut problems = cluster::unwell(nodes, foreseen.max_lag);
+    // A member that is known to be down could not be asked for that reason.
+    let down: BTreeSet<NodeId> = problems.iter().filter_map(|problem| problem.node.clone()).collect();
+    problems.extend(
+        cluster::unknown(nodes)
+            .into_iter()
+            .filter(|problem| problem.node.as_ref().is_none_or(|node| !down.contains(node))),
+    );
     problems.extend(cluster::elsewhere(nodes));
     problems.extend(cluster::strangers(nodes));
-    problems.extend(cluster::unwell(nodes, foreseen.max_lag));
     problems.extend(target::problems(nodes, &foreseen));
     let rolled = fleet::members(nodes).any(|(node, _)| foreseen.changed.contains(node));
     (problems, if rolled { warnings::warnings(nodes) } else { Vec::new() })

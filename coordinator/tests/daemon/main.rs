@@ -5,6 +5,7 @@
 mod approvals;
 mod clock;
 mod doors;
+mod etcd;
 mod fencing;
 mod inventory;
 mod nodes;

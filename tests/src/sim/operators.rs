@@ -75,7 +75,8 @@ impl World<'_> {
     fn begin_a_rollout(&mut self, again: bool) -> Result<(), Violation> {
         if let Some(plan) = self.operators.plan.clone() {
             let mode = self.settings.mode;
-            let answer = self.command("start", Command::Start { plan: Some(plan), mode })?;
+            let answer =
+                self.command("start", Command::Start { plan: Some(plan), mode, acknowledge: Vec::new() })?;
             if answer.is_none() {
                 self.operators.plan = None;
             }

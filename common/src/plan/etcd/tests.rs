@@ -264,8 +264,8 @@ fn a_member_whose_node_has_no_agent_is_named_with_its_addresses() {
         see(fleet, None, |view| down(view, 3, "connection refused"));
     };
     insta::assert_snapshot!(with(stopped), @r"
-    e3: the etcd member of e3 could not be looked at: http://127.0.0.1:2379 does not answer: connection refused | see that etcd runs on e3 and that its agent may ask it (wavegate-agent facts shows what it finds, section [etcd] of agent.toml says with what it asks), then plan again
     -: etcd member m3 does not answer: connection refused | bring it in order first: a member is stopped only while all the others are healthy and caught up; then plan again
+    e3: the etcd member of e3 could not be looked at: http://127.0.0.1:2379 does not answer: connection refused | see that etcd runs on e3 and that its agent may ask it (wavegate-agent facts shows what it finds, section [etcd] of agent.toml says with what it asks), then plan again
     ");
     let renamed = |fleet: &mut Fleet| {
         stopped(fleet);
@@ -273,8 +273,8 @@ fn a_member_whose_node_has_no_agent_is_named_with_its_addresses() {
         etcd_mut(fleet, "e3").unknown.clear();
     };
     insta::assert_snapshot!(with(renamed), @r"
-    e3: the etcd member of e3 could not be looked at: which member of which cluster it is | see that etcd runs on e3 and that its agent may ask it (wavegate-agent facts shows what it finds, section [etcd] of agent.toml says with what it asks), then plan again
     -: etcd member e3 does not answer: connection refused | bring it in order first: a member is stopped only while all the others are healthy and caught up; then plan again
+    e3: the etcd member of e3 could not be looked at: which member of which cluster it is | see that etcd runs on e3 and that its agent may ask it (wavegate-agent facts shows what it finds, section [etcd] of agent.toml says with what it asks), then plan again
     ");
     insta::assert_snapshot!(with(|fleet| etcd_mut(fleet, "e3").member = Some(MemberId(9))), @r"
     -: m3 (3), at http://10.0.0.3:2379, http://10.0.0.3:2380 for peers, is a member of the cluster, and no node of the fleet runs it | put an agent on its machine and enrol it (wavegate token create): every member takes part, one after the other; one that is gone for good is removed from the cluster first (etcdctl member remove)

@@ -46,6 +46,8 @@ pub struct Book {
     pub fail: BTreeSet<(Stage, u32)>,
     /// This step says that it is blocked when it is previewed.
     pub blocked: Option<String>,
+    /// The version of etcd that would run after stage etcd.
+    pub etcd: Option<String>,
     pub journal: BTreeMap<TaskKey, Journaled>,
     /// How often each order came.
     pub orders: BTreeMap<TaskKey, u32>,
@@ -267,6 +269,7 @@ impl Actor {
 
     async fn preview(&self, request: v1::PreviewRequest) {
         let (silent, blocked) = self.with(|book| (book.silent, book.blocked.clone()));
+        let etcd = self.with(|book| book.etcd.clone()).filter(|_| request.stage == Stage::Etcd.as_str());
         if silent {
             return;
         }
@@ -275,7 +278,9 @@ impl Actor {
         let steps = steps.into_iter().filter(|step| matches!(step.work, Work::Run { .. }));
         let previews: Vec<StepPreview> = steps
             .map(|step| {
-                let changes = vec![package()];
+                let to = etcd.clone().filter(|_| step.id.as_str() == "install");
+                let version = to.map(|to| Change::Version { of: "etcd".to_owned(), from: None, to });
+                let changes = version.into_iter().chain([package()]).collect();
                 let preview = if blocked.as_deref() == Some(step.id.as_str()) {
                     Preview::Blocked { error: error("no such package") }
                 } else {
