@@ -14,11 +14,11 @@ pub(super) async fn run(invocation: &Invocation) -> Result<Exit, CliError> {
     let status: RolloutStatus = document::read("rollout_status", &status)?;
     let plan: Plan = document::read("plan", &get_plan(invocation, status.plan.to_string()).await?)?;
     let followed = follow(invocation, status.rollout.as_str(), &Titles::of(&plan), &mut interrupt).await?;
-    conclude(invocation, followed)
+    conclude(invocation, &plan, followed)
 }
 
 /// Says how it ended.
-pub(super) fn conclude(invocation: &Invocation, followed: Followed) -> Result<Exit, CliError> {
+pub(super) fn conclude(invocation: &Invocation, plan: &Plan, followed: Followed) -> Result<Exit, CliError> {
     let output = &invocation.output;
     match followed {
         Followed::Detached => {
@@ -27,7 +27,7 @@ pub(super) fn conclude(invocation: &Invocation, followed: Followed) -> Result<Ex
         }
         Followed::Ended { status, ending } => {
             if !output.is_json() {
-                output.write(&format!("\n{}", summary(&status, ending, &output.look)))?;
+                output.write(&format!("\n{}", summary(&status, plan, ending, &output.look)))?;
             }
             Ok(ending.exit())
         }

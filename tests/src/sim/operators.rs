@@ -27,7 +27,8 @@ type Updates = mpsc::UnboundedReceiver<Result<PlanUpdate, RequestError>>;
 pub struct Operators {
     chance: Chance,
     planning: Option<Updates>,
-    plan: Option<PlanId>,
+    /// What is to be started, and the warnings that they know of.
+    plan: Option<(PlanId, Vec<String>)>,
     stops: u64,
     next_verb_at: u64,
 }
@@ -73,10 +74,9 @@ impl World<'_> {
     }
 
     fn begin_a_rollout(&mut self, again: bool) -> Result<(), Violation> {
-        if let Some(plan) = self.operators.plan.clone() {
+        if let Some((plan, acknowledge)) = self.operators.plan.clone() {
             let mode = self.settings.mode;
-            let answer =
-                self.command("start", Command::Start { plan: Some(plan), mode, acknowledge: Vec::new() })?;
+            let answer = self.command("start", Command::Start { plan: Some(plan), mode, acknowledge })?;
             if answer.is_none() {
                 self.operators.plan = None;
             }
@@ -137,7 +137,8 @@ impl World<'_> {
                 Ok(Ok(PlanUpdate::Done(plan))) => {
                     let problems = plan.plan.body.problems.len();
                     self.note(format_args!("plan {} is made, with {problems} problems", plan.plan.id));
-                    self.operators.plan = (problems == 0).then(|| plan.plan.id.clone());
+                    let known = plan.plan.body.warnings.iter().map(|warning| warning.id.clone()).collect();
+                    self.operators.plan = (problems == 0).then(|| (plan.plan.id.clone(), known));
                     return Ok(false);
                 }
                 Ok(Err(error)) => {
@@ -168,7 +169,7 @@ impl World<'_> {
         match made {
             Ok(plan) => {
                 let put = store.put_plan(&plan, &audit).is_ok();
-                self.operators.plan = put.then_some(plan.id);
+                self.operators.plan = put.then_some((plan.id, Vec::new()));
             }
             Err(error) => self.note(format_args!("no plan: {error:#}")),
         }

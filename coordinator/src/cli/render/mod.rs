@@ -9,6 +9,7 @@ pub mod nodes;
 pub mod plan;
 pub mod procedure;
 pub mod progress;
+pub mod roll;
 pub mod status;
 pub mod summary;
 pub mod time;

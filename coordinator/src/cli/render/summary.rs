@@ -1,13 +1,14 @@
 //! What a rollout did, as `upgrade` and `watch` say it at its end: per stage, per node, and in a sentence.
 
 use super::{
-    Look, Tone, cell, change_text, counted, cut, exceptions, status, time, tone_of_stage, tone_of_task,
+    Look, Tone, cell, change_text, counted, cut, exceptions, roll, status, time, tone_of_stage, tone_of_task,
 };
 use crate::cli::ending::Ending;
 use crate::status::view::{RolloutStatus, StageStatus, TaskStatus};
 use std::collections::BTreeSet;
 use wavegate_common::id::{NodeId, StepId};
 use wavegate_common::outcome::{Change, Outcome};
+use wavegate_common::plan::Plan;
 use wavegate_common::rollout::TaskState;
 
 /// Changes of a node that are shown; a whole distribution's are hundreds.
@@ -15,10 +16,11 @@ const SHOWN: usize = 8;
 
 /// What the rollout did.
 #[must_use]
-pub fn summary(rollout: &RolloutStatus, ending: Ending, look: &Look) -> String {
+pub fn summary(rollout: &RolloutStatus, plan: &Plan, ending: Ending, look: &Look) -> String {
     let mut parts = vec![
         stages(rollout, look),
         nodes(rollout, look),
+        roll::roll(rollout, plan, look),
         skipped(rollout, look),
         status::failures(rollout, look),
         exceptions::exceptions(rollout, look),
@@ -195,7 +197,7 @@ mod tests {
     #[test]
     fn nothing_was_changed() {
         let status = samples::finished_unchanged().status(600);
-        insta::assert_snapshot!(summary(&status, Ending::Finished, &samples::look()), @r"
+        insta::assert_snapshot!(summary(&status, &samples::plan(), Ending::Finished, &samples::look()), @r"
         STAGE    STATE  NODES  CHANGED  ALREADY SO  FAILED  NOT DONE  TIME
         etcd     done   2      0        2           0       0         1 min
         compute  done   3      0        3           0       0         1 min 30 s
@@ -221,7 +223,7 @@ mod tests {
     fn who_approved_it_is_said() {
         let mut status = samples::finished_unchanged().status(600);
         status.approved_by = ["bob", "carol"].map(|name| Actor(name.to_owned())).into();
-        let text = summary(&status, Ending::Finished, &samples::look());
+        let text = summary(&status, &samples::plan(), Ending::Finished, &samples::look());
         assert!(text.ends_with("Its plan was approved by bob, carol.\n"), "{text}");
         let shown = super::status::status(&status, &samples::look());
         assert!(shown.contains("\n  approved by bob, carol\n"), "{shown}");
@@ -231,7 +233,7 @@ mod tests {
     fn what_earlier_attempts_changed_is_not_denied() {
         let mut status = samples::finished_unchanged().status(600);
         status.stages[1].tasks[0].attempt = 2;
-        let text = summary(&status, Ending::Finished, &samples::look());
+        let text = summary(&status, &samples::plan(), Ending::Finished, &samples::look());
         assert!(!text.contains("Nothing was changed"), "{text}");
         assert!(text.contains("in attempt 2 (of the earlier ones: wavegate events)"), "{text}");
     }
@@ -239,7 +241,7 @@ mod tests {
     #[test]
     fn everything_went_well() {
         let status = samples::finished().status(600);
-        insta::assert_snapshot!(summary(&status, Ending::Finished, &samples::look()), @r"
+        insta::assert_snapshot!(summary(&status, &samples::plan(), Ending::Finished, &samples::look()), @r"
         STAGE    STATE  NODES  CHANGED  ALREADY SO  FAILED  NOT DONE  TIME
         etcd     done   2      1        1           0       0         25 s
         compute  done   3      3        0           0       0         1 min 31 s
@@ -269,7 +271,8 @@ mod tests {
 
     #[test]
     fn waivers_are_named() {
-        let text = summary(&samples::waived().status(100), Ending::Stopped, &samples::look());
+        let text =
+            summary(&samples::waived().status(100), &samples::plan(), Ending::Stopped, &samples::look());
         insta::assert_snapshot!(text, @r"
         STAGE    STATE      NODES  CHANGED  ALREADY SO  FAILED  WAIVED  NOT DONE  TIME
         etcd     done       2      1        1           0       0       0         25 s
@@ -304,7 +307,7 @@ mod tests {
     #[test]
     fn it_was_halted() {
         let status = samples::halted().status(100);
-        insta::assert_snapshot!(summary(&status, Ending::Failures, &samples::look()), @r"
+        insta::assert_snapshot!(summary(&status, &samples::plan(), Ending::Failures, &samples::look()), @r"
         STAGE    STATE      NODES  CHANGED  ALREADY SO  FAILED  NOT DONE  TIME
         etcd     done       2      1        1           0       0         25 s
         compute  error      3      0        0           1       2         1 min
