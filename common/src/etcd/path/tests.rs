@@ -218,3 +218,12 @@ proptest! {
         prop_assert_eq!(rules(&cluster, to), []);
     }
 }
+
+/// The page for operators has every rule, by its source.
+#[test]
+fn every_rule_stands_on_the_page_for_operators() {
+    let page = include_str!("../../../../docs/etcd.md");
+    for rule in Rule::ALL {
+        assert!(page.contains(&format!("| {} |", rule.source())), "{rule:?}");
+    }
+}
