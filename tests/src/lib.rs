@@ -2,6 +2,7 @@
 
 pub mod demo;
 pub mod deploy;
+pub mod etcd;
 pub mod evidence;
 pub mod in_process;
 pub mod lab;

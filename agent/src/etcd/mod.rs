@@ -7,7 +7,9 @@ mod given;
 mod here;
 pub mod reach;
 pub mod v2;
+mod view;
 
 pub use access::EtcdSettings;
 pub use calico::{Asked, calico};
 pub use here::{Here, here, of_every_process};
+pub use view::view;

@@ -19,10 +19,13 @@ mod state;
 mod teardown;
 pub mod wait;
 
+pub(crate) use artifact::{Artifact, Inputs};
+pub(crate) use command::run;
 pub use fleet::Fleet;
 pub use manifest::{Archive, Manifest, Versions};
 pub use node::{Dnsmasq, Node, Process, UnitState};
 pub use prepare::Lab;
+pub(crate) use prepare::{directory, lock, sources};
 pub use process::ProcessId;
 pub use requirements::{require, requirements};
 pub use spec::{Family, FleetSpec, Front, NodeSpec, Role, System};

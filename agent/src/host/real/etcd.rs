@@ -39,6 +39,14 @@ impl Server {
     }
 }
 
+/// Why a watch was ended. Some versions give no words for what was compacted.
+fn ended(answer: &etcd_client::WatchResponse) -> String {
+    match (answer.compact_revision(), answer.cancel_reason()) {
+        (0, reason) => format!("it ended the watch: {reason}"),
+        (revision, _) => format!("it ended the watch: what was before revision {revision} is compacted"),
+    }
+}
+
 impl Etcd for Server {
     fn version(&self) -> Result<Running, EtcdError> {
         http::version(&self.0)
@@ -140,8 +148,7 @@ impl Etcd for Server {
                 let mut stream = client.watch(key, Some(options)).await?;
                 while let Some(answer) = stream.message().await? {
                     if answer.canceled() {
-                        let reason = format!("it ended the watch: {}", answer.cancel_reason());
-                        return Ok(Err(self.refused(reason)));
+                        return Ok(Err(self.refused(ended(&answer))));
                     }
                     let put = answer.events().iter().find(|event| event.event_type() == EventType::Put);
                     if let Some(pair) = put.and_then(etcd_client::Event::kv) {

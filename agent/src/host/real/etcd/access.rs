@@ -102,36 +102,52 @@ impl<'a> Credentials<'a> {
     }
 }
 
+/// How it is told that the other side closed a connection without a word.
+const CLOSED: [&str; 7] = [
+    "connection closed",
+    "broken pipe",
+    "Broken pipe",
+    "reset by peer",
+    "close_notify",
+    "end of file",
+    "Peer disconnected",
+];
+
+/// How TLS tells that a client's certificate is missing or not taken.
+const ALERTS: [&str; 5] =
+    ["CertificateRequired", "BadCertificate", "HandshakeFailure", "UnknownCA", "AccessDenied"];
+
 /// What a person can do about a failure of TLS, to be written behind it.
 pub(super) fn advice(endpoint: &Endpoint, reason: &str) -> String {
     let access = &endpoint.access;
-    if reason.contains("UnknownIssuer") || reason.contains("self-signed") || reason.contains("BadSignature") {
-        let by =
-            access.ca.as_ref().map_or("this system trusts".to_owned(), |ca| format!("{} has", ca.display()));
+    let has = |texts: &[&str]| texts.iter().any(|text| reason.contains(text));
+    if has(&["UnknownIssuer", "BadSignature"]) {
+        let trusted = match &access.ca {
+            None => "this system trusts".to_owned(),
+            Some(ca) => format!("{} has", ca.display()),
+        };
         return format!(
-            "; its certificate was not signed by an authority that {by}: name etcd's (agent.toml, [etcd] ca)"
+            "; no authority that {trusted} signed its certificate: name etcd's (agent.toml, [etcd] ca)"
         );
     }
     if !endpoint.url.starts_with("https://") {
-        return String::new();
+        let advice = if has(&CLOSED) { "; if it speaks TLS, its address is https://" } else { "" };
+        return advice.to_owned();
     }
-    let alert = ["CertificateRequired", "BadCertificate", "HandshakeFailure", "UnknownCA", "AccessDenied"];
-    if alert.iter().any(|alert| reason.contains(alert)) {
-        return match &access.certificate {
-            None => {
-                "; it asks who asks: name a certificate and its key (agent.toml, [etcd] certificate, key)"
-                    .to_owned()
-            }
-            Some((certificate, _)) => {
-                format!(
-                    "; it does not take {}: name one that etcd's authority signed for clients (agent.toml, [etcd] certificate, key)",
-                    certificate.display()
-                )
-            }
-        };
-    }
-    if reason.contains("InvalidContentType") {
+    if has(&["InvalidContentType"]) {
         return "; it does not speak TLS there: is its address http://?".to_owned();
     }
-    String::new()
+    if !has(&ALERTS) && !has(&CLOSED) {
+        return String::new();
+    }
+    // A server that misses a certificate may have closed the connection before its alert is read.
+    let may = if has(&ALERTS) { "" } else { "it may be that " };
+    let (what, which) = match &access.certificate {
+        None => ("it asks who asks".to_owned(), "a certificate and its key"),
+        Some((certificate, _)) => (
+            format!("it does not take {}", certificate.display()),
+            "one that etcd's authority signed for clients",
+        ),
+    };
+    format!("; {may}{what}: name {which} (agent.toml, [etcd] certificate, key)")
 }

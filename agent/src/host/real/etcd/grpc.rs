@@ -141,12 +141,7 @@ fn of_status(endpoint: &Endpoint, status: &Status) -> EtcdError {
     let (url, message) = (endpoint.url.clone(), status.message().to_owned());
     // A status with a source is the client's own: the connection failed, and no etcd said anything.
     if let Some(source) = std::error::Error::source(status) {
-        let reason = cause(source);
-        if reason.contains("http2 error") || reason.contains("frame with invalid size") {
-            let reason = format!("no version 3 API is spoken there ({reason})");
-            return EtcdError::Unsupported { url, reason };
-        }
-        return unreachable(endpoint, reason);
+        return super::http::instead(endpoint).unwrap_or_else(|| unreachable(endpoint, cause(source)));
     }
     let reason = if message.is_empty() { status.code().description().to_owned() } else { message };
     match status.code() {

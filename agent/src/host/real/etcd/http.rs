@@ -3,7 +3,8 @@
 use super::access::{Credentials, advice};
 use crate::host::etcd::{Endpoint, EtcdError, Running, V2Answer, V2Call};
 use base64::prelude::{BASE64_STANDARD, Engine};
-use std::io::Read;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
 use wavegate_common::etcd::EtcdVersion;
 
 /// Bytes of an answer that are kept.
@@ -93,6 +94,26 @@ pub(super) fn v2(endpoint: &Endpoint, call: &V2Call) -> Result<V2Answer, EtcdErr
     read.map_err(|error| unreachable(endpoint, &ureq::Error::from(error)))?;
     let body = String::from_utf8_lossy(&body).into_owned();
     Ok(V2Answer { status: answer.status().as_u16(), cluster, raft_index, raft_term, body })
+}
+
+/// What there is instead of the version 3 API where the words that HTTP/2 begins with are answered by HTTP/1: a server before 3.0, or
+/// `etcd --proxy`. By TLS that is told when the connection is made.
+pub(super) fn instead(endpoint: &Endpoint) -> Option<EtcdError> {
+    let address = endpoint.url.strip_prefix("http://")?.trim_end_matches('/');
+    let asked = || {
+        let address = address.to_socket_addrs()?.next().ok_or(ErrorKind::NotFound)?;
+        let mut stream = TcpStream::connect_timeout(&address, endpoint.timeout)?;
+        stream.set_read_timeout(Some(endpoint.timeout))?;
+        // The preface and an empty SETTINGS frame (RFC 9113, 3.4).
+        stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")?;
+        let mut answer = [0; 7];
+        stream.read_exact(&mut answer)?;
+        Ok::<_, std::io::Error>(answer)
+    };
+    (asked().ok()? == *b"HTTP/1.").then(|| EtcdError::Unsupported {
+        url: endpoint.url.clone(),
+        reason: "it speaks HTTP/1 alone, so it has no version 3 API".to_owned(),
+    })
 }
 
 fn signed<B>(request: ureq::RequestBuilder<B>, who: Option<String>) -> ureq::RequestBuilder<B> {
