@@ -125,7 +125,7 @@ impl Step {
         let mut errors = Vec::new();
         let mut arguments = serde_json::Map::new();
         arguments.insert("action".to_owned(), self.action.name.into());
-        let mut longest = 0;
+        let (mut longest, mut settle) = (0, None);
         for argument in self.action.arguments {
             let Some(written) = self.with.get(argument.name) else { continue };
             match self.fill(argument, written, value) {
@@ -133,9 +133,18 @@ impl Step {
                     longest = seconds;
                     arguments.insert(argument.name.to_owned(), seconds.into());
                 }
+                Ok(Value::Number(seconds)) if argument.name == schema::SETTLE => {
+                    settle = Some(seconds);
+                    arguments.insert(argument.name.to_owned(), seconds.into());
+                }
                 Ok(filled) => drop(arguments.insert(argument.name.to_owned(), serde_json::json!(filled))),
                 Err(wrong) => errors.extend(wrong),
             }
+        }
+        if let Some(settle) = settle.filter(|settle| *settle >= longest) {
+            let (within, own) = (schema::WITHIN, schema::SETTLE);
+            let what = format!("{own} {settle} does not fit in {within} {longest}; make {within} greater");
+            errors.push(BuildError::Wrong { what });
         }
         let timeout_s =
             self.time_limit(longest, value).map_err(|wrong| errors.extend(wrong)).unwrap_or_default();

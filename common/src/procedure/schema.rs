@@ -159,6 +159,8 @@ pub const ACTIONS: &[ActionSchema] = &[
 
 /// The argument that says how long a check keeps looking; the step's own limit must leave room for it.
 pub(super) const WITHIN: &str = "within_s";
+/// The argument that says how long what is looked for must stay so; that time is counted within [`WITHIN`].
+pub(super) const SETTLE: &str = "settle_s";
 
 impl ActionSchema {
     /// The action of that name.

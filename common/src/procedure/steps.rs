@@ -34,6 +34,7 @@ impl Platforms {
 struct Earlier {
     id: StepId,
     platforms: Platforms,
+    roles: BTreeSet<Role>,
 }
 
 impl Reader<'_, '_> {
@@ -54,18 +55,43 @@ impl Reader<'_, '_> {
             let what = Fields::name("step", table, "id");
             let fields = Fields::open(self.report, what, at, table, STEP_FIELDS);
             let platforms = self.step_platforms(&fields);
-            let roles = self.step_roles(&fields, roles);
-            covered.extend(platforms.families.iter().copied());
-            steps.extend(self.step(&fields, platforms, roles, &mut earlier));
+            let own = self.step_roles(&fields, roles);
+            let both = |family: &OsFamily| own.iter().map(|role| (*family, *role)).collect::<Vec<_>>();
+            covered.extend(platforms.families.iter().flat_map(both));
+            steps.extend(self.step(&fields, platforms, own, &mut earlier));
         }
-        for family in self.platforms.difference(&covered) {
-            let message = format!(
-                "{} has no step for platform '{family}'; write one, or take '{family}' out of the procedure's platforms",
-                fields.what
-            );
-            self.report.add(&fields.at, message);
-        }
+        self.refuse_uncovered(fields, roles, &covered);
         steps
+    }
+
+    /// A node with a role of the stage must have something to do in it, on each platform.
+    fn refuse_uncovered(
+        &mut self,
+        fields: &Fields<'_, '_>,
+        roles: &[Role],
+        covered: &BTreeSet<(OsFamily, Role)>,
+    ) {
+        for family in &self.platforms {
+            let without: Vec<&Role> =
+                roles.iter().filter(|role| !covered.contains(&(*family, **role))).collect();
+            if !roles.is_empty() && without.len() == roles.len() {
+                let message = format!(
+                    "{} has no step for platform '{family}'; write one, or take '{family}' out of the procedure's \
+                     platforms",
+                    fields.what
+                );
+                self.report.add(&fields.at, message);
+                continue;
+            }
+            for role in without {
+                let message = format!(
+                    "{} has no step for role '{role}' on platform '{family}'; write one, or take '{role}' out of the \
+                     stage's roles",
+                    fields.what
+                );
+                self.report.add(&fields.at, message);
+            }
+        }
     }
 
     fn step_platforms(&mut self, fields: &Fields<'_, '_>) -> Platforms {
@@ -127,7 +153,7 @@ impl Reader<'_, '_> {
             read_arguments(self.report, &mut self.parameters, action, &at, table)
         });
         if let Some((_, table)) = &with {
-            self.newer_than_steps(table, &platforms.families, earlier);
+            self.newer_than_steps(table, &platforms.families, &roles, earlier);
         }
         let timeout_s = match fields.optional("timeout_s") {
             Some(node) => read_seconds(self.report, &mut self.parameters, "timeout_s", node),
@@ -136,7 +162,11 @@ impl Reader<'_, '_> {
         let written = with.as_ref().map_or(0, |(_, table)| table.len());
         let complete = arguments.as_ref().is_some_and(|arguments| arguments.len() == written);
         let arguments_fit = complete && self.report.len() == errors_before;
-        earlier.extend(id.clone().map(|id| Earlier { id, platforms: platforms.clone() }));
+        earlier.extend(id.clone().map(|id| Earlier {
+            id,
+            platforms: platforms.clone(),
+            roles: roles.clone(),
+        }));
         let step = Step {
             id: id?,
             title: title?.into_inner().to_owned(),
@@ -183,25 +213,37 @@ impl Reader<'_, '_> {
     }
 
     /// A step can only be newer than what has been done on the node by then.
-    fn newer_than_steps(&mut self, with: &DeTable<'_>, platforms: &BTreeSet<OsFamily>, earlier: &[Earlier]) {
+    fn newer_than_steps(
+        &mut self,
+        with: &DeTable<'_>,
+        platforms: &BTreeSet<OsFamily>,
+        roles: &BTreeSet<Role>,
+        earlier: &[Earlier],
+    ) {
         let steps = with.iter().find(|(key, _)| key.get_ref() == "newer_than_steps");
         let items = steps.and_then(|(_, node)| node.get_ref().as_array());
         for item in items.into_iter().flat_map(|items| items.iter()) {
             let Some(name) = item.get_ref().as_str() else { continue };
-            let stands = |family: &OsFamily| {
-                earlier
-                    .iter()
-                    .any(|other| other.id.as_str() == name && other.platforms.families.contains(family))
+            let on = |family: &OsFamily| {
+                let family = *family;
+                earlier.iter().filter(move |other| other.platforms.families.contains(&family))
             };
-            let Some(family) = platforms.iter().find(|family| !stands(family)) else { continue };
-            let known = earlier
-                .iter()
-                .filter(|other| other.platforms.families.contains(family))
-                .map(|other| other.id.as_str());
-            let hint = suggestion(name, known);
-            let message =
-                format!("step '{name}' does not stand before this one on platform '{family}'{hint}");
-            self.report.add(&item.span(), message);
+            let named = |family: &OsFamily| on(family).filter(|other| other.id.as_str() == name);
+            if let Some(family) = platforms.iter().find(|family| named(family).next().is_none()) {
+                let hint = suggestion(name, on(family).map(|other| other.id.as_str()));
+                let message =
+                    format!("step '{name}' does not stand before this one on platform '{family}'{hint}");
+                self.report.add(&item.span(), message);
+                continue;
+            }
+            let without = |role: &&Role| {
+                platforms.iter().any(|family| !named(family).any(|other| other.roles.contains(role)))
+            };
+            if let Some(role) = roles.iter().find(without) {
+                let hint = "this one is for that role too: name the role there, or leave it out here";
+                let message = format!("step '{name}' is not for role '{role}'; {hint}");
+                self.report.add(&item.span(), message);
+            }
         }
     }
 

@@ -298,8 +298,40 @@ complaints! {
         "p.toml:59:1: timeout_s 60 ends the step before within_s 60 is over; make timeout_s greater";
     timeout_zero: "within_s = 60 }" => "within_s = 0 }\ntimeout_s = 0",
         "p.toml:59:1: timeout_s 0 leaves no time; it must be a number of seconds, 1 or more";
+    settling_that_never_ends: "action = \"http.check\"\nwith = { url = \"http://127.0.0.1:2379/health\", within_s = 60 }" =>
+        "action = \"etcd.check_member\"\nwith = { within_s = 60, settle_s = 60, max_lag = 1000 }",
+        "p.toml:59:1: settle_s 60 does not fit in within_s 60; make within_s greater";
     timeout_of_another_type: "within_s = 60 }" => "within_s = 60 }\ntimeout_s = \"${upgrade}\"",
         "p.toml:65:13: 'timeout_s': parameter 'upgrade' of type flag cannot stand here; it must be a whole number, 0 or more";
+}
+
+/// What is said of the good procedure with two roles in stage etcd, and texts of it replaced in turn.
+fn complaint_of_roles(changes: &[(&str, &str)]) -> String {
+    let two = ("roles = [\"etcd-member\"]", "roles = [\"etcd-member\", \"etcd-proxy\"]");
+    let text = [two].iter().chain(changes).fold(GOOD.to_owned(), |text, (from, to)| {
+        assert!(text.contains(from), "{from} is not in the text");
+        text.replacen(from, to, 1)
+    });
+    Procedure::parse("p.toml", &text).map_or_else(|errors| errors.to_string(), |_| "nothing".to_owned())
+}
+
+#[test]
+fn steps_are_for_roles_of_their_stage_and_every_role_has_one() {
+    assert_eq!(complaint_of_roles(&[]), "nothing", "a step without roles is for all");
+    let (check, restart) = ("id = \"check\"\n", "id = \"restart\"\n");
+    let proxies = "id = \"check\"\nroles = [\"etcd-proxy\"]\n";
+    assert_eq!(complaint_of_roles(&[(check, proxies)]), "nothing");
+    let wrong = |roles: &str| complaint_of_roles(&[(check, &format!("{check}roles = {roles}\n"))]);
+    insta::assert_snapshot!(wrong("[]"), @"p.toml:61:9: step 'check' is for no role; name one, or leave 'roles' out for all of the stage's");
+    insta::assert_snapshot!(wrong("[\"etcd-prxy\"]"), @"p.toml:61:10: unknown role 'etcd-prxy'; did you mean 'etcd-proxy'?");
+    insta::assert_snapshot!(wrong("[\"compute\"]"), @"p.toml:61:9: role 'compute' takes no part in the stage; add it to the stage's roles");
+    let first = "id = \"install\"\ntitle = \"Install\"\npage = \"1\"\nplatforms = [\"debian\"]\n";
+    let members = format!("{first}roles = [\"etcd-member\"]\n");
+    insta::assert_snapshot!(complaint_of_roles(&[(first, &members)]), @"p.toml:58:84: step 'install' is not for role 'etcd-proxy'; this one is for that role too: name the role there, or leave it out here");
+    let restarted = format!("{restart}roles = [\"etcd-member\"]\n");
+    insta::assert_snapshot!(complaint_of_roles(&[(first, &members), (restart, &restarted)]), @"nothing");
+    let checked = format!("{check}roles = [\"etcd-member\"]\n");
+    insta::assert_snapshot!(complaint_of_roles(&[(first, &members), (restart, &restarted), (check, &checked)]), @"p.toml:27:1: stage 'etcd' has no step for role 'etcd-proxy' on platform 'debian'; write one, or take 'etcd-proxy' out of the stage's roles");
 }
 
 #[test]
