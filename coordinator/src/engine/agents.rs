@@ -89,7 +89,7 @@ impl Engine {
                 }
             }
             FromAgent::Preview { request, stage, previews } => self.previewed(node, request, stage, previews),
-            FromAgent::Facts(facts) => self.keep_facts(node, facts),
+            FromAgent::Facts(facts) => self.keep_facts(node, *facts),
         }
     }
 

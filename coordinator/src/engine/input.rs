@@ -160,7 +160,7 @@ pub enum FromAgent {
         previews: Vec<StepPreview>,
     },
     /// It observed its node anew.
-    Facts(Facts),
+    Facts(Box<Facts>),
 }
 
 /// What agents are told.
@@ -176,7 +176,7 @@ pub enum ToAgent {
         heartbeat_interval_s: u32,
     },
     /// Run a task.
-    Order(TaskOrder),
+    Order(Box<TaskOrder>),
     /// The end of the task is in the log.
     Acknowledge(TaskKey),
     /// Say what these steps would do.

@@ -119,7 +119,7 @@ impl Engine {
             rollout.open_orders(self.generation).filter(|order| order.key.node == *node).collect();
         for order in open {
             let (key, now) = (order.key.clone(), self.clock.now());
-            if self.links.send(node, ToAgent::Order(order), now) {
+            if self.links.send(node, ToAgent::Order(Box::new(order)), now) {
                 self.ordered.insert(node.clone(), (key, now));
             } else {
                 self.after_lost_session(node);

@@ -142,7 +142,7 @@ fn from_wire(message: In) -> Result<FromAgent, BadMessage> {
             stage: report.stage.parse()?,
             previews: read_document("step_previews", report.step_previews.as_ref())?,
         },
-        In::Facts(facts) => FromAgent::Facts(read_document("facts", Some(&facts))?),
+        In::Facts(facts) => FromAgent::Facts(Box::new(read_document("facts", Some(&facts))?)),
     })
 }
 
@@ -159,7 +159,7 @@ pub fn to_wire(message: ToAgent) -> Result<v1::CoordinatorMessage, BadMessage> {
             coordinator_version: env!("CARGO_PKG_VERSION").to_owned(),
             heartbeat_interval_s,
         }),
-        ToAgent::Order(order) => Out::TaskOrder(document("task_order", &order)?),
+        ToAgent::Order(order) => Out::TaskOrder(document("task_order", &*order)?),
         ToAgent::Acknowledge(key) => Out::Acknowledge(v1::Acknowledge { key: Some((&key).into()) }),
         ToAgent::Preview { request, stage, steps } => Out::PreviewRequest(v1::PreviewRequest {
             request,

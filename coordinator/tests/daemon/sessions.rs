@@ -59,7 +59,7 @@ async fn what_an_older_session_says_or_its_end_is_nothing() {
     assert_eq!(old_messages.recv().await, None);
     assert!(matches!(messages.recv().await, Some(ToAgent::Welcome { .. })));
     let said = |session, role| {
-        let message = Box::new(FromAgent::Facts(facts("c1", role)));
+        let message = Box::new(FromAgent::Facts(Box::new(facts("c1", role))));
         Input::Said { node: node("c1"), session, message }
     };
     port.send(said(newer, "compute")).await.expect("taken");

@@ -17,7 +17,7 @@ impl World<'_> {
         let old = Generation(seen.0.checked_sub(1)?);
         let order = self.order_nobody_gave(node, old)?;
         self.hosts.forged(order.key.clone());
-        let bytes = to_wire(ToAgent::Order(order)).ok()?.encode_to_vec();
+        let bytes = to_wire(ToAgent::Order(Box::new(order))).ok()?.encode_to_vec();
         let after = self.network.latency();
         let arrives = network::Event::Arrives { connection, upward: false, bytes, genuine: false };
         self.scheduler.after(after, Event::Network(arrives));

@@ -63,7 +63,7 @@ impl World<'_> {
         if as_old {
             self.hosts.forged(order.key.clone());
         }
-        let Ok(message) = to_wire(ToAgent::Order(order)) else { return false };
+        let Ok(message) = to_wire(ToAgent::Order(Box::new(order))) else { return false };
         let bytes = message.encode_to_vec();
         self.scheduler.after(
             1,
