@@ -1,5 +1,6 @@
 //! Observes the node: what it runs on, what it is for, which versions it has. Changes nothing and decides nothing.
 
+mod mounts;
 mod roles;
 mod versions;
 
@@ -112,6 +113,12 @@ fn service_manager(host: &dyn Host) -> Result<ServiceManager> {
         );
     }
     Ok(ServiceManager::Upstart)
+}
+
+/// The type of the file system that a path is on, e.g. `ext4` or `tmpfs`; `None` if that can't be told.
+pub(crate) fn filesystem_of(host: &dyn Host, path: &Path) -> Option<String> {
+    let mounts = read(host, "/proc/self/mountinfo").ok().flatten()?;
+    mounts::filesystem_of(&mounts, path).map(str::to_owned)
 }
 
 /// A file as text; bytes that are none are replaced.

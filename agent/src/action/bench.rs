@@ -14,6 +14,7 @@ use std::time::Duration;
 use wavegate_common::action::Action;
 use wavegate_common::id::{StepId, Timestamp};
 use wavegate_common::outcome::StepError;
+use wavegate_common::plan::PlannedNode;
 
 /// One machine, and an agent's view of it.
 pub(crate) struct Bench {
@@ -21,6 +22,7 @@ pub(crate) struct Bench {
     pub(crate) os: Os,
     pub(crate) policy: InForce,
     pub(crate) etcd: EtcdSettings,
+    pub(crate) planned: Option<PlannedNode>,
     pub(crate) forecast: Forecast,
     pub(crate) changed_at: BTreeMap<StepId, Timestamp>,
     pub(crate) patience: Duration,
@@ -38,6 +40,7 @@ impl Bench {
             os,
             policy: any_package(),
             etcd: EtcdSettings::default(),
+            planned: None,
             forecast,
             changed_at,
             patience: Duration::ZERO,
@@ -54,7 +57,7 @@ impl Bench {
             host: &self.host,
             os: &self.os,
             policy: &self.policy,
-            planned: None,
+            planned: self.planned.as_ref(),
             etcd: &self.etcd,
             transaction: "r1/compute/1/step".to_owned(),
             timeout: Duration::from_secs(600),

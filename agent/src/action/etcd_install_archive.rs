@@ -2,18 +2,17 @@
 //!
 //! Everything that can fail without touching etcd is done before it is stopped: fetching, comparing the digest,
 //! unpacking, and a look whether the new program runs on this machine at all. A check only looks: it runs nothing that
-//! was fetched.
+//! was fetched. What is around that for a member is in `etcd_member`.
 
 mod program;
 
 use super::archive::{find, unpacked};
-use super::service_control;
-use super::service_restart::{absent, refuse_kept_down};
+use super::etcd_member::{Around, Stopping, around};
 use super::{Applied, Check, Context, exit_failed, failed};
 use crate::host::Command;
-use crate::os::service::ServiceState;
 use std::path::{Path, PathBuf};
 use wavegate_common::action::{EtcdInstallArchive, ProgramName};
+use wavegate_common::etcd::EtcdVersion;
 use wavegate_common::outcome::{Change, StepError};
 
 /// A program of the archive.
@@ -28,16 +27,13 @@ struct Program {
     installed: bool,
 }
 
-/// The content of the note while the service is down because of us.
-const WAS_ACTIVE: &str = "active";
-
 /// Compares the archive's programs with those installed.
 ///
 /// # Errors
 /// [`StepError`] if the service is not there, is kept down or runs another file, if a package owns one of the programs,
 /// if the archive can't be had, has another digest, or does not hold the programs.
 pub fn check(action: &EtcdInstallArchive, cx: &mut Context<'_>) -> Result<Check, StepError> {
-    let state = fitting_service(action, cx)?;
+    let found = fitting(action, cx)?;
     let directory = unpacked(&action.url, &action.sha256, cx)?;
     let programs = programs(action, &directory, cx)?;
     let mut changes: Vec<Change> = programs
@@ -45,64 +41,66 @@ pub fn check(action: &EtcdInstallArchive, cx: &mut Context<'_>) -> Result<Check,
         .filter(|program| !program.installed)
         .map(|program| file(program, "would be replaced by the archive's"))
         .collect();
-    let stopped_by_us = state.is_down() && noted(&action.unit, cx)?;
-    let what = match (changes.is_empty(), !state.is_down()) {
-        (false, true) => "stopped, and started with the new programs",
-        _ if stopped_by_us => "started",
+    let what = match (changes.is_empty(), found.state.is_down()) {
+        _ if found.stopped_by_us(cx) => "started",
+        (false, false) => "stopped, and started with the new programs",
+        (true, false) if runs_replaced_file(&found) => "restarted: it runs a program that was replaced",
         (true, _) => return Ok(Check::AlreadySo { evidence: evidence(action, cx)? }),
-        (false, false) => return Ok(Check::WouldChange { changes }),
+        (false, true) => "",
     };
-    changes.push(Change::Service { unit: action.unit.clone(), what: what.to_owned() });
+    if let (Some(to), false) = (version_of(&directory, cx), changes.is_empty()) {
+        let from = found.running(cx).map(|version| version.to_string());
+        changes.insert(0, Change::Version { of: "etcd".to_owned(), from, to: to.to_string() });
+    }
+    if !what.is_empty() {
+        changes.push(Change::Service { unit: action.unit.clone(), what: what.to_owned() });
+    }
     Ok(Check::WouldChange { changes })
 }
 
 /// Stops the service, replaces the programs, starts it again if it was running.
 ///
 /// # Errors
-/// As [`check`], and if a program does not run here, the service can't be stopped or started, or a file can't be replaced.
+/// As [`check`]; if a program does not run here or a file can't be replaced; and those of what is around it: the member can't be
+/// taken down, its data is not what it was.
 pub fn apply(action: &EtcdInstallArchive, cx: &mut Context<'_>) -> Result<Applied, StepError> {
-    let state = fitting_service(action, cx)?;
+    let found = fitting(action, cx)?;
     let directory = unpacked(&action.url, &action.sha256, cx)?;
     let programs = programs(action, &directory, cx)?;
-    let unit = &action.unit;
-    let was_active = !state.is_down() || noted(&action.unit, cx)?;
-    let mut changes = Vec::new();
-    if programs.iter().any(|program| !program.installed) {
-        for program in programs.iter().filter(|program| !program.installed) {
-            must_run(&program.source, cx)?;
-        }
-        if was_active {
-            // Written first: whoever comes after a crash must know that it is down because of us.
-            note(unit, Some(WAS_ACTIVE), cx)?;
-        }
-        if !state.is_down() {
-            service_control::stop(cx, unit)?;
-        }
-        for program in programs.iter().filter(|program| !program.installed) {
-            changes.push(replace(program, cx)?);
+    let mut to = None;
+    for program in programs.iter().filter(|program| !program.installed) {
+        let says = must_run(&program.source, cx)?;
+        if program.path.file_name().is_some_and(|name| name == "etcd") {
+            to = version_of(&directory, cx).or_else(|| says.parse().ok());
         }
     }
-    if was_active && !cx.os.service(cx.host, unit)?.is_active() {
-        service_control::reset_failed(cx, unit)?;
-        service_control::start(cx, unit)?;
-        changes
-            .push(Change::Service { unit: unit.clone(), what: "started with the new programs".to_owned() });
-    }
-    if noted(&action.unit, cx)? {
-        note(unit, None, cx)?;
-    }
+    let stopping = Stopping {
+        unit: &action.unit,
+        within_s: action.within_s,
+        max_lag: action.max_lag,
+        to: if found.state.is_down() { None } else { to },
+    };
+    let changes = around(&stopping, cx, &mut |cx| {
+        programs.iter().filter(|program| !program.installed).map(|program| replace(program, cx)).collect()
+    })?;
     Ok(Applied { changes, evidence: evidence(action, cx)? })
 }
 
+/// The version that an archive holds, by the folder that everything in it is in.
+fn version_of(directory: &Path, cx: &Context<'_>) -> Option<EtcdVersion> {
+    let tops = cx.host.list(directory);
+    tops.iter().filter_map(|top| top.strip_prefix("etcd-v")).find_map(|rest| rest.parse().ok())
+}
+
+fn runs_replaced_file(found: &Around) -> bool {
+    found.here.process.as_ref().is_some_and(|process| !process.exe_is_file_on_disk)
+}
+
 /// The service, if it is one whose program the step may replace.
-fn fitting_service(action: &EtcdInstallArchive, cx: &Context<'_>) -> Result<ServiceState, StepError> {
-    let state = cx.os.service(cx.host, &action.unit)?;
-    if !state.installed {
-        return Err(absent(&action.unit));
-    }
-    refuse_kept_down(&action.unit, &state, cx)?;
-    program::refuse_others(action, &state, cx)?;
-    Ok(state)
+fn fitting(action: &EtcdInstallArchive, cx: &Context<'_>) -> Result<Around, StepError> {
+    let found = Around::of(&action.unit, cx)?;
+    program::refuse_others(action, &found.state, cx)?;
+    Ok(found)
 }
 
 fn programs(
@@ -150,22 +148,6 @@ fn replace(program: &Program, cx: &mut Context<'_>) -> Result<Change, StepError>
 
 fn file(program: &Program, what: &str) -> Change {
     Change::File { path: program.path.display().to_string(), what: what.to_owned() }
-}
-
-fn note(unit: &str, text: Option<&str>, cx: &Context<'_>) -> Result<(), StepError> {
-    let next = "make room in the agent's state directory, then retry";
-    cx.host.set_note(&note_name(unit), text).map_err(|error| failed(&error, next))
-}
-
-fn noted(unit: &str, cx: &Context<'_>) -> Result<bool, StepError> {
-    let next = "see why the agent's state directory can't be read, then retry";
-    let note = cx.host.note(&note_name(unit)).map_err(|error| failed(&error, next))?;
-    Ok(note.is_some_and(|note| note == WAS_ACTIVE))
-}
-
-/// Of the service alone: an archive that is tried after another one failed must know of it too.
-fn note_name(unit: &str) -> String {
-    format!("etcd.install_archive:{unit}")
 }
 
 /// What the first program says of itself, and the digest that all of them come from.

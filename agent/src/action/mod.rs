@@ -3,7 +3,13 @@
 mod archive;
 #[cfg(test)]
 pub(crate) mod bench;
+mod etcd_back_up;
+mod etcd_check_cluster;
+mod etcd_check_endpoint;
+mod etcd_check_member;
 mod etcd_install_archive;
+mod etcd_install_packages;
+mod etcd_member;
 mod http_check;
 mod ini_set;
 mod package_install;
@@ -100,15 +106,11 @@ pub fn check(action: &Action, cx: &mut Context<'_>) -> Result<Check, StepError> 
     match action {
         Action::PackageInstall(action) => package_install::check(action, cx),
         Action::EtcdInstallArchive(action) => etcd_install_archive::check(action, cx),
-        Action::EtcdInstallPackages(_)
-        | Action::EtcdCheckCluster(_)
-        | Action::EtcdBackUp(_)
-        | Action::EtcdCheckMember(_)
-        | Action::EtcdCheckEndpoint(_) => Err(StepError {
-            what: format!("this agent does not know {}", action.name()),
-            output: Vec::new(),
-            next: "install the coordinator's version of wavegate-agent".to_owned(),
-        }),
+        Action::EtcdInstallPackages(action) => etcd_install_packages::check(action, cx),
+        Action::EtcdCheckCluster(action) => etcd_check_cluster::verify(action, cx).map(holds),
+        Action::EtcdCheckMember(action) => etcd_check_member::verify(action, cx).map(holds),
+        Action::EtcdBackUp(action) => etcd_back_up::check(action, cx),
+        Action::EtcdCheckEndpoint(action) => etcd_check_endpoint::verify(action, cx).map(holds),
         Action::PipUninstall(action) => pip_uninstall::check(action, cx),
         Action::PythonInstallArchive(action) => python_install_archive::check(action, cx),
         Action::ServiceRestart(action) => service_restart::check(action, cx),
@@ -131,15 +133,11 @@ pub fn apply(action: &Action, cx: &mut Context<'_>) -> Result<Applied, StepError
     match action {
         Action::PackageInstall(action) => package_install::apply(action, cx),
         Action::EtcdInstallArchive(action) => etcd_install_archive::apply(action, cx),
-        Action::EtcdInstallPackages(_)
-        | Action::EtcdCheckCluster(_)
-        | Action::EtcdBackUp(_)
-        | Action::EtcdCheckMember(_)
-        | Action::EtcdCheckEndpoint(_) => Err(StepError {
-            what: format!("this agent does not know {}", action.name()),
-            output: Vec::new(),
-            next: "install the coordinator's version of wavegate-agent".to_owned(),
-        }),
+        Action::EtcdInstallPackages(action) => etcd_install_packages::apply(action, cx),
+        Action::EtcdCheckCluster(action) => etcd_check_cluster::verify(action, cx).map(holds),
+        Action::EtcdCheckMember(action) => etcd_check_member::verify(action, cx).map(holds),
+        Action::EtcdBackUp(action) => etcd_back_up::apply(action, cx),
+        Action::EtcdCheckEndpoint(action) => etcd_check_endpoint::verify(action, cx).map(holds),
         Action::PipUninstall(action) => pip_uninstall::apply(action, cx),
         Action::PythonInstallArchive(action) => python_install_archive::apply(action, cx),
         Action::ServiceRestart(action) => service_restart::apply(action, cx),

@@ -8,6 +8,7 @@
 mod allowed;
 mod around;
 mod bystanders;
+mod fetched;
 mod held_down;
 mod lists;
 mod locks;
@@ -22,6 +23,8 @@ use super::{Applied, Check, Context, exit_failed, failed};
 use crate::host::Command;
 use crate::os::locks::Need;
 use crate::os::packages::{Foreseen, Simulated, Wanted};
+pub(super) use fetched::{Prepared, apply_fetched, prepare};
+
 use allowed::refuse_what_is_not_allowed;
 use around::{Settled, begin, settle};
 use locks::Wait;
@@ -88,13 +91,26 @@ fn look(action: &PackageInstall, wait: &mut Wait, cx: &mut Context<'_>) -> Resul
 /// [`StepError`] with the program's last lines; if a service that ran before does not come up again; if something that was
 /// put in place can't be taken away.
 pub fn apply(action: &PackageInstall, cx: &mut Context<'_>) -> Result<Applied, StepError> {
+    carry_out(action, Lists::ReadAgain, cx)
+}
+
+/// Which package lists a transaction goes by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lists {
+    /// As the repositories have them now.
+    ReadAgain,
+    /// As they were read before: nothing is to be asked of a repository any more.
+    AsRead,
+}
+
+fn carry_out(action: &PackageInstall, lists: Lists, cx: &mut Context<'_>) -> Result<Applied, StepError> {
     let mut wait = Wait::new(cx);
     let mut undertaking = resumed(cx)?;
     let earlier = wait_for_earlier(&cx.transaction.clone(), cx);
     let keep = all_names(&cx.transaction);
     let next = "see that the agent's state directory can be written, then retry";
     cx.host.forget_other_transactions(&keep).map_err(|error| failed(&error, next))?;
-    let done = work(action, &mut undertaking, &mut wait, cx);
+    let done = work(action, lists, &mut undertaking, &mut wait, cx);
     let settled = settle(&undertaking, cx);
     let told = match (done, settled.changes) {
         (Ok(done), Ok(services)) => tell(&undertaking, done, earlier, services, cx),
@@ -191,6 +207,7 @@ struct Done {
 
 fn work(
     action: &PackageInstall,
+    lists: Lists,
     undertaking: &mut Undertaking,
     wait: &mut Wait,
     cx: &mut Context<'_>,
@@ -205,7 +222,9 @@ fn work(
     }
     let repaired = repair(undertaking, &left, wait, cx)?;
     let (wanted, foreseen) = waited_for(cx, |cx| {
-        lists::refresh(wait, cx)?;
+        if lists == Lists::ReadAgain {
+            lists::refresh(wait, cx)?;
+        }
         // What is judged now is to be what is done then: nobody may be about to change it.
         wait.until_free(Need::Packages, cx)?;
         let wanted = wanted(action, cx)?;

@@ -92,6 +92,9 @@ pub fn transactions(wanted: &Wanted, downgrade: Option<&str>) -> Vec<Command> {
     operations(wanted, options)
 }
 
+/// What makes a transaction only fetch its packages, into `/var/cache/apt/archives`, where it finds them later (apt-get(8)).
+pub const DOWNLOAD_ONLY: &str = "--download-only";
+
 /// The same, simulated. Removals are not forbidden here, so that they can be named.
 #[must_use]
 pub fn simulations(wanted: &Wanted, downgrade: Option<&str>) -> Vec<Command> {

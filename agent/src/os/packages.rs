@@ -168,6 +168,18 @@ impl Os {
         }
     }
 
+    /// The same transaction, which only fetches what it needs and changes nothing.
+    #[must_use]
+    pub fn download(&self, transaction: &Command) -> Command {
+        let option = match self.platform.family {
+            OsFamily::Debian => debian::DOWNLOAD_ONLY,
+            OsFamily::RedHat => redhat::DOWNLOAD_ONLY,
+        };
+        let mut download = transaction.clone();
+        download.argv.insert(1, option.to_owned());
+        download
+    }
+
     /// Repositories whose lists could not be read although the refresh said it succeeded.
     #[must_use]
     pub fn failed_sources(&self, exit: &Exit) -> Vec<String> {

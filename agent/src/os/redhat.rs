@@ -215,6 +215,9 @@ pub fn damaged(exit: &Exit) -> Option<&str> {
     exit.stderr.lines().find(|line| texts.iter().any(|text| line.contains(text)))
 }
 
+/// What makes a transaction only fetch its packages, into the cache, where it finds them later (yum(8) of 3.4.3, dnf(8)).
+pub const DOWNLOAD_ONLY: &str = "--downloadonly";
+
 /// Where yum keeps what a transaction is to do, until it is done (yum/misc.py, `find_unfinished_transactions`).
 pub const YUM_STATE: &str = "/var/lib/yum";
 

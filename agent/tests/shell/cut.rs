@@ -2,6 +2,7 @@
 //! before, in the middle and after, and with the power of the whole machine cut there: it always ends the same, and no kill of
 //! the agent makes anything take effect twice (invariant I4). What happens between two effects is `journal_cuts`'s.
 
+use crate::support::member_steps;
 use crate::task::{Case, Death, Node, same, same_after_power_cut, with_pip};
 use wavegate_agent::host::fake::{FakeMachine, Fault, When};
 use wavegate_agent::journal::medium::fake::Unsynced;
@@ -9,6 +10,11 @@ use wavegate_common::platform::Stage;
 use wavegate_common::rollout::TaskResult;
 
 fn every_cut_ends_the_same(case: &Case) {
+    every_cut_and_these(case, &[]);
+}
+
+/// At these points too, of which nothing says in the end how often they were passed.
+fn every_cut_and_these(case: &Case, more: &[&str]) {
     let mut node = Node::new(case);
     node.live();
     let whole = node.end();
@@ -18,7 +24,8 @@ fn every_cut_ends_the_same(case: &Case) {
         "{:#?}",
         whole.effects
     );
-    for effect in whole.effects.keys() {
+    let points: Vec<&str> = whole.effects.keys().map(String::as_str).chain(more.iter().copied()).collect();
+    for effect in points {
         for when in [When::Before, When::Midway, When::After] {
             let run = |fault, death| {
                 let mut node = Node::new(case);
@@ -46,6 +53,25 @@ fn etcd_from_packages() {
 #[test]
 fn etcd_from_the_release_archive() {
     every_cut_ends_the_same(&Case::new(FakeMachine::redhat_etcd(), Stage::Etcd, &[]));
+}
+
+/// What is done to a member around the change of its packages: the agent or the machine may be gone before and after each. It is
+/// stopped once, never beside another one that is down, and comes back with its data in the new version.
+#[test]
+fn a_member_of_etcd_that_hands_over() {
+    let case = Case::of(FakeMachine::debian_etcd_of("3.3.25", "3.4.23"), &member_steps());
+    let around = [
+        "etcd snapshot",
+        "note etcd.back_up",
+        "mkdir",
+        "sync",
+        "--download-only",
+        "etcd move-leader",
+        "note etcd.member",
+        "policy-rc.d",
+        "note package.install",
+    ];
+    every_cut_and_these(&case, &around);
 }
 
 #[test]

@@ -10,9 +10,12 @@ use wavegate_agent::host::fake::{
 use wavegate_agent::journal::{JournalFile, SharedJournal};
 use wavegate_agent::os::Os;
 use wavegate_agent::policy::PolicyFile;
+use wavegate_common::action::{
+    Action, EtcdBackUp, EtcdCheckCluster, EtcdCheckMember, EtcdInstallPackages, PackageSpec,
+};
 use wavegate_common::facts::Facts;
-use wavegate_common::id::{Actor, Generation, NodeId, PlanId, RolloutId, Timestamp};
-use wavegate_common::order::{PlannedStep, TaskKey, TaskOrder};
+use wavegate_common::id::{Actor, Generation, NodeId, PlanId, RolloutId, StepId, Timestamp};
+use wavegate_common::order::{PlannedStep, TaskKey, TaskOrder, Work};
 use wavegate_common::plan::{Options, PlannedNode, compile};
 use wavegate_common::platform::Stage;
 use wavegate_common::policy::SHIPPED;
@@ -99,4 +102,33 @@ pub fn shipped_steps(machine: &FakeMachine, stage: Stage, settings: &[&str]) -> 
     assert_eq!(plan.problems, []);
     let planned = plan.stages.iter().find(|planned| planned.stage == stage).expect("the stage");
     planned.tasks[&node()].clone()
+}
+
+/// What is done to a member of etcd that comes in packages.
+pub fn member_steps() -> Vec<PlannedStep> {
+    let run = |id: &str, action: Action| PlannedStep {
+        id: StepId::new(id).expect("a step id"),
+        title: id.to_owned(),
+        work: Work::Run { action, timeout_s: 900 },
+    };
+    let install = EtcdInstallPackages {
+        packages: vec![PackageSpec { name: "etcd".to_owned(), version: None }],
+        also: Vec::new(),
+        allow_downgrades: false,
+        unit: "etcd".to_owned(),
+        within_s: 60,
+        max_lag: 1000,
+    };
+    vec![
+        run("check-cluster", Action::EtcdCheckCluster(EtcdCheckCluster { within_s: 60, max_lag: 1000 })),
+        run(
+            "back-up",
+            Action::EtcdBackUp(EtcdBackUp { directory: "/var/lib/wavegate/etcd-backups".to_owned() }),
+        ),
+        run("install", Action::EtcdInstallPackages(install)),
+        run(
+            "check-member",
+            Action::EtcdCheckMember(EtcdCheckMember { within_s: 300, settle_s: 20, max_lag: 1000 }),
+        ),
+    ]
 }

@@ -14,7 +14,7 @@ use wavegate_agent::policy::PolicyFile;
 use wavegate_agent::runner::{Machine, Progress, advance};
 use wavegate_common::id::Timestamp;
 use wavegate_common::journal::{Record, TaskInJournal};
-use wavegate_common::order::TaskOrder;
+use wavegate_common::order::{PlannedStep, TaskOrder};
 use wavegate_common::outcome::Outcome;
 use wavegate_common::platform::Stage;
 use wavegate_common::rollout::TaskResult;
@@ -30,7 +30,13 @@ pub struct Case {
 
 impl Case {
     pub fn new(machine: FakeMachine, stage: Stage, settings: &[&str]) -> Self {
-        let order = order_as_planned(1, 1, &shipped_steps(&machine, stage, settings), &machine);
+        let steps = shipped_steps(&machine, stage, settings);
+        Self::of(machine, &steps)
+    }
+
+    /// A task of these steps.
+    pub fn of(machine: FakeMachine, steps: &[PlannedStep]) -> Self {
+        let order = order_as_planned(1, 1, steps, &machine);
         let directory = tempfile::tempdir().expect("a directory");
         Self { order, os: os(&machine), policy: policy(directory.path()), machine, _directory: directory }
     }
@@ -132,6 +138,8 @@ pub struct End {
     processes: Vec<Vec<String>>,
     /// Programs that change something, each with how often it was run.
     pub effects: BTreeMap<String, u32>,
+    /// The cluster of etcd that it is in: who is down, what its own member runs, and who was stopped beside another that was down.
+    etcd: Option<String>,
     /// Of every service: which of the services' processes are older than its files.
     stale: Vec<String>,
 }
@@ -176,6 +184,15 @@ fn end(host: &FakeHost, journal: &SharedJournal) -> End {
             .filter(|(path, _)| !moving(path))
             .map(|(path, file)| (path.clone(), String::from_utf8_lossy(&file.content).into_owned()))
             .collect(),
+        etcd: machine.etcd.as_ref().map(|seat| {
+            let cluster = seat.cluster();
+            let beside: Vec<_> = cluster.stops.iter().filter(|stop| !stop.beside.is_empty()).collect();
+            format!(
+                "down {:?}, runs {}, stopped beside another {beside:?}",
+                cluster.down(),
+                cluster.members[0].version
+            )
+        }),
         stale: stale.map(|process| process.cmdline.join(" ")).collect(),
         processes,
         effects,

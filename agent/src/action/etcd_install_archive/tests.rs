@@ -29,6 +29,7 @@ fn bench() -> (Bench, Action) {
 fn programs_are_replaced_while_etcd_is_down() {
     let (bench, action) = bench();
     insta::assert_snapshot!(bench.would(&action), @r"
+    etcd will run 3.3.27, runs 3.2.17
     /usr/local/bin/etcd: would be replaced by the archive's
     /usr/local/bin/etcdctl: would be replaced by the archive's
     etcd: stopped, and started with the new programs
@@ -39,7 +40,7 @@ fn programs_are_replaced_while_etcd_is_down() {
     insta::assert_snapshot!(bench.done(&action), @r"
     /usr/local/bin/etcd: replaced; the one before is /usr/local/bin/etcd.wavegate-old
     /usr/local/bin/etcdctl: replaced; the one before is /usr/local/bin/etcdctl.wavegate-old
-    etcd: started with the new programs
+    etcd: stopped, and started with what is installed now
     etcd, etcdctl in /usr/local/bin are those of archive 08d9f4e810d2: etcd Version: 3.3.27
     ");
     assert_ne!(bench.main_pid("etcd"), before);
@@ -72,8 +73,12 @@ fn trusty_etcd() -> FakeMachine {
     for program in ["etcd", "etcdctl"] {
         machine.put_program(format!("/usr/local/bin/{program}"), &format!("{program} Version: 3.2.17\n"));
     }
-    machine.install("site-etcd-job", &job("/usr/local/bin/etcd --name a")).expect("it installs");
+    machine
+        .install("site-etcd-job", &job("/usr/local/bin/etcd --name a --data-dir /var/lib/etcd"))
+        .expect("it installs");
     machine.fetchable = FakeMachine::redhat_etcd().fetchable;
+    machine.put_file("/etc/default/etcd", "ETCD_DATA_DIR=/var/lib/etcd\n");
+    machine.take_a_seat();
     machine
 }
 

@@ -6,6 +6,14 @@ pub fn has_effect(line: &str) -> bool {
     let words: Vec<&str> = line.split(' ').collect();
     let harmless =
         ["show", "list-units", "list-unit-files", "is-active", "daemon-reload", "is-enabled", "reset-failed"];
+    // A copy that was not completed is removed and taken anew.
+    if line.starts_with("replace /var/lib/wavegate/") {
+        return false;
+    }
+    // What is only fetched is there, and is not fetched again.
+    if line.contains("--download-only") || line.contains("--downloadonly") {
+        return false;
+    }
     // What holds services down during a transaction is put in place again by whoever goes on with it.
     if words.contains(&"--runtime") || line.contains("policy-rc.d") {
         return false;

@@ -45,6 +45,8 @@ pub struct FakeCluster {
     pub writes: Vec<(u64, String, String)>,
     /// What happens by itself, after so many more requests.
     pub to_come: Vec<(u64, Happening)>,
+    /// How many requests came.
+    pub requests: u64,
     /// Who was stopped by the service manager of its machine, and who was down already then.
     pub stops: Vec<Stopped>,
 }
@@ -81,6 +83,8 @@ pub struct Stopped {
     pub beside: Vec<String>,
     /// Whether it was the leader.
     pub led: bool,
+    /// How many requests had come by then.
+    pub requests: u64,
 }
 
 /// Something that happens in a cluster by itself.
@@ -129,6 +133,7 @@ impl FakeCluster {
             keys,
             writes: Vec::new(),
             to_come: Vec::new(),
+            requests: 0,
             stops: Vec::new(),
         }
     }
@@ -166,6 +171,7 @@ impl FakeCluster {
 
     /// A request comes: what was to come by now happens.
     fn asked(&mut self) {
+        self.requests += 1;
         let due: Vec<Happening> =
             self.to_come.iter().filter(|(after, _)| *after == 0).map(|(_, what)| *what).collect();
         self.to_come.retain(|(after, _)| *after > 0);

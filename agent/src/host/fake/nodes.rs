@@ -30,7 +30,7 @@ pub(super) fn lay_out(machine: &mut FakeMachine) {
     if platform.service_manager == ServiceManager::Systemd {
         machine.put_file("/run/systemd/system/here", "");
     }
-    for program in ["mkdir", "tar", "python3", "readlink"] {
+    for program in ["mkdir", "tar", "python3", "readlink", "chmod", "sync", "rm", "du"] {
         machine.put_program(format!("/usr/bin/{program}"), &format!("{program} 1.0\n"));
     }
     let service_programs: &[&str] = match platform.service_manager {
@@ -93,16 +93,22 @@ impl FakeMachine {
     /// An etcd member whose etcd is a package.
     #[must_use]
     pub fn debian_etcd() -> Self {
-        Self::debian().with_packaged_etcd()
+        Self::debian_etcd_of("3.2.17", "3.3.27")
+    }
+
+    /// The same with this version, and a newer one in its repositories.
+    #[must_use]
+    pub fn debian_etcd_of(from: &str, to: &str) -> Self {
+        Self::debian().with_packaged_etcd(from, to)
     }
 
     /// The same on Ubuntu 14.04.
     #[must_use]
     pub fn trusty_etcd() -> Self {
-        Self::trusty().with_packaged_etcd()
+        Self::trusty().with_packaged_etcd("3.2.17", "3.3.27")
     }
 
-    fn with_packaged_etcd(self) -> Self {
+    fn with_packaged_etcd(self, from: &str, to: &str) -> Self {
         let mut machine = self;
         let etcd = |version: &str| {
             let mut package = package(&format!("{version}+dfsg-1"), &[]);
@@ -115,7 +121,7 @@ impl FakeMachine {
             package
         };
         machine.put_file("/etc/default/etcd", "ETCD_DATA_DIR=/var/lib/etcd\n");
-        machine.provision(&[("etcd", etcd("3.2.17"))], &[("etcd", etcd("3.3.27"))]);
+        machine.provision(&[("etcd", etcd(from))], &[("etcd", etcd(to))]);
         machine.take_a_seat();
         machine.serve_etcd();
         machine

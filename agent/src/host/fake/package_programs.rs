@@ -107,7 +107,7 @@ fn apt_get(machine: &mut FakeMachine, command: &Command) -> Exit {
         );
     }
     let stdout = simulation_of_apt(machine, &solution);
-    if simulate {
+    if simulate || has(command, "--download-only") {
         return exit(0, stdout, "");
     }
     match machine.carry_out(&solution) {
@@ -230,6 +230,9 @@ fn yum(machine: &mut FakeMachine, command: &Command) -> Exit {
     let table = table_of_yum(machine, &solution);
     if has(command, "--assumeno") {
         return exit(1, table, "Operation aborted.\n");
+    }
+    if has(command, "--downloadonly") {
+        return exit(0, table, "");
     }
     let breaks: Vec<&String> = solution
         .installs

@@ -44,7 +44,18 @@ pub(super) fn run(machine: &mut FakeMachine, command: &Command) -> Option<Exit> 
     let path = machine.which(words.first()?)?;
     let arguments = &words[1..];
     match path.file_name()?.to_str()? {
-        "mkdir" => Some(Exit::default()),
+        "mkdir" | "chmod" | "sync" => Some(Exit::default()),
+        "rm" => {
+            let below = Path::new(words.last()?);
+            machine.files.retain(|path, _| !path.starts_with(below));
+            Some(Exit::default())
+        }
+        "du" => {
+            let below = Path::new(words.last()?);
+            let bytes = machine.files.iter().filter(|(path, _)| path.starts_with(below));
+            let bytes: usize = bytes.map(|(_, file)| file.content.len()).sum();
+            Some(printed(format!("{}\t{}\n", bytes / 1024 + 4, below.display())))
+        }
         // A fake machine has no links.
         "readlink" => Some(printed(format!("{}\n", words.last()?))),
         "tar" => Some(tar(machine, arguments)),

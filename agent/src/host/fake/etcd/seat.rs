@@ -179,8 +179,8 @@ fn remember(machine: &mut FakeMachine, pid: Option<u32>) {
 fn goes_down(seat: &Seat, id: MemberId, by_service_manager: bool) {
     let mut cluster = seat.cluster();
     if by_service_manager && let Some(member) = cluster.member(id).cloned() {
-        let (beside, led) = (cluster.down(), cluster.leader == Some(id));
-        cluster.stops.push(Stopped { member: member.name, beside, led });
+        let (beside, led, requests) = (cluster.down(), cluster.leader == Some(id), cluster.requests);
+        cluster.stops.push(Stopped { member: member.name, beside, led, requests });
     }
     cluster.goes_down(id);
 }

@@ -1,0 +1,137 @@
+//! `etcd.back_up`: a copy of what the cluster holds, taken from the member of this node and verified. What is taken of which
+//! API is in `etcd_back_up/copies`, where it goes in `etcd_back_up/place`.
+//!
+//! A rollout takes one on each member. What a crash left half done is removed and taken anew; what is complete is not taken twice.
+
+mod copies;
+mod place;
+
+use super::etcd_member::gate::{endpoint, identify, refuse_other_than_planned, unanswered, unknown};
+use super::etcd_member::note::rollout;
+use super::{Applied, Check, Context, failed};
+use crate::etcd::{Here, here, view};
+use place::Place;
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+use wavegate_common::action::EtcdBackUp;
+use wavegate_common::etcd::{ClusterView, EtcdVersion, MemberId, MemberView, Part};
+use wavegate_common::outcome::{Change, StepError};
+
+/// The note's name.
+const NOTE: &str = "etcd.back_up";
+
+/// A copy that is being taken, or was.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Note {
+    /// The rollout that it is for.
+    rollout: String,
+    /// Its directory.
+    directory: String,
+    /// What it holds, once it is complete.
+    evidence: Option<String>,
+}
+
+/// Whom a copy is taken from.
+pub(super) struct Source {
+    here: Here,
+    view: ClusterView,
+    me: MemberId,
+    name: String,
+    version: EtcdVersion,
+    db_bytes: u64,
+}
+
+/// Looks whether this rollout has its copy, and whether one could be taken.
+///
+/// # Errors
+/// [`StepError`] if no member answers here, or the directory is on a RAM disk or has no room.
+pub fn check(action: &EtcdBackUp, cx: &mut Context<'_>) -> Result<Check, StepError> {
+    if let Some(evidence) = complete(action, cx)? {
+        return Ok(Check::AlreadySo { evidence });
+    }
+    let source = source(cx)?;
+    let needed = place::refuse_unfit(action, &source, cx)?;
+    let what =
+        format!("a copy of what {} holds would be taken below it, up to {} MiB", source.name, needed >> 20);
+    Ok(Check::WouldChange { changes: vec![Change::File { path: action.directory.clone(), what }] })
+}
+
+/// Takes the copy and verifies it.
+///
+/// # Errors
+/// As [`check`]; and if something can't be taken, written or verified.
+pub fn apply(action: &EtcdBackUp, cx: &mut Context<'_>) -> Result<Applied, StepError> {
+    if let Some(evidence) = complete(action, cx)? {
+        return Ok(Applied { changes: Vec::new(), evidence });
+    }
+    if let Some(left) = note(cx)?.filter(|note| note.rollout == rollout(cx) && is_below(note, action)) {
+        (cx.output)(&format!("removing a copy that was not completed: {}", left.directory));
+        place::remove(&left.directory, cx)?;
+    }
+    let source = source(cx)?;
+    place::refuse_unfit(action, &source, cx)?;
+    let place = Place::new(action, &source, cx);
+    let began = Note { rollout: rollout(cx), directory: place.directory(), evidence: None };
+    write(&began, cx)?;
+    place.make(cx)?;
+    let evidence = copies::take(&place, &source, cx)?;
+    write(&Note { evidence: Some(evidence.clone()), ..began }, cx)?;
+    let change = Change::File {
+        path: place.directory(),
+        what: "a copy of etcd's data was taken and verified".to_owned(),
+    };
+    Ok(Applied { changes: vec![change], evidence })
+}
+
+/// What this rollout's copy holds, if it is complete and still there.
+fn complete(action: &EtcdBackUp, cx: &Context<'_>) -> Result<Option<String>, StepError> {
+    let there = |note: &Note| {
+        let ours = note.rollout == rollout(cx) && is_below(note, action);
+        ours && cx.host.exists(&Path::new(&note.directory).join(copies::MANIFEST))
+    };
+    Ok(note(cx)?.filter(there).and_then(|note| note.evidence))
+}
+
+/// A note that was tampered with must not lead a removal elsewhere.
+fn is_below(note: &Note, action: &EtcdBackUp) -> bool {
+    Path::new(&note.directory).parent() == Some(Path::new(&action.directory))
+}
+
+fn note(cx: &Context<'_>) -> Result<Option<Note>, StepError> {
+    let next = "see why the notes in the agent's state directory can't be read, then retry";
+    let Some(text) = cx.host.note(NOTE).map_err(|error| failed(&error, next))? else { return Ok(None) };
+    serde_json::from_str(&text).map(Some).map_err(|error| failed(&error, next))
+}
+
+fn write(note: &Note, cx: &Context<'_>) -> Result<(), StepError> {
+    let next = "make room in the agent's state directory, then retry";
+    let text = serde_json::to_string(note).map_err(|error| failed(&error, next))?;
+    cx.host.set_note(NOTE, Some(&text)).map_err(|error| failed(&error, next))
+}
+
+fn source(cx: &Context<'_>) -> Result<Source, StepError> {
+    let found = here(cx.host, cx.os, cx.etcd).map_err(|error| unknown(&error))?;
+    let member = found.filter(|here| here.part == Part::Member);
+    let Some(here) = member else {
+        return Err(unknown(&anyhow::anyhow!(
+            "no member of etcd is found on this node, from which a copy could be taken"
+        )));
+    };
+    let me = identify(&here, cx).map_err(|error| unanswered(&error))?;
+    let view = view(cx.host, &[endpoint(&here)]).map_err(|error| unanswered(&error))?;
+    refuse_other_than_planned(&view, me, cx)?;
+    let member = view.member(me);
+    let (version, db_bytes) = match member.and_then(MemberView::status) {
+        Some(status) => (status.version, status.db_bytes),
+        None => {
+            let what = format!("member {me} answers on this node, and not where its cluster lists it");
+            let next = "see that its advertised client URLs lead to it, then retry".to_owned();
+            return Err(StepError { what, output: Vec::new(), next });
+        }
+    };
+    let name = member.map_or_else(|| format!("member {me}"), MemberView::called);
+    Ok(Source { here, view, me, name, version, db_bytes })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,59 @@
+//! `etcd.check_cluster`: evidence that the cluster of this node may be worked on: everyone healthy and caught up, one leader, no
+//! alarm.
+
+use super::Context;
+use super::etcd_member::gate::{endpoint, planned, unknown};
+use super::etcd_member::texts::in_a_line;
+use super::etcd_member::waiting::Waiting;
+use crate::etcd::{here, view};
+use wavegate_common::action::EtcdCheckCluster;
+use wavegate_common::etcd::unfit;
+use wavegate_common::outcome::StepError;
+
+/// Looks until every member is well.
+///
+/// # Errors
+/// [`StepError`] that names who is not well when the time is up, or at once if it is another cluster than the planned one.
+pub fn verify(action: &EtcdCheckCluster, cx: &mut Context<'_>) -> Result<String, StepError> {
+    let found = here(cx.host, cx.os, cx.etcd).map_err(|error| unknown(&error))?;
+    let Some(here) = found else {
+        return Err(unknown(&anyhow::anyhow!(
+            "no etcd is found on this node, whose cluster is to be looked at"
+        )));
+    };
+    let mut waiting = Waiting::new(action.within_s, cx);
+    loop {
+        let why = match view(cx.host, &[endpoint(&here)]) {
+            Err(error) => error.to_string(),
+            Ok(view) => {
+                if let Some(planned) = planned(cx).filter(|planned| planned.cluster != view.id) {
+                    return Err(StepError {
+                        what: format!(
+                            "etcd on this node is of cluster {}, and the plan saw it in {}",
+                            view.id, planned.cluster
+                        ),
+                        output: Vec::new(),
+                        next: "find out what has changed on the node since, then plan again".to_owned(),
+                    });
+                }
+                let unfit = unfit(&view, None, action.max_lag);
+                if unfit.is_empty() {
+                    return Ok(format!("all are well: {}", in_a_line(&view)));
+                }
+                unfit.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+            }
+        };
+        if !waiting.goes_on(&why, cx) {
+            return Err(StepError {
+                what: format!("the cluster is not well, and did not get so within {} s: {why}", action.within_s),
+                output: Vec::new(),
+                next: "bring what is named here to health ('etcdctl endpoint status' and the log of etcd there say more; \
+                       alarms are 'etcdctl alarm list'), then retry; nothing was touched"
+                    .to_owned(),
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

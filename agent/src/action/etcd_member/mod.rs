@@ -1,0 +1,226 @@
+//! What is around every change of etcd's programs on a node: a member is stopped only while every other member is well, with its
+//! leadership handed over, and started again only on the data that it had. What is changed meanwhile is the actions' business.
+//!
+//! Everything that is needed to go on after a crash is noted before the stop. From then on nothing is protected by the gate
+//! any more: whoever comes next goes on with the work and starts the member.
+
+pub mod data;
+pub mod gate;
+mod hand_over;
+pub mod note;
+pub mod texts;
+pub mod waiting;
+
+use super::service_control;
+use super::{Context, StepError};
+use crate::etcd::{Here, here, of_every_process};
+use crate::os::service::{KeptDown, ServiceState};
+use gate::Open;
+use hand_over::{Leadership, hand_over};
+use note::{Member, Note, rollout};
+use waiting::Waiting;
+use wavegate_common::etcd::{EtcdVersion, Part};
+use wavegate_common::outcome::Change;
+
+/// What etcd is stopped for.
+#[derive(Debug, Clone, Copy)]
+pub struct Stopping<'a> {
+    /// The service, without `.service`.
+    pub unit: &'a str,
+    /// How long the other members are waited for to be well, in seconds.
+    pub within_s: u64,
+    /// How many entries of the raft log another member may be behind.
+    pub max_lag: u64,
+    /// The version that will run; `None` if nothing of it is to change.
+    pub to: Option<EtcdVersion>,
+}
+
+/// The etcd of a service, and what is known of it beforehand.
+pub struct Around {
+    /// How it is run here.
+    pub here: Here,
+    /// Its service.
+    pub state: ServiceState,
+    /// What was noted of it.
+    pub note: Option<Note>,
+}
+
+impl Around {
+    /// Looks at the etcd that a service runs.
+    ///
+    /// # Errors
+    /// [`StepError`] if it can't be found out, or there is none.
+    pub fn of(unit: &str, cx: &Context<'_>) -> Result<Self, StepError> {
+        let state = cx.os.service(cx.host, unit)?;
+        if !state.installed {
+            return Err(super::service_restart::absent(unit));
+        }
+        let note = Note::of(unit, cx)?;
+        // What keeps it down for the time of a transaction of ours is taken away by whoever ends that.
+        if state.kept_down == KeptDown::ForGood || (state.is_kept_down() && note.is_none()) {
+            super::service_restart::refuse_kept_down(unit, &state, cx)?;
+        }
+        Ok(Self { here: run_by(unit, cx)?, state, note })
+    }
+
+    /// Whether the service is down because of us.
+    #[must_use]
+    pub fn stopped_by_us(&self, cx: &Context<'_>) -> bool {
+        self.state.is_down() && self.note.as_ref().is_some_and(|note| note.explains_down(cx))
+    }
+
+    /// The version that its process runs, as it says itself; `None` if it does not.
+    #[must_use]
+    pub fn running(&self, cx: &Context<'_>) -> Option<EtcdVersion> {
+        match self.here.part {
+            // What these answer is what the members say.
+            Part::Proxy | Part::Gateway | Part::Client => None,
+            Part::Member => {
+                let asked = cx.host.etcd(&gate::endpoint(&self.here)).version();
+                asked.ok().map(|running| running.server)
+            }
+        }
+    }
+}
+
+/// The etcd that a service runs.
+fn run_by(unit: &str, cx: &Context<'_>) -> Result<Here, StepError> {
+    let all = of_every_process(cx.host, cx.os, cx.etcd).map_err(|error| gate::unknown(&error))?;
+    if let Some(found) = all.into_iter().find(|here| here.unit == unit) {
+        return Ok(found);
+    }
+    let any = here(cx.host, cx.os, cx.etcd).map_err(|error| gate::unknown(&error))?;
+    any.ok_or_else(|| {
+        gate::unknown(&anyhow::anyhow!("no etcd is found on this node, though {unit} is there"))
+    })
+}
+
+/// Stops etcd if it runs, does the work, and starts it again if it ran or was stopped by us. If the work fails it is started
+/// with what is there then.
+///
+/// # Errors
+/// [`StepError`] of the gate, before anything is stopped; of the work, after etcd was started again; if its data is not what it
+/// was, with etcd left down; if it can't be stopped or started.
+pub fn around(
+    stopping: &Stopping<'_>,
+    cx: &mut Context<'_>,
+    work: &mut dyn FnMut(&mut Context<'_>) -> Result<Vec<Change>, StepError>,
+) -> Result<Vec<Change>, StepError> {
+    let Around { here, state, note } = Around::of(stopping.unit, cx)?;
+    let note = if state.is_down() {
+        note.filter(|note| note.explains_down(cx))
+    } else {
+        Some(stop(&here, note, stopping, cx)?)
+    };
+    let part = run_by(stopping.unit, cx).ok().map(|here| here.part);
+    let worked = work(cx);
+    let Some(note) = note else { return worked };
+    let started = start(part, note, stopping.unit, cx);
+    match (worked, started) {
+        (Ok(mut changes), Ok(())) => {
+            let what = "stopped, and started with what is installed now".to_owned();
+            changes.push(Change::Service { unit: stopping.unit.to_owned(), what });
+            Ok(changes)
+        }
+        (Ok(_), Err(error)) => Err(error),
+        (Err(mut error), Ok(())) => {
+            error.next = format!("{} runs again with what is installed now; {}", stopping.unit, error.next);
+            Err(error)
+        }
+        (Err(mut error), Err(down)) => {
+            error.what = format!("{}; and {} is down: {}", error.what, stopping.unit, down.what);
+            error.output.extend(down.output);
+            error.next = format!("{}; {}", error.next, down.next);
+            Err(error)
+        }
+    }
+}
+
+/// Stops etcd, once that harms nobody and everything is noted.
+fn stop(
+    here: &Here,
+    before: Option<Note>,
+    stopping: &Stopping<'_>,
+    cx: &mut Context<'_>,
+) -> Result<Note, StepError> {
+    let note = match here.part {
+        Part::Member => ready(here, before, stopping, cx)?,
+        Part::Proxy | Part::Gateway | Part::Client => {
+            let note = Note { rollout: rollout(cx), ..Note::default() };
+            note.write(stopping.unit, cx)?;
+            note
+        }
+    };
+    if let Err(error) = service_control::stop(cx, stopping.unit) {
+        if !cx.os.service(cx.host, stopping.unit)?.is_down() {
+            return Err(error);
+        }
+        (cx.output)(&format!("{error}; it is down all the same"));
+    }
+    Ok(note)
+}
+
+/// Brings a member where it can be stopped, and notes who it is. The gate is the last that is asked.
+fn ready(
+    here: &Here,
+    before: Option<Note>,
+    stopping: &Stopping<'_>,
+    cx: &mut Context<'_>,
+) -> Result<Note, StepError> {
+    let known = before.filter(|note| note.is_ours(cx)).and_then(|note| note.member);
+    if let Some(member) = &known {
+        data::refuse_other(member, cx)?;
+    }
+    let mut waiting = Waiting::new(stopping.within_s, cx);
+    let mut noted: Option<Note> = None;
+    loop {
+        let open = gate::pass(here, stopping, &mut waiting, cx)?;
+        if hand_over(here, &open, stopping, &mut waiting, cx)? == Leadership::Moved {
+            continue;
+        }
+        if let Some(note) = noted {
+            (cx.output)(&format!("stopping {}: {}", open.name(), texts::in_a_line(&open.view)));
+            return Ok(note);
+        }
+        let note = Note { rollout: rollout(cx), started: false, member: Some(member(here, &open, cx)?) };
+        note.write(stopping.unit, cx)?;
+        noted = Some(note);
+    }
+}
+
+fn member(here: &Here, open: &Open, cx: &Context<'_>) -> Result<Member, StepError> {
+    let missing = |what: String| {
+        StepError {
+        what,
+        output: Vec::new(),
+        next: "see with which data directory etcd runs on the node (its command line, its environment, its configuration \
+               file), then retry; nothing was stopped"
+            .to_owned(),
+    }
+    };
+    let name = open.name();
+    let Some(data_dir) = here.data_dir.clone() else {
+        return Err(missing(format!("where {name} has its data can't be found out")));
+    };
+    let Some((identity, wal)) = data::identity(&data_dir, cx) else {
+        return Err(missing(format!("{name} has no data in {data_dir}, where it is configured to have it")));
+    };
+    let index = open.member().and_then(|member| member.status()).map_or(0, |status| status.index);
+    Ok(Member { cluster: open.view.id, id: open.me, name, data_dir, identity, wal, index })
+}
+
+/// Starts etcd on the data that it had, in the part that it had by its configuration.
+fn start(part: Option<Part>, note: Note, unit: &str, cx: &mut Context<'_>) -> Result<(), StepError> {
+    let now = run_by(unit, cx).ok().map(|here| here.part);
+    data::refuse_other_part(part, now, unit)?;
+    if let Some(member) = &note.member {
+        data::refuse_other(member, cx)?;
+    }
+    service_control::reset_failed(cx, unit)?;
+    service_control::start(cx, unit)?;
+    match note.member {
+        // Whether it is back with its data is still to be seen: the note stays until then.
+        Some(_) => Note { started: true, ..note }.write(unit, cx),
+        None => Note::forget(unit, cx),
+    }
+}
