@@ -19,7 +19,7 @@ fn event(event: &Event, look: &Look) -> (Tone, String) {
                 text.push_str(&format!(", approved by {}", status::actors(approved_by)));
             }
             if !acknowledged.is_empty() {
-                text.push_str(&format!(", who knows of {}", acknowledged.join(", ")));
+                text.push_str(&format!("; acknowledged: {}", acknowledged.join(", ")));
             }
             if *mode == Mode::Manual {
                 text.push_str("; each wave waits for an operator");
@@ -112,5 +112,12 @@ mod tests {
         15  2026-11-22T12:00:46+00:00  compute compute-1: failed
         16  2026-11-22T12:00:46+00:00  rollout halted: 1 failed in stage compute, 0 allowed
         ");
+        let mut first = play.log[0].clone();
+        if let super::Event::Started { approved_by, acknowledged, .. } = &mut first.event {
+            approved_by.push(wavegate_common::id::Actor("bob".to_owned()));
+            acknowledged.push("etcd-no-spare-member".to_owned());
+        }
+        let first = super::entry(&first, &samples::look());
+        insta::assert_snapshot!(first, @"    1  2026-11-22T12:00:10+00:00  rollout started by alice, approved by bob; acknowledged: etcd-no-spare-member");
     }
 }

@@ -323,6 +323,10 @@ mod tests {
         Approved by bob 2026-11-22T12:01:00+00:00
         Start it with: wavegate start 0a1b2c3d4e5f
         ");
+        view.plan.body.warnings = samples::warnings();
+        assert!(
+            next(&view).ends_with(" --acknowledge etcd-data-in-memory --acknowledge etcd-no-spare-member\n")
+        );
         view.plan = samples::plan_with_problems();
         assert!(!next(&view).contains("wavegate start"), "{}", next(&view));
         let json = serde_json::to_string(&view).expect("json");

@@ -145,11 +145,16 @@ fn skipped(rollout: &RolloutStatus, look: &Look) -> String {
     if text.is_empty() { text } else { format!("{}\n{text}", look.paint(Tone::Heading, "Skipped")) }
 }
 
+/// What was said of the plan before it was started.
 fn approved(rollout: &RolloutStatus) -> String {
-    if rollout.approved_by.is_empty() {
-        return String::new();
+    let mut text = String::new();
+    if !rollout.acknowledged.is_empty() {
+        text.push_str(&format!("Acknowledged when it was started: {}.\n", rollout.acknowledged.join(", ")));
     }
-    format!("Its plan was approved by {}.\n", status::actors(&rollout.approved_by))
+    if !rollout.approved_by.is_empty() {
+        text.push_str(&format!("Its plan was approved by {}.\n", status::actors(&rollout.approved_by)));
+    }
+    text
 }
 
 fn sentence(rollout: &RolloutStatus, ending: Ending, look: &Look) -> String {
@@ -227,6 +232,16 @@ mod tests {
         assert!(text.ends_with("Its plan was approved by bob, carol.\n"), "{text}");
         let shown = super::status::status(&status, &samples::look());
         assert!(shown.contains("\n  approved by bob, carol\n"), "{shown}");
+    }
+
+    #[test]
+    fn what_was_acknowledged_is_said() {
+        let mut status = samples::finished_unchanged().status(600);
+        status.acknowledged = vec!["etcd-no-spare-member".to_owned()];
+        let text = summary(&status, &samples::plan(), Ending::Finished, &samples::look());
+        assert!(text.ends_with("Acknowledged when it was started: etcd-no-spare-member.\n"), "{text}");
+        let shown = super::status::status(&status, &samples::look());
+        assert!(shown.contains("\n  acknowledged: etcd-no-spare-member\n"), "{shown}");
     }
 
     #[test]
