@@ -425,6 +425,37 @@ fn the_version_2_api_is_asked_through_a_proxy_and_version_3_through_a_gateway() 
     Ok(())
 }
 
+#[test]
+fn a_cluster_looks_the_same_by_both_apis() -> Result<()> {
+    let Some(programs) = Programs::for_suite()? else { return Ok(()) };
+    let mut cluster = Cluster::start(&programs, Layout::new(3, "3.3"))?;
+    let both = |seeds: &[Endpoint]| -> Result<(ClusterView, ClusterView)> {
+        Ok((view(&host(), seeds)?, wavegate_agent::etcd::v2::view(&host(), seeds)?))
+    };
+    fit(&cluster.endpoints())?;
+    let (by_3, by_2) = both(&cluster.endpoints())?;
+    assert_eq!(unfit_of(&by_2), "");
+    assert_eq!(
+        (by_2.id, by_2.version, by_2.leader(), by_2.v2_keys),
+        (by_3.id, by_3.version, by_3.leader(), by_3.v2_keys)
+    );
+    for (two, three) in by_2.members.iter().zip(&by_3.members) {
+        assert_eq!((two.id, &two.name), (three.id, &three.name));
+        assert_eq!((&two.peer_urls, &two.client_urls), (&three.peer_urls, &three.client_urls));
+        let versions = [two, three].map(|member| member.status().map(|status| status.version));
+        assert_eq!(versions, [Some(version("3.3")); 2]);
+    }
+    cluster.stop(2)?;
+    let named = wait_until("m3 alone to be unfit by both", SOON, || {
+        let (by_3, by_2) = both(&cluster.endpoints())?;
+        let (by_3, by_2) = (unfit_of(&by_3), unfit_of(&by_2));
+        ensure!(!by_3.contains(';') && !by_2.contains(';'), "{by_3} and {by_2}");
+        Ok(Some([by_3, by_2]))
+    })?;
+    assert!(named.iter().all(|unfit| unfit.starts_with("m3: does not answer: ")), "{named:?}");
+    Ok(())
+}
+
 /// A server that passes one connection on to another, and breaks it off after so many bytes of answers.
 fn cut_after(to: &str, bytes: usize) -> Result<String> {
     let listener = TcpListener::bind("127.0.0.1:0")?;

@@ -12,6 +12,10 @@ use tonic::{Code, Status};
 /// What etcd says to a user and password while it asks for none.
 const NOT_ENABLED: &str = "authentication is not enabled";
 
+/// How often a server that sends nothing, a snapshot or a watch for example, is asked whether it is there, and how long it may take
+/// to say so. etcd ends connections that ask oftener than every 5 s (`--grpc-keepalive-min-time`).
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+
 /// Asks the server something; its answer has to come within the endpoint's timeout, the connection included.
 pub(super) fn ask<T: Send>(
     endpoint: &Endpoint,
@@ -69,9 +73,7 @@ async fn connected(
     if endpoint.url.starts_with("https://") {
         server = server.tls_config(credentials.of_grpc()?).map_err(unusable)?;
     }
-    // A server that is gone without a word is noticed while a snapshot or a watch is under way.
-    let alive = endpoint.timeout.max(Duration::from_secs(1));
-    let server = server.http2_keep_alive_interval(alive).keep_alive_timeout(alive);
+    let server = server.http2_keep_alive_interval(KEEP_ALIVE).keep_alive_timeout(KEEP_ALIVE);
     within(endpoint, until, async { server.connect().await.map_err(Error::TransportError) }).await
 }
 
