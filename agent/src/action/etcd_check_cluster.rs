@@ -2,6 +2,7 @@
 //! alarm.
 
 use super::Context;
+use super::etcd_member::Around;
 use super::etcd_member::gate::{endpoint, planned, unknown};
 use super::etcd_member::texts::in_a_line;
 use super::etcd_member::waiting::Waiting;
@@ -21,6 +22,15 @@ pub fn verify(action: &EtcdCheckCluster, cx: &mut Context<'_>) -> Result<String,
             "no etcd is found on this node, whose cluster is to be looked at"
         )));
     };
+    // What an earlier attempt stopped and could not start is brought back by the step that comes for it: nobody else may be
+    // touched until then, and there is nobody here to ask.
+    let around = Around::of(&here.unit, cx)?;
+    if let Some(note) = around.note.as_ref().filter(|note| note.is_ours(cx) && around.stopped_by_us(cx)) {
+        let name = note.member.as_ref().map_or(here.unit.as_str(), |member| member.name.as_str());
+        return Ok(format!(
+            "{name} is down since an earlier attempt, which found all others well: it is to be brought back"
+        ));
+    }
     let mut waiting = Waiting::new(action.within_s, cx);
     loop {
         let why = match view(cx.host, &[endpoint(&here)]) {

@@ -6,7 +6,7 @@ use crate::host::Host;
 use crate::host::etcd::Endpoint;
 use crate::host::fake::{FakeMachine, Fault, Happening, Place, Stopped, WhenEmpty};
 use crate::os::systemd;
-use wavegate_common::action::{Action, EtcdInstallPackages, PackageInstall, PackageSpec};
+use wavegate_common::action::{Action, EtcdCheckCluster, EtcdInstallPackages, PackageInstall, PackageSpec};
 use wavegate_common::etcd::{Alarm, ClusterId, EtcdVersion, MemberId, Part};
 use wavegate_common::plan::{PlannedEtcd, PlannedNode};
 
@@ -464,4 +464,17 @@ fn a_transaction_without_the_gate_is_found() {
     bench.apply(&Action::PackageInstall(plain)).expect("its scripts restart etcd");
     let stops = bench.machine().seat().cluster().stops.clone();
     assert_eq!(stops.iter().map(|stop| stop.beside.join(" ")).collect::<Vec<_>>(), ["m3"]);
+}
+
+/// A retry begins with the first step of the task again.
+#[test]
+fn a_member_that_could_not_be_started_does_not_keep_its_own_retry_from_it() {
+    let bench = follower();
+    let first = Action::EtcdCheckCluster(EtcdCheckCluster { within_s: 5, max_lag: 100 });
+    bench.machine().faults.fail("systemctl start", 1, "Job for etcd.service failed.\n");
+    let error = bench.apply(&action()).expect_err("it does not start");
+    assert!(error.what.starts_with("'systemctl start"), "{error:?}");
+    insta::assert_snapshot!(bench.already_so(&first), @"m1 is down since an earlier attempt, which found all others well: it is to be brought back");
+    bench.apply(&action()).expect("it is brought back");
+    assert!(bench.already_so(&first).starts_with("all are well"));
 }
