@@ -1,10 +1,11 @@
 //! Observes the node: what it runs on, what it is for, which versions it has. Changes nothing and decides nothing.
 
+mod etcd;
 mod mounts;
 mod roles;
 mod versions;
 
-use crate::etcd::{self, EtcdSettings};
+use crate::etcd::{EtcdSettings, of_every_process};
 use crate::host::Host;
 use crate::os::Os;
 use crate::os::os_release::{OsRelease, PATHS};
@@ -36,8 +37,10 @@ pub fn observe(
     let system = host.system();
     let versions = versions::versions(host, &os)?;
     let release = versions.get(&Component::Neutron).and_then(|version| Release::of_neutron(version));
-    let etcd = etcd::of_every_process(host, &os, settings)?;
-    let mut roles = roles::roles(host, &os, &etcd)?;
+    let here = of_every_process(host, &os, settings)?;
+    let etcd = etcd::observe(host, settings, &here)?;
+    let mut roles = roles::roles(host, &os, &here)?;
+    roles.extend(etcd.as_ref().map(|etcd| etcd.part.role()));
     roles.extend(extra_roles);
     Ok(Facts {
         node,
@@ -46,7 +49,7 @@ pub fn observe(
         kernel: system.kernel,
         boot_id: read(host, BOOT_ID)?.unwrap_or_default().trim().to_owned(),
         dhcp_agent: roles::dhcp_agent(host, &os)?,
-        etcd: None,
+        etcd,
         platform: os.platform,
         roles,
         versions,

@@ -1,6 +1,7 @@
 //! What `wavegate-agent facts`, `status` and `policy` print: JSON for programs, lines for people.
 
 use std::fmt::Write;
+use wavegate_common::etcd::told;
 use wavegate_common::facts::Facts;
 use wavegate_common::journal::{Journal, Next, TaskInJournal};
 use wavegate_common::order::Work;
@@ -33,7 +34,8 @@ pub fn facts(facts: &Facts) -> String {
         ("DHCP agent", facts.dhcp_agent.to_string()),
         ("agent", facts.agent_version.clone()),
     ];
-    lines.iter().fold(String::new(), |mut text, (name, value)| {
+    let of_etcd = facts.etcd.iter().flat_map(told::lines);
+    lines.into_iter().chain(of_etcd).fold(String::new(), |mut text, (name, value)| {
         let _ = writeln!(text, "{name:<11} {value}");
         text
     })

@@ -4,15 +4,18 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use wavegate_agent::host::fake::{FakeMachine, has_effect};
+use wavegate_agent::host::fake::{FakeMachine, has_effect, join};
 use wavegate_tests::in_process::{InProcess, site_policy};
 
 type Machine = fn() -> FakeMachine;
 
 async fn fleet(machines: &[(&str, Machine)]) -> Result<InProcess> {
     let mut fleet = InProcess::start().await?;
-    for (name, machine) in machines {
-        fleet.add(name, machine()).await?;
+    let mut made: Vec<(&str, FakeMachine)> =
+        machines.iter().map(|(name, machine)| (*name, machine())).collect();
+    join(made.iter_mut().map(|(name, machine)| (*name, machine)));
+    for (name, machine) in made {
+        fleet.add(name, machine).await?;
     }
     fleet.wait_online(machines.len()).await?;
     Ok(fleet)
@@ -149,7 +152,8 @@ async fn crashes_of_both_sides_change_neither_the_end_nor_how_often_anything_was
 async fn a_manual_rollout_waits_for_an_operator_before_every_wave_and_can_be_paused_and_stopped() -> Result<()>
 {
     let fleet = fleet(&MIXED[2..5]).await?;
-    fleet.start_rollout(&["--manual"])?;
+    // The fleet's cluster has one member.
+    fleet.start_rollout(&["--manual", "--acknowledge", "etcd-no-spare-member"])?;
     let why = fleet.cli(&["why"])?;
     ensure!(why.contains("wavegate wave next"), "{why}");
     fleet.cli(&["wave", "next"])?;

@@ -81,7 +81,7 @@ enum Command {
     #[command(subcommand)]
     Token(token::Command),
     /// Who is in the fleet: roles, platforms, versions, and whether their agents are connected
-    Nodes,
+    Nodes(nodes::Args),
     /// One node of the fleet
     #[command(subcommand)]
     Node(node::Command),
@@ -196,7 +196,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, CliError> {
     let invocation = Invocation { output, settings, rollout: cli.rollout.unwrap_or_default() };
     match command {
         Command::Token(command) => token::run(&invocation, &command).await,
-        Command::Nodes => nodes::run(&invocation).await,
+        Command::Nodes(args) => nodes::run(&invocation, &args).await,
         Command::Node(command) => node::run(&invocation, command).await,
         Command::Inventory(command) => inventory::run(&invocation, command).await,
         Command::Plan(args) => plan::run(&invocation, args).await,

@@ -218,12 +218,9 @@ impl Engine {
         let Some(record) = self.nodes.get_mut(node) else { return };
         // Facts are what the agent sees, not what we decided: they count even if they can't be kept. What was only seen
         // again is not written again: an idle fleet writes nothing.
-        let same = record
-            .facts
-            .as_ref()
-            .is_some_and(|known| Facts { observed_at: facts.observed_at, ..known.clone() } == facts);
+        let news = record.facts.as_ref().is_none_or(|known| facts.has_news(known));
         record.facts = Some(facts);
-        if !same && let Err(error) = self.store.put_node(record) {
+        if news && let Err(error) = self.store.put_node(record) {
             self.note_trouble(&error);
         }
         self.changed();

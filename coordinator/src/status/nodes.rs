@@ -40,6 +40,7 @@ fn node_status(node: &NodeId, record: Option<&NodeRecord>, links: &BTreeMap<Node
         versions: facts.map(|facts| facts.versions.clone()).unwrap_or_default(),
         release: facts.and_then(|facts| facts.release),
         dhcp_agent: facts.map(|facts| facts.dhcp_agent),
+        etcd: facts.and_then(|facts| facts.etcd.clone()),
         agent_version: facts.map(|facts| facts.agent_version.clone()),
         observed_at: facts.map(|facts| facts.observed_at),
         enrolled_at,

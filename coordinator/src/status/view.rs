@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
+use wavegate_common::etcd::EtcdFacts;
 use wavegate_common::facts::{Component, DhcpAgent};
 use wavegate_common::id::{Actor, Generation, NodeId, PlanId, RolloutId, StepId, Timestamp};
 use wavegate_common::outcome::StepError;
@@ -140,6 +141,9 @@ pub struct NodeStatus {
     pub release: Option<Release>,
     /// Which DHCP agent is active.
     pub dhcp_agent: Option<DhcpAgent>,
+    /// etcd on it, and how Calico's software on it reaches one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub etcd: Option<EtcdFacts>,
     /// The agent's version.
     pub agent_version: Option<String>,
     /// When its facts were observed.

@@ -18,6 +18,7 @@ use super::settings::Settings;
 use super::site::Site;
 use super::trace::Trace;
 use anyhow::Result;
+use wavegate_agent::host::fake::join;
 use wavegate_common::id::{NodeId, Timestamp};
 use wavegate_common::rollout::Event as LogEvent;
 
@@ -177,6 +178,10 @@ impl<'a> World<'a> {
         for (name, kind) in members {
             nodes.push(Node::new(NodeId::new(name)?, kind));
         }
+        let mut machines: Vec<_> =
+            nodes.iter().map(|node| (node.name.as_str(), node.host.machine())).collect();
+        join(machines.iter_mut().map(|(name, machine)| (*name, &mut **machine)));
+        drop(machines);
         let figures = Figures { nodes: nodes.len() as u64, ..Figures::default() };
         Ok(Self {
             site,

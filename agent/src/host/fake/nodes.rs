@@ -27,6 +27,7 @@ pub(super) fn lay_out(machine: &mut FakeMachine) {
     let trusty = platform.id == "ubuntu" && platform.version_id == "14.04";
     machine.put_file("/etc/os-release", if trusty { TRUSTY.to_owned() } else { os_release });
     machine.put_file("/proc/sys/kernel/random/boot_id", "boot-1\n");
+    machine.put_file("/proc/self/mountinfo", "22 1 8:1 / / rw,relatime - ext4 /dev/sda1 rw\n");
     if platform.service_manager == ServiceManager::Systemd {
         machine.put_file("/run/systemd/system/here", "");
     }

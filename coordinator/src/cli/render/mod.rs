@@ -5,6 +5,7 @@ pub mod events;
 pub mod exceptions;
 pub mod history;
 pub mod inventory;
+pub mod node;
 pub mod nodes;
 pub mod plan;
 pub mod procedure;

@@ -3,6 +3,7 @@
 use super::inventory::labels;
 use super::{Look, Tone, cell, counted, time};
 use crate::status::view::NodeStatus;
+use wavegate_common::etcd::told;
 use wavegate_common::facts::{Component, DhcpAgent};
 use wavegate_common::id::Timestamp;
 use wavegate_common::rollout::Link;
@@ -24,8 +25,13 @@ pub fn nodes(nodes: &[NodeStatus], now: Timestamp, look: &Look) -> String {
     }
     let online = nodes.iter().filter(|node| node.link.is_online()).count();
     let summary = format!("{}, {online} online\n", counted(nodes.len(), "node"));
-    let mut parts =
-        vec![summary, machines(nodes, now, look), versions(nodes, look), against_inventory(nodes, look)];
+    let mut parts = vec![
+        summary,
+        machines(nodes, now, look),
+        versions(nodes, look),
+        etcd(nodes, look),
+        against_inventory(nodes, look),
+    ];
     parts.retain(|part| !part.is_empty());
     parts.join("\n")
 }
@@ -108,6 +114,27 @@ fn versions(nodes: &[NodeStatus], look: &Look) -> String {
     look.lay_out(table, 0)
 }
 
+/// Who has a part in etcd: what it is there, and what could not be found out.
+fn etcd(nodes: &[NodeStatus], look: &Look) -> String {
+    let mut table = look.table(&["NODE", "PART IN ETCD", "RUNS", "CLUSTER", "DATA ON", "UNKNOWN"]);
+    for (node, etcd) in nodes.iter().filter_map(|node| Some((node, node.etcd.as_ref()?))) {
+        let on = match etcd.data_filesystem.as_deref() {
+            Some(kind @ ("tmpfs" | "ramfs")) => cell(Tone::Bad, kind),
+            other => cell(Tone::Plain, or_dash(other)),
+        };
+        let unknown = if etcd.unknown.is_empty() { "-".to_owned() } else { etcd.unknown.join("; ") };
+        table.add_row(vec![
+            cell(Tone::Plain, &node.node),
+            cell(Tone::Plain, told::part(etcd)),
+            cell(Tone::Plain, or_dash(etcd.version)),
+            cell(Tone::Plain, or_dash(etcd.cluster_id)),
+            on,
+            cell(Tone::Plain, unknown),
+        ]);
+    }
+    look.lay_out(table, 0)
+}
+
 fn or_dash<T: ToString>(value: Option<T>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| value.to_string())
 }
@@ -136,6 +163,9 @@ mod tests {
         compute-1  1.4.5~trusty  2.68-1ubuntu0.1
         compute-2  1.4.5~trusty  2.68-1ubuntu0.1
         compute-3  1.4.5~trusty  2.68-1ubuntu0.1
+
+        NODE    PART IN ETCD          RUNS   CLUSTER  DATA ON  UNKNOWN
+        etcd-1  member etcd-1, leads  2.3.8  cdf8     tmpfs    -
         ");
         insta::assert_snapshot!(nodes(&samples::declared_nodes(), samples::at(200), &samples::look()), @r"
         8 nodes, 5 online
@@ -160,6 +190,9 @@ mod tests {
         compute-1  1.4.5~trusty  2.68-1ubuntu0.1
         compute-2  1.4.5~trusty  2.68-1ubuntu0.1
         compute-3  1.4.5~trusty  2.68-1ubuntu0.1
+
+        NODE    PART IN ETCD          RUNS   CLUSTER  DATA ON  UNKNOWN
+        etcd-1  member etcd-1, leads  2.3.8  cdf8     tmpfs    -
 
         In the inventory and not enrolled, so that no plan can be made: control-2 (wavegate token create
         --node NODE)

@@ -10,6 +10,9 @@ use std::sync::Arc;
 use wavegate_common::action::{
     Action, HttpCheck, PackageInstall, Scope, ServiceDisable, ServiceRestart, VersionCheck,
 };
+use wavegate_common::etcd::{
+    ClusterId, ClusterView, EtcdFacts, EtcdVersion, MemberId, MemberState, MemberStatus, MemberView, Part,
+};
 use wavegate_common::facts::{Component, DhcpAgent};
 use wavegate_common::id::{Actor, Generation, NodeId, PlanId, RolloutId, StepId, Timestamp};
 use wavegate_common::inventory::Inventory;
@@ -486,6 +489,47 @@ pub fn finished() -> Play {
     play
 }
 
+/// A member of a cluster of one, its data in memory.
+fn only_member() -> EtcdFacts {
+    let (id, version) = (MemberId(0x8e9e), EtcdVersion::new(2, 3, 8));
+    let status = MemberStatus {
+        version,
+        term: 2,
+        index: 5000,
+        applied: None,
+        leader: Some(id),
+        db_bytes: 0,
+        healthy: true,
+        errors: Vec::new(),
+    };
+    let member = MemberView {
+        id,
+        name: "etcd-1".into(),
+        peer_urls: vec!["http://10.0.0.1:2380".into()],
+        client_urls: vec!["http://10.0.0.1:2379".into()],
+        learner: false,
+        state: MemberState::Up(status),
+    };
+    let cluster = ClusterView {
+        id: ClusterId(0xcdf8),
+        version: Some(EtcdVersion::new(2, 3, 0)),
+        members: vec![member],
+        alarms: Vec::new(),
+        auth: Some(false),
+        v2_keys: Some(true),
+        v3_keys: None,
+    };
+    EtcdFacts {
+        version: Some(version),
+        cluster_id: Some(cluster.id),
+        member: Some(id),
+        data_dir: Some("/var/lib/etcd".into()),
+        data_filesystem: Some("tmpfs".into()),
+        cluster: Some(cluster),
+        ..EtcdFacts::of(Part::Member)
+    }
+}
+
 /// The fleet as `wavegate nodes` shows it.
 pub fn nodes() -> Vec<NodeStatus> {
     let known = |(name, family, roles): &(&str, OsFamily, &[Role])| NodeStatus {
@@ -505,6 +549,7 @@ pub fn nodes() -> Vec<NodeStatus> {
         },
         release: (!roles.is_empty()).then(|| "kilo".parse().expect("a release")),
         dhcp_agent: roles.contains(&Role::Compute).then_some(DhcpAgent::Neutron),
+        etcd: roles.contains(&Role::EtcdMember).then(only_member),
         agent_version: Some("0.1.0".into()),
         observed_at: Some(at(60)),
         enrolled_at: Some(at(0)),
@@ -520,6 +565,7 @@ pub fn nodes() -> Vec<NodeStatus> {
         versions: BTreeMap::new(),
         release: None,
         dhcp_agent: None,
+        etcd: None,
         agent_version: None,
         observed_at: None,
         enrolled_at: Some(at(0)),
