@@ -47,6 +47,10 @@ storm: lab-host build ## Kill and cut off coordinator and agents through whole u
 	WAVEGATE_STORM_ROUNDS=$(or $(ROUNDS),10) $(if $(SEED),WAVEGATE_STORM_SEED=$(SEED)) \
 		$(CARGO) test --package wavegate-tests --test lab_storm a_storm -- --nocapture
 
+.PHONY: etcd
+etcd: lab-host build ## Roll a real etcd cluster from 3.3 over 3.4 to 3.5 under clients that write, and show their longest stall
+	$(CARGO) test --package wavegate-tests --test lab_etcd a_cluster_goes_up -- --nocapture
+
 .PHONY: model
 model: build-host ## Explore every world of small fleets, larger ones than `make test` does
 	$(CARGO) run --package wavegate-model

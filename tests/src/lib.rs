@@ -6,6 +6,7 @@ pub mod etcd;
 pub mod evidence;
 pub mod in_process;
 pub mod lab;
+pub mod members;
 pub mod sim;
 pub mod storm;
 pub mod writer;

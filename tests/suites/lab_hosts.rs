@@ -91,13 +91,17 @@ fn etcd_is_written_read_and_watched_through_members_a_proxy_and_a_gateway() -> R
     let fleet = Fleet::boot(&lab, spec)?;
     let member = format!("http://{}:2379", fleet.node("etcd-1").address());
     let local = "http://127.0.0.1:2379";
-    for api in [Api::V2, Api::V3] {
-        wait_until("the member to answer", SOON, || {
-            read_and_watch(&fleet.network()?, api, &member).map(Some)
-        })?;
+    // A proxy that found no member when it started tries again after 5 s.
+    let places = [
+        (fleet.network()?, Api::V2, member.as_str()),
+        (fleet.network()?, Api::V3, member.as_str()),
+        (fleet.node("compute-1").network()?, Api::V2, local),
+        (fleet.node("compute-2").network()?, Api::V3, local),
+    ];
+    for (network, api, url) in places {
+        let what = format!("{url} to be written and watched by {api:?}");
+        wait_until(&what, SOON, || read_and_watch(&network, api, url).map(Some))?;
     }
-    read_and_watch(&fleet.node("compute-1").network()?, Api::V2, local)?;
-    read_and_watch(&fleet.node("compute-2").network()?, Api::V3, local)?;
     for compute in ["compute-1", "compute-2"] {
         let status = format!("{member}/v2/keys/calico/felix/v1/host/{compute}/status");
         wait_until(&format!("Felix on {compute} to report"), SOON, || {

@@ -44,7 +44,7 @@ fn every_platform_goes_through_all_stages() -> Result<()> {
 
     etcd_is_new(&fleet)?;
     demo::must_be_upgraded(&wavegate, &before, &after)?;
-    barrier_in_the_event_log(&wavegate.events()?, [3, 4, 4])?;
+    barrier_in_the_event_log(&wavegate.events()?, [11, 4, 4])?;
     barrier_in_the_hosts_journals(&wavegate)?;
     for node in wavegate.managed().filter(|node| node.name() != "etcd-3") {
         packages_changed_once(node)?;

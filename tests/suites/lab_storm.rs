@@ -67,7 +67,7 @@ fn one_storm(lab: &Lab, seed: u64) -> Result<()> {
     let after = Snapshot::of_all(&wavegate)?;
     demo::must_be_upgraded(&wavegate, &before, &after)?;
     let events = wavegate.events()?;
-    barrier_in_the_event_log(&events, [3, 3, 2])?;
+    barrier_in_the_event_log(&events, [8, 3, 2])?;
     barrier_in_the_hosts_journals(&wavegate)?;
     log_is_in_order(&events)?;
     for node in wavegate.managed() {

@@ -37,7 +37,7 @@ fn an_upgrade_keeps_the_barrier_and_a_second_one_changes_nothing() -> Result<()>
     wavegate.cli(&["upgrade", "--yes", "--parameters", SITE_FILE])?;
     let after = Snapshot::of_all(&wavegate)?;
     demo::must_be_upgraded(&wavegate, &before, &after)?;
-    barrier_in_the_event_log(&wavegate.events()?, [3, 3, 2])?;
+    barrier_in_the_event_log(&wavegate.events()?, [8, 3, 2])?;
     barrier_in_the_hosts_journals(&wavegate)?;
     lock_path_is_set(&after)?;
     pip_left_nothing(&fleet)?;
@@ -114,7 +114,7 @@ fn killed_coordinators_and_agents_go_on_where_they_were() -> Result<()> {
     ensure!(status["generation"].as_u64() >= Some(4), "the coordinator was restarted three times: {status}");
     let after = Snapshot::of_all(&wavegate)?;
     demo::must_be_upgraded(&wavegate, &before, &after)?;
-    barrier_in_the_event_log(&wavegate.events()?, [3, 3, 2])?;
+    barrier_in_the_event_log(&wavegate.events()?, [8, 3, 2])?;
     barrier_in_the_hosts_journals(&wavegate)?;
     for node in wavegate.managed() {
         for (step, times) in journal::changes(node)? {
@@ -205,7 +205,8 @@ fn a_broken_package_halts_on_the_canary_and_retry_goes_on_when_it_is_mended() ->
     fleet.publish_broken("calico-felix")?;
     let wavegate = Wavegate::install(&fleet)?;
     let before = Snapshot::of_all(&wavegate)?;
-    let output = wavegate.cli_output(&["upgrade", "--yes", "--parameters", SITE_FILE])?;
+    let upgrade = ["upgrade", "--yes", "--parameters", SITE_FILE];
+    let output = wavegate.cli_output(&[&upgrade, wavegate.acknowledged()].concat())?;
     let text =
         format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     ensure!(output.status.code() == Some(6), "exit {:?}:\n{text}", output.status);

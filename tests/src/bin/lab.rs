@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand};
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
 use wavegate_tests::demo;
-use wavegate_tests::lab::{Fleet, FleetSpec, Lab, Role, System, requirements};
+use wavegate_tests::lab::{Fleet, FleetSpec, Front, Lab, Role, System, requirements};
 
 #[derive(Parser)]
 #[command(name = "lab", about = "A fleet of real hosts on this machine")]
@@ -28,9 +28,10 @@ enum Verb {
         /// The fleet's name
         #[arg(long, default_value = "demo")]
         name: String,
-        /// A node beside deploy-1, in place of the default fleet: compute:trusty; may be repeated
+        /// A node beside deploy-1, in place of the default fleet: compute:trusty, or proxy or gateway for a Debian
+        /// compute whose Felix asks an etcd proxy or gateway on it; may be repeated
         #[arg(long = "node", value_name = "ROLE:SYSTEM", value_parser = node)]
-        nodes: Vec<(Role, System)>,
+        nodes: Vec<Wanted>,
     },
     /// End a fleet and remove all it made
     Down {
@@ -70,6 +71,13 @@ enum Verb {
     List,
 }
 
+/// A node that somebody asks for.
+#[derive(Clone, Copy)]
+enum Wanted {
+    Plain(Role, System),
+    Fronted(Front),
+}
+
 fn main() -> ExitCode {
     match run(Arguments::parse().verb) {
         Ok(code) => code,
@@ -87,9 +95,10 @@ fn run(verb: Verb) -> Result<ExitCode> {
         Verb::Up { name, nodes } => {
             let spec = match nodes.as_slice() {
                 [] => FleetSpec::standard(&name),
-                nodes => {
-                    nodes.iter().fold(FleetSpec::new(&name), |spec, (role, system)| spec.with(*role, *system))
-                }
+                nodes => nodes.iter().fold(FleetSpec::new(&name), |spec, node| match *node {
+                    Wanted::Plain(role, system) => spec.with(role, system),
+                    Wanted::Fronted(front) => spec.with_fronted_compute(front),
+                }),
             };
             Fleet::boot(&Lab::prepare()?, spec)?.keep()?;
             list()
@@ -114,16 +123,21 @@ fn run(verb: Verb) -> Result<ExitCode> {
     }
 }
 
-fn node(text: &str) -> Result<(Role, System), String> {
+fn node(text: &str) -> Result<Wanted, String> {
+    match text {
+        "proxy" => return Ok(Wanted::Fronted(Front::Proxy)),
+        "gateway" => return Ok(Wanted::Fronted(Front::Gateway)),
+        _ => {}
+    }
     let roles = [Role::Etcd, Role::Compute, Role::Control, Role::Bare];
     let systems = [System::Debian, System::Rocky9, System::Centos7, System::Trusty];
     let parsed = text.split_once(':').and_then(|(role, system)| {
         let role = roles.into_iter().find(|known| known.word() == role)?;
-        Some((role, systems.into_iter().find(|known| known.word() == system)?))
+        Some(Wanted::Plain(role, systems.into_iter().find(|known| known.word() == system)?))
     });
     parsed.ok_or_else(|| {
         format!(
-            "not ROLE:SYSTEM with a role of {} and a system of {}",
+            "neither ROLE:SYSTEM with a role of {} and a system of {}, nor proxy or gateway",
             roles.map(Role::word).join(", "),
             systems.map(System::word).join(", ")
         )

@@ -192,8 +192,17 @@ impl<'a> Wavegate<'a> {
     /// When the plan has problems or can't be started.
     pub fn start(&self) -> Result<()> {
         self.cli(&["plan", "--parameters", SITE_FILE])?;
-        self.cli(&["start"])?;
+        self.cli(&[&["start"], self.acknowledged()].concat())?;
         Ok(())
+    }
+
+    /// What is known of this fleet when etcd on it is upgraded: with one or two members etcd is not served meanwhile.
+    #[must_use]
+    pub fn acknowledged(&self) -> &'static [&'static str] {
+        match self.managed().filter(|node| node.role() == Role::Etcd).count() {
+            1 | 2 => &["--acknowledge", "etcd-no-spare-member"],
+            _ => &[],
+        }
     }
 
     /// Waits until the newest rollout has this status; fails at once when it has ended or paused otherwise.

@@ -147,11 +147,11 @@ fn felix(fleet: &FleetSpec, node: &NodeSpec) -> String {
         return format!("[global]\nEtcdAddr = localhost:2379\n{FELIX_REPORTS}");
     }
     let members: Vec<&str> = fleet.of_role(Role::Etcd).map(|member| member.name.as_str()).collect();
-    let first = members.first().copied().unwrap_or("localhost");
-    let mut text = format!("[global]\nEtcdAddr = {first}:2379\n");
-    if !members.is_empty() {
+    let mut text = "[global]\n".to_owned();
+    // Of a fleet without etcd, Felix names none.
+    if let Some(first) = members.first() {
         let all: Vec<String> = members.iter().map(|member| format!("http://{member}:2379")).collect();
-        let _ = writeln!(text, "EtcdEndpoints = {}", all.join(","));
+        let _ = writeln!(text, "EtcdAddr = {first}:2379\nEtcdEndpoints = {}", all.join(","));
     }
     text.push_str(FELIX_REPORTS);
     text
