@@ -18,8 +18,8 @@ const FELIX: &str = "/etc/calico/felix.cfg";
 /// Neutron's, the one that counts more last: it is named later on the services' command lines.
 const NEUTRON: [&str; 2] = ["/etc/neutron/neutron.conf", "/etc/neutron/plugins/ml2/ml2_conf.ini"];
 
-/// The port of networking-calico's `etcd_port` where that is not set: up to 2.0 it was 4001, now it is 2379; 4001 is one that
-/// etcd from 3.0 on does not serve by itself.
+/// The port that is asked where `etcd_port` is not set: 2379 from networking-calico 3.1 on. Before it was 4001, beside which
+/// every etcd that listens there by default listens at 2379 too.
 const NEUTRON_PORT: &str = "2379";
 
 /// An etcd that something asks.
@@ -145,4 +145,65 @@ fn of_neutron(found: &BTreeMap<&str, String>, file: &str) -> Option<Asked> {
         by: "neutron".to_owned(),
         file: file.to_owned(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::fake::{FakeHost, FakeMachine};
+    use proptest::prelude::*;
+
+    fn asked(files: &[(&str, &str)], settings: &EtcdSettings) -> String {
+        let mut machine = FakeMachine::debian();
+        files.iter().for_each(|(path, text)| machine.put_file(*path, *text));
+        let line = |asked: Asked| {
+            let path = |path: PathBuf| path.display().to_string();
+            let access =
+                [asked.access.ca.map(path), asked.access.certificate.map(|(c, k)| path(c) + "+" + &path(k))];
+            let access = access.into_iter().flatten().collect::<Vec<_>>().join(" ");
+            format!("{} {} {} {access}", asked.by, asked.url, asked.file).trim_end().to_owned()
+        };
+        calico(&FakeHost::new(machine), settings)
+            .expect("read")
+            .into_iter()
+            .map(line)
+            .collect::<Vec<_>>()
+            .join("\n")
+    }
+
+    #[test]
+    fn felix_and_neutron_say_where_they_ask() {
+        let none = EtcdSettings::default();
+        assert_eq!(asked(&[], &none), "");
+        assert_eq!(asked(&[(FELIX, "[global]\nLogSeverityFile = none\n")], &none), "");
+        assert_eq!(asked(&[(FELIX, "DatastoreType = kubernetes\nEtcdAddr = a:1\n")], &none), "");
+        let felix = "[global]\nDatastoreType = etcdv3\n# EtcdAddr = x:1\netcdendpoints = https://a:2379, https://b:2379/\n\
+                     EtcdCaFile = /ca.pem\nEtcdCertFile = /c.pem\nEtcdKeyFile = /k.pem\nEtcdAddr = c:4001\n";
+        let neutron = "[DEFAULT]\n[calico]\netcd_host = 10.0.0.1\n";
+        let ml2 = "[calico]\netcd_port = 4001\netcd_ca_cert_file = /n-ca.pem\n";
+        let all = [(FELIX, felix), (NEUTRON[0], neutron), (NEUTRON[1], ml2)];
+        insta::assert_snapshot!(asked(&all, &none), @r"
+        felix https://a:2379 /etc/calico/felix.cfg /ca.pem /c.pem+/k.pem
+        felix https://b:2379 /etc/calico/felix.cfg /ca.pem /c.pem+/k.pem
+        neutron https://10.0.0.1:4001 /etc/neutron/plugins/ml2/ml2_conf.ini /n-ca.pem
+        ");
+        insta::assert_snapshot!(asked(&[(FELIX, "EtcdAddr = c:4001\n"), (NEUTRON[0], neutron)], &none), @r"
+        felix http://c:4001 /etc/calico/felix.cfg
+        neutron http://10.0.0.1:2379 /etc/neutron/neutron.conf
+        ");
+        let named = EtcdSettings {
+            ca: Some("/own.pem".into()),
+            endpoints: vec!["https://e:2379".to_owned()],
+            ..none
+        };
+        insta::assert_snapshot!(asked(&all, &named), @"agent.toml https://e:2379 /etc/wavegate/agent.toml /own.pem /c.pem+/k.pem");
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_files_never_panic(felix in any::<String>(), neutron in "(\\[calico\\]|etcd_host|etcd_port|=| |:|a|\n){0,12}") {
+            let _ = asked(&[(FELIX, &felix), (NEUTRON[0], &neutron)], &EtcdSettings::default());
+            let _ = asked(&[(FELIX, &neutron), (NEUTRON[1], &felix)], &EtcdSettings::default());
+        }
+    }
 }

@@ -249,3 +249,27 @@ pub(super) fn text(host: &dyn Host, path: &str) -> Result<Option<String>> {
 fn unobserved(error: &StepError) -> anyhow::Error {
     anyhow!("{error}: {}; {}", error.output.join(" / "), error.next)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_process_here_is_asked_where_it_listens() {
+        let owned = |urls: &[&str]| urls.iter().map(|url| (*url).to_owned()).collect::<Vec<_>>();
+        for (listens, advertised, local) in [
+            (&[][..], &["http://10.0.0.1:2379"][..], "http://127.0.0.1:2379"),
+            (&["http://0.0.0.0:2379"], &["http://10.0.0.1:2379"], "http://127.0.0.1:2379"),
+            (&["http://10.0.0.1:2379", "http://localhost:4001"], &[], "http://127.0.0.1:4001"),
+            (&["http://[::]:2379"], &[], "http://[::1]:2379"),
+            (&["unix://x", "https://10.0.0.1:2379", "http://127.0.0.1:2379"], &[], "http://127.0.0.1:2379"),
+            // The name that clients are told is the one in the certificate.
+            (&["https://0.0.0.0:2379"], &["https://m1.example:2379"], "https://m1.example:2379"),
+            (&["https://10.0.0.1:2379"], &["https://balancer:443"], "https://10.0.0.1:2379"),
+        ] {
+            assert_eq!(local_url(&owned(listens), &owned(advertised)), local, "{listens:?}");
+        }
+        assert_eq!(reached_at(":23790"), "127.0.0.1:23790");
+        assert_eq!(reached_at("10.0.0.1:2379"), "10.0.0.1:2379");
+    }
+}
