@@ -20,7 +20,7 @@ pub fn preview(
     let policy = machine.policy.read_for_order();
     let mut forecast = Forecast::default();
     let mut previews = Vec::new();
-    for step in steps {
+    for (index, step) in steps.iter().enumerate() {
         let Work::Run { action, timeout_s } = &step.work else { continue };
         let permitted = policy.as_ref().map_err(StepError::clone).and_then(|policy| {
             policy.judge(action)?;
@@ -47,6 +47,7 @@ pub fn preview(
             output: &mut |_| {},
             changed_at,
             forecast: &forecast,
+            to_come: &steps[index + 1..],
         };
         let preview = look(action, &mut cx);
         if let Preview::WouldChange { changes } = &preview {

@@ -89,6 +89,7 @@ struct Begun {
     timeout_s: u64,
     policy: InForce,
     unsettled: Option<Unsettled>,
+    to_come: Vec<PlannedStep>,
 }
 
 /// Does the next piece of the open task: adds one record to the journal, or does the work of one step on the machine, which
@@ -166,7 +167,9 @@ fn begin_step(
     store.append(&Record::StepStarted { key: key.clone(), step: id.clone(), at: machine.host.now() })?;
     tell(Progress::Recorded(&key));
     let planned = order.planned.clone();
-    Ok(Place::Begun(Box::new(Begun { key, step: id, action, planned, timeout_s, policy, unsettled })))
+    let to_come = order.steps[index + 1..].to_vec();
+    let begun = Begun { key, step: id, action, planned, timeout_s, policy, unsettled, to_come };
+    Ok(Place::Begun(Box::new(begun)))
 }
 
 fn work_on(
@@ -175,7 +178,7 @@ fn work_on(
     begun: Begun,
     tell: &mut dyn FnMut(Progress<'_>),
 ) -> Place {
-    let Begun { key, step, action, planned, timeout_s, policy, unsettled } = begun;
+    let Begun { key, step, action, planned, timeout_s, policy, unsettled, to_come } = begun;
     let changed_at = |step: &StepId| store.read(|journal| journal.changed_at(key.stage, step));
     let mut cx = Context {
         host: machine.host,
@@ -189,6 +192,7 @@ fn work_on(
         output: &mut |line| tell(Progress::Line(line)),
         changed_at: &changed_at,
         forecast: &Forecast::default(),
+        to_come: &to_come,
     };
     let outcome = work(&action, &mut cx, unsettled);
     Place::Worked { key, step, outcome }

@@ -176,7 +176,7 @@ mod tests {
                           python*-neutron, python*-nova, python*-dns
         archives          https://github.com/coreos/etcd/releases/download/,
                           https://github.com/projectcalico/python-etcd/archive/master.tar.gz
-        http_checks       http://127.0.0.1:2379/health, http://127.0.0.1:9696/
+        http_checks       http://127.0.0.1:9696/
         services.restart  etcd, calico-felix, calico-dhcp-agent, neutron-dhcp-agent, neutron-server
         services.disable  neutron-dhcp-agent
         etcd.backups      /var/lib/wavegate/etcd-backups

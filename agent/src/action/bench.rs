@@ -13,6 +13,7 @@ use std::sync::MutexGuard;
 use std::time::Duration;
 use wavegate_common::action::Action;
 use wavegate_common::id::{StepId, Timestamp};
+use wavegate_common::order::PlannedStep;
 use wavegate_common::outcome::StepError;
 use wavegate_common::plan::PlannedNode;
 
@@ -24,6 +25,7 @@ pub(crate) struct Bench {
     pub(crate) etcd: EtcdSettings,
     pub(crate) planned: Option<PlannedNode>,
     pub(crate) forecast: Forecast,
+    pub(crate) to_come: Vec<PlannedStep>,
     pub(crate) changed_at: BTreeMap<StepId, Timestamp>,
     pub(crate) patience: Duration,
     /// What the actions told people.
@@ -42,6 +44,7 @@ impl Bench {
             etcd: EtcdSettings::default(),
             planned: None,
             forecast,
+            to_come: Vec::new(),
             changed_at,
             patience: Duration::ZERO,
             said: RefCell::default(),
@@ -65,6 +68,7 @@ impl Bench {
             output: &mut |line| self.said.borrow_mut().push(line.to_owned()),
             changed_at: &|step| self.changed_at.get(step).copied(),
             forecast: &self.forecast,
+            to_come: &self.to_come,
         })
     }
 

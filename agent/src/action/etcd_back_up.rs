@@ -1,20 +1,22 @@
 //! `etcd.back_up`: a copy of what the cluster holds, taken from the member of this node and verified. What is taken of which
 //! API is in `etcd_back_up/copies`, where it goes in `etcd_back_up/place`.
 //!
-//! A rollout takes one on each member. What a crash left half done is removed and taken anew; what is complete is not taken twice.
+//! A rollout takes one on each member that it changes. What a crash left half done is removed and taken anew; what is complete is
+//! not taken twice.
 
 mod copies;
 mod place;
 
 use super::etcd_member::gate::{endpoint, identify, refuse_other_than_planned, unanswered, unknown};
 use super::etcd_member::note::rollout;
-use super::{Applied, Check, Context, failed};
+use super::{Applied, Check, Context, etcd_install_archive, etcd_install_packages, failed};
 use crate::etcd::{Here, here, view};
 use place::Place;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
-use wavegate_common::action::EtcdBackUp;
+use wavegate_common::action::{Action, EtcdBackUp};
 use wavegate_common::etcd::{ClusterView, EtcdVersion, MemberId, MemberView, Part};
+use wavegate_common::order::Work;
 use wavegate_common::outcome::{Change, StepError};
 
 /// The note's name.
@@ -41,12 +43,16 @@ pub(super) struct Source {
     db_bytes: u64,
 }
 
-/// Looks whether this rollout has its copy, and whether one could be taken.
+/// Looks whether this rollout has its copy or needs none, and whether one could be taken.
 ///
 /// # Errors
 /// [`StepError`] if no member answers here, or the directory is on a RAM disk or has no room.
 pub fn check(action: &EtcdBackUp, cx: &mut Context<'_>) -> Result<Check, StepError> {
     if let Some(evidence) = complete(action, cx)? {
+        return Ok(Check::AlreadySo { evidence });
+    }
+    if !is_needed(cx) {
+        let evidence = "no copy is taken: what follows would change nothing of etcd here".to_owned();
         return Ok(Check::AlreadySo { evidence });
     }
     let source = source(cx)?;
@@ -90,6 +96,28 @@ fn complete(action: &EtcdBackUp, cx: &Context<'_>) -> Result<Option<String>, Ste
         ours && cx.host.exists(&Path::new(&note.directory).join(copies::MANIFEST))
     };
     Ok(note(cx)?.filter(there).and_then(|note| note.evidence))
+}
+
+/// Whether a step that follows would change etcd; where none that could is there, the copy is wanted for itself. One that can't
+/// tell may change it.
+fn is_needed(cx: &mut Context<'_>) -> bool {
+    let mut follows = false;
+    for step in cx.to_come {
+        let found = match &step.work {
+            Work::Run { action: Action::EtcdInstallPackages(action), .. } => {
+                etcd_install_packages::check(action, cx)
+            }
+            Work::Run { action: Action::EtcdInstallArchive(action), .. } => {
+                etcd_install_archive::check(action, cx)
+            }
+            Work::Run { .. } | Work::Skip { .. } => continue,
+        };
+        if !matches!(found, Ok(Check::AlreadySo { .. })) {
+            return true;
+        }
+        follows = true;
+    }
+    !follows
 }
 
 /// A note that was tampered with must not lead a removal elsewhere.

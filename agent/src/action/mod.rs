@@ -34,6 +34,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 use wavegate_common::action::Action;
 use wavegate_common::id::{StepId, Timestamp};
+use wavegate_common::order::PlannedStep;
 use wavegate_common::outcome::{Change, StepError};
 use wavegate_common::plan::PlannedNode;
 
@@ -61,6 +62,8 @@ pub struct Context<'a> {
     pub changed_at: &'a dyn Fn(&StepId) -> Option<Timestamp>,
     /// What earlier steps of the same preview would change; empty when the step is really run.
     pub forecast: &'a Forecast,
+    /// The steps of the task after this one.
+    pub to_come: &'a [PlannedStep],
 }
 
 /// What earlier steps of a preview would have changed by now.

@@ -4,7 +4,9 @@ use crate::action::bench::Bench;
 use crate::action::{Check, apply, check};
 use crate::host::fake::FakeMachine;
 use std::path::Path;
-use wavegate_common::action::{Action, EtcdBackUp};
+use wavegate_common::action::{Action, EtcdBackUp, EtcdCheckMember, EtcdInstallPackages, PackageSpec};
+use wavegate_common::id::StepId;
+use wavegate_common::order::{PlannedStep, Work};
 
 const DIRECTORY: &str = "/var/lib/wavegate/etcd-backups";
 
@@ -92,6 +94,32 @@ fn only_what_is_there_is_copied() {
     bench.apply(&action()).expect("it applies");
     assert!(files(&bench).iter().all(|file| !file.contains("v2")), "{:?}", files(&bench));
     assert!(!manifest(&bench).contains("v2_keys"));
+}
+
+#[test]
+fn where_nothing_is_installed_afterwards_no_copy_is_taken() {
+    let install = Action::EtcdInstallPackages(EtcdInstallPackages {
+        packages: vec![PackageSpec { name: "etcd".to_owned(), version: None }],
+        also: Vec::new(),
+        allow_downgrades: false,
+        unit: "etcd".to_owned(),
+        within_s: 30,
+        max_lag: 100,
+    });
+    let step = |id: &str, action: Action| PlannedStep {
+        id: StepId::new(id).expect("a name"),
+        title: String::new(),
+        work: Work::Run { action, timeout_s: 600 },
+    };
+    let check = EtcdCheckMember { within_s: 60, settle_s: 10, max_lag: 100 };
+    let mut bench = Bench::new(FakeMachine::debian_etcd_of("3.3.25", "3.4.23"));
+    bench.to_come = vec![step("check", Action::EtcdCheckMember(check)), step("install", install.clone())];
+    assert!(matches!(bench.check(&action()), Ok(Check::WouldChange { .. })), "etcd would be upgraded");
+    bench.apply(&install).expect("it is upgraded by somebody else");
+    let Ok(Check::AlreadySo { evidence }) = bench.check(&action()) else { panic!("it is upgraded already") };
+    insta::assert_snapshot!(evidence, @"no copy is taken: what follows would change nothing of etcd here");
+    bench.to_come.truncate(1);
+    assert!(matches!(bench.check(&action()), Ok(Check::WouldChange { .. })), "it is wanted for itself");
 }
 
 #[test]

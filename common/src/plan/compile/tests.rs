@@ -50,7 +50,7 @@ fn facts(node: &str, family: OsFamily, roles: &[Role], release: Option<&str>) ->
 
 fn fleet(release: Option<&str>) -> BTreeMap<NodeId, Facts> {
     use OsFamily::{Debian, RedHat};
-    use Role::{Compute, Control, EtcdMember, EtcdProxy};
+    use Role::{Compute, Control, EtcdClient, EtcdGateway, EtcdMember, EtcdProxy};
     [
         facts("etcd-1", Debian, &[EtcdMember], None),
         facts("etcd-2", Debian, &[EtcdMember], None),
@@ -59,7 +59,8 @@ fn fleet(release: Option<&str>) -> BTreeMap<NodeId, Facts> {
         facts("compute-2", Debian, &[Compute, EtcdProxy], release),
         facts("compute-3", RedHat, &[Compute, EtcdProxy], release),
         facts("control-1", Debian, &[Control, EtcdProxy], release),
-        facts("control-2", RedHat, &[Control, EtcdProxy], release),
+        facts("control-2", RedHat, &[Control, EtcdGateway], release),
+        facts("control-3", Debian, &[Control, EtcdClient], release),
     ]
     .into()
 }
@@ -184,11 +185,11 @@ fn the_site_may_name_the_release() {
 }
 
 #[test]
-fn pins_reach_the_transaction_and_not_the_restart() {
+fn pins_reach_the_transaction_and_not_the_check_of_the_process() {
     let set = [&SITE[..], &["etcd_packages=etcd=2.3.8-1"]].concat();
     let plan = plan(&fleet(Some("mitaka")), &set);
-    let steps = &plan.stages[0].tasks[&NodeId::new("etcd-1").expect("a node")];
-    let json = serde_json::to_string(&steps[..2]).expect("json");
+    let json =
+        serde_json::to_string(&plan.stages[0].tasks[&NodeId::new("etcd-1").expect("a node")]).expect("json");
     assert!(json.contains(r#""packages":["etcd=2.3.8-1"]"#), "{json}");
     assert!(json.contains(r#""newer_than_packages":["etcd"]"#), "{json}");
 }
@@ -197,12 +198,14 @@ fn pins_reach_the_transaction_and_not_the_restart() {
 fn a_value_that_does_not_fit_is_a_problem() {
     let plan = plan(
         &fleet(Some("mitaka")),
-        &[&SITE[..], &["control_packages_debian=", "etcd_health_within_s=300"]].concat(),
+        &[&SITE[..], &["control_packages_debian=", "etcd_healthy_within_s=900", "etcd_settle_s=900"]]
+            .concat(),
     );
     let messages: BTreeSet<&str> = plan.problems.iter().map(|problem| problem.error.what.as_str()).collect();
     insta::assert_snapshot!(Vec::from_iter(messages).join("\n"), @r"
     argument 'packages' of package.install: it is empty; it must be a list of packages, each 'name' or 'name=version', with at least one
-    timeout_s 300 ends the step before within_s 300 is over; make timeout_s greater
+    settle_s 900 does not fit in within_s 900; make within_s greater
+    timeout_s 900 ends the step before within_s 900 is over; make timeout_s greater
     ");
 }
 
@@ -236,7 +239,7 @@ fn what_cannot_be_planned() {
     let options = Options::default();
     insta::assert_snapshot!(refused(&BTreeMap::new(), &options), @"the fleet has no nodes; start agents on the machines and enrol them, then plan again");
     let idle = [facts("a", OsFamily::Debian, &[], None)].into();
-    insta::assert_snapshot!(refused(&idle, &options), @"none of the 1 nodes has a role that procedure calico-openstack works on (etcd-member, etcd-proxy, etcd-gateway, compute, control); look at `wavegate nodes`, add roles in the agents' configuration where they were not found, then plan again");
+    insta::assert_snapshot!(refused(&idle, &options), @"none of the 1 nodes has a role that procedure calico-openstack works on (etcd-member, etcd-proxy, etcd-gateway, etcd-client, compute, control); look at `wavegate nodes`, add roles in the agents' configuration where they were not found, then plan again");
     let zero = limits(
         Stage::Compute,
         WaveOverride { max_unavailable: Some(Amount::Count(0)), ..WaveOverride::default() },
@@ -244,8 +247,8 @@ fn what_cannot_be_planned() {
     insta::assert_snapshot!(refused(&fleet(None), &zero), @"stage compute: max_unavailable 0 would let no node start; it must be 1 or more");
     let zero = limits(Stage::Etcd, WaveOverride { canary: Some(0), ..WaveOverride::default() });
     insta::assert_snapshot!(refused(&fleet(None), &zero), @"stage etcd: canary 0 would let no node start; it must be 1 or more");
-    let large = limits(Stage::Control, WaveOverride { canary: Some(3), ..WaveOverride::default() });
-    insta::assert_snapshot!(refused(&fleet(None), &large), @"stage control: canary 3 is more than the 2 node(s) of the stage, so that nothing would be tried before everything; it must be 2 or less");
+    let large = limits(Stage::Control, WaveOverride { canary: Some(4), ..WaveOverride::default() });
+    insta::assert_snapshot!(refused(&fleet(None), &large), @"stage control: canary 4 is more than the 3 node(s) of the stage, so that nothing would be tried before everything; it must be 3 or less");
 }
 
 #[test]
@@ -261,7 +264,7 @@ fn members_stay_alone_whatever_the_limits_are() {
     );
     let plan = plan_with(&fleet(Some("mitaka")), &SITE, &wide).expect("a plan");
     let sizes: Vec<usize> = plan.stages[0].waves.iter().map(Vec::len).collect();
-    assert_eq!(sizes, [1, 1, 1, 3, 2], "the proxies begin with the canary again");
+    assert_eq!(sizes, [1, 1, 1, 3, 1, 1, 1], "the proxies begin with the canary again");
     let Limits { canary, max_unavailable, errors_allowed, .. } = plan.stages[0].limits;
     assert_eq!((canary, max_unavailable, errors_allowed), (3, 4, 1));
 }
