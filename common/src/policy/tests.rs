@@ -186,6 +186,17 @@ fn orders_of_a_stranger() -> Vec<Action> {
             "action": "process.check", "program": "sshd", "pid_files": "/run", "within_s": 1,
         }))
         .expect("an action"),
+        serde_json::from_value(serde_json::json!({
+            "action": "etcd.install_packages", "packages": ["openssh-server"], "also": ["lib*"], "allow_downgrades": true,
+            "unit": "sshd", "within_s": 1, "max_lag": 1,
+        }))
+        .expect("an action"),
+        serde_json::from_value(serde_json::json!({ "action": "etcd.back_up", "directory": "/var/www" }))
+            .expect("an action"),
+        serde_json::from_value(serde_json::json!({
+            "action": "etcd.back_up", "directory": "/var/lib/wavegate/etcd-backups/../../../www",
+        }))
+        .expect("an action"),
     ]
 }
 
@@ -239,6 +250,15 @@ fn what_is_outside_is_named_with_the_key_that_would_permit_it() {
       '--eval' is no package's name; no policy permits that
     process.check
       ending or checking processes of sshd in /run is not permitted by 'processes'
+    etcd.install_packages
+      package openssh-server is not permitted by 'packages'
+      package lib* is not permitted by 'packages'
+      going back to older versions of packages is not permitted by 'downgrades'
+      service sshd is not permitted by 'services.restart'
+    etcd.back_up
+      backing etcd up to /var/www is not permitted by 'etcd.backups'
+    etcd.back_up
+      backing etcd up to /var/lib/wavegate/etcd-backups/../../../www is not permitted by 'etcd.backups'
     ");
 }
 
