@@ -6,13 +6,19 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use sha2::{Digest, Sha256};
-use wavegate_agent::etcd::view;
+use wavegate_agent::action::{self, Check, Context, Forecast};
+use wavegate_agent::etcd::{EtcdSettings, view};
 use wavegate_agent::host::Host;
 use wavegate_agent::host::etcd::{Access, Endpoint, EtcdError, V2Answer, V2Call};
+use wavegate_agent::host::fake::FakeMachine;
 use wavegate_agent::host::real::RealHost;
+use wavegate_agent::os::Os;
+use wavegate_agent::policy::InForce;
+use wavegate_common::action::{Action, EtcdCheckEndpoint};
 use wavegate_common::etcd::{ClusterView, EtcdVersion, unfit};
+use wavegate_common::policy::Policy;
 use wavegate_tests::etcd::{Cluster, LINES, Layout, Programs};
 use wavegate_tests::lab::wait_until;
 
@@ -64,7 +70,7 @@ fn servers_of_every_line_are_asked_alike() -> Result<()> {
     for line in LINES {
         let cluster = Cluster::start(&programs, Layout::new(3, line))?;
         let seen = fit(&cluster.endpoints())?;
-        the_view_is_whole(&cluster, &seen, line);
+        the_view_is_whole(&cluster, &seen, line)?;
         a_member_tells_of_itself(&cluster, &seen, line).with_context(|| format!("etcd {line}"))?;
         a_key_is_written_watched_and_taken_away(&cluster).with_context(|| format!("etcd {line}"))?;
         a_snapshot_is_whole(&cluster).with_context(|| format!("etcd {line}"))?;
@@ -73,11 +79,12 @@ fn servers_of_every_line_are_asked_alike() -> Result<()> {
     Ok(())
 }
 
-fn the_view_is_whole(cluster: &Cluster, view: &ClusterView, line: &str) {
+fn the_view_is_whole(cluster: &Cluster, view: &ClusterView, line: &str) -> Result<()> {
     let names: Vec<&str> = view.members.iter().map(|member| member.name.as_str()).collect();
     assert_eq!(names.len(), 3);
     for (at, name) in ["m1", "m2", "m3"].into_iter().enumerate() {
-        let member = view.members.iter().find(|member| member.name == name).expect("every member is seen");
+        let member =
+            view.members.iter().find(|member| member.name == name).context("a member is not seen")?;
         assert_eq!(member.client_urls, [cluster.url(at)]);
         assert_eq!(member.status().map(|status| status.version), Some(version(line)));
         assert_eq!(member.status().and_then(|status| status.applied).is_some(), line != "3.3", "{line}");
@@ -88,6 +95,7 @@ fn the_view_is_whole(cluster: &Cluster, view: &ClusterView, line: &str) {
     // From 3.4 on the version 2 API is off unless it is asked for.
     assert_eq!(view.v2_keys, (line == "3.3").then_some(false));
     assert_eq!((view.v3_keys, view.auth, view.alarms.len()), (Some(0), Some(false), 0));
+    Ok(())
 }
 
 fn a_member_tells_of_itself(cluster: &Cluster, view: &ClusterView, line: &str) -> Result<()> {
@@ -121,13 +129,13 @@ fn a_key_is_written_watched_and_taken_away(cluster: &Cluster) -> Result<()> {
     one.delete("/wavegate/probe/n")?;
     assert_eq!(other.get("/wavegate/probe/n")?.value, None);
 
-    let nothing = other.watch("/wavegate/probe/n", next + 100).expect_err("nobody writes it");
+    let nothing = other.watch("/wavegate/probe/n", next + 100).err().context("nobody writes it")?;
     assert!(
         matches!(&nothing, EtcdError::Refused { reason, .. } if reason.contains("brought nothing within 2 s")),
         "{nothing}"
     );
     cluster.ctl(0, &["compact", &next.to_string()])?;
-    let gone = other.watch("/wavegate/probe/n", revision).expect_err("it was compacted");
+    let gone = other.watch("/wavegate/probe/n", revision).err().context("it was compacted")?;
     assert!(matches!(&gone, EtcdError::Refused { reason, .. } if reason.contains("compacted")), "{gone}");
     Ok(())
 }
@@ -156,7 +164,7 @@ fn leadership_moves(cluster: &Cluster, view: &ClusterView) -> Result<()> {
         view.members.iter().find(|member| member.name == cluster.name(at)).map(|member| member.id)
     };
     let (old, new) = (id(from).context("no leader")?, id(to).context("no follower")?);
-    let error = host.etcd(&cluster.endpoint(to)).move_leader(new).expect_err("it does not lead");
+    let error = host.etcd(&cluster.endpoint(to)).move_leader(new).err().context("it does not lead")?;
     assert!(matches!(&error, EtcdError::Refused { reason, .. } if reason.contains("not leader")), "{error}");
     host.etcd(&cluster.endpoint(from)).move_leader(new)?;
     assert_eq!(fit(&cluster.endpoints())?.leader(), Some(new));
@@ -422,6 +430,67 @@ fn the_version_2_api_is_asked_through_a_proxy_and_version_3_through_a_gateway() 
         assert_eq!(host.etcd(&gateway).get("/wavegate/probe/n")?.cluster, before.id);
         assert_eq!(fit(&[gateway])?.members.len(), 2);
     }
+    Ok(())
+}
+
+/// `etcd.check_endpoint` on this machine, whose Calico is said to ask at these URLs; its evidence, or what is wrong.
+fn check_endpoints(urls: &[&str], within_s: u64) -> Result<Result<String, String>> {
+    let host = host();
+    let etcd = EtcdSettings {
+        endpoints: urls.iter().map(|url| (*url).to_owned()).collect(),
+        ..EtcdSettings::default()
+    };
+    let policy = Policy::parse("policy.toml", include_str!("../../packaging/config/policy.toml"))?;
+    let mut context = Context {
+        host: &host,
+        // No service is asked for: etcd's processes are there.
+        os: &Os { platform: FakeMachine::debian_etcd().platform },
+        policy: &InForce { policy, file: "policy.toml".into(), built_in: true },
+        planned: None,
+        etcd: &etcd,
+        transaction: "r1/etcd/1/check-endpoint".to_owned(),
+        timeout: SOON,
+        patience: Duration::ZERO,
+        output: &mut |_| (),
+        changed_at: &|_| None,
+        forecast: &Forecast::default(),
+        to_come: &[],
+    };
+    let action = Action::EtcdCheckEndpoint(EtcdCheckEndpoint { within_s });
+    match action::check(&action, &mut context) {
+        Ok(Check::AlreadySo { evidence }) => Ok(Ok(evidence)),
+        Ok(Check::WouldChange { changes }) => anyhow::bail!("a check would change {changes:?}"),
+        Err(error) => Ok(Err(error.what)),
+    }
+}
+
+#[test]
+fn endpoints_are_proven_by_a_read_and_a_watch_through_them() -> Result<()> {
+    let Some(programs) = Programs::for_suite()? else { return Ok(()) };
+    let mut cluster = Cluster::start(&programs, Layout::new(1, "3.4").with("--enable-v2"))?;
+    let (member, proxy, gateway) = (cluster.url(0), cluster.proxy()?, cluster.gateway()?);
+    let evidence = check_endpoints(&[&member, &proxy, &gateway], 30)?.map_err(anyhow::Error::msg)?;
+    for by in [
+        format!("{member} by version 3 of the API"),
+        format!("{proxy} by version 2 of the API"),
+        format!("{gateway} by version 3 of the API"),
+    ] {
+        assert!(evidence.contains(&by), "{evidence}");
+    }
+    let seen = fit(&cluster.endpoints())?;
+    assert_eq!(seen.v3_keys, Some(0), "what was written is taken away");
+
+    // A proxy and a gateway go on listening while no member is behind them.
+    cluster.stop(0)?;
+    for url in [&proxy, &gateway] {
+        let error = check_endpoints(&[url], 1)?.err().context("nobody is behind it")?;
+        assert!(
+            error.starts_with(&format!("clients of this node are not served at {url} within 1 s: ")),
+            "{error}"
+        );
+    }
+    cluster.start_member(0, "3.4")?;
+    check_endpoints(&[&proxy, &gateway], 30)?.map_err(anyhow::Error::msg)?;
     Ok(())
 }
 

@@ -300,6 +300,8 @@ impl Cluster {
             "start".to_owned(),
             format!("--endpoints={}", targets.join(",")),
             format!("--listen-addr={listen}"),
+            // A member that did not answer is left out for so long; a minute unless it is told.
+            "--retry-delay=1s".to_owned(),
         ];
         self.another(&flags, &format!("http://{listen}"))
     }

@@ -128,7 +128,7 @@ pub(super) fn told(endpoint: &Endpoint, error: &Error) -> EtcdError {
     let url = endpoint.url.clone();
     match error {
         Error::GRpcStatus(status) => of_status(endpoint, status),
-        Error::TransportError(error) => unreachable(endpoint, cause(error)),
+        Error::TransportError(error) => broken(endpoint, cause(error)),
         Error::IoError(error) => unreachable(endpoint, error.to_string()),
         other => EtcdError::Refused { url, reason: other.to_string() },
     }
@@ -139,11 +139,18 @@ fn unreachable(endpoint: &Endpoint, reason: String) -> EtcdError {
     EtcdError::Unreachable { url: endpoint.url.clone(), reason: reason + &advice }
 }
 
+/// What a connection that failed tells. One that somebody took is broken by what does not know HTTP/2 too.
+fn broken(endpoint: &Endpoint, reason: String) -> EtcdError {
+    let refused = reason.contains("refused") || reason.contains("unreachable");
+    let instead = if refused { None } else { super::http::instead(endpoint) };
+    instead.unwrap_or_else(|| unreachable(endpoint, reason))
+}
+
 fn of_status(endpoint: &Endpoint, status: &Status) -> EtcdError {
     let (url, message) = (endpoint.url.clone(), status.message().to_owned());
     // A status with a source is the client's own: the connection failed, and no etcd said anything.
     if let Some(source) = std::error::Error::source(status) {
-        return super::http::instead(endpoint).unwrap_or_else(|| unreachable(endpoint, cause(source)));
+        return broken(endpoint, cause(source));
     }
     let reason = if message.is_empty() { status.code().description().to_owned() } else { message };
     match status.code() {
