@@ -5,7 +5,7 @@ use super::etcd_member::{Around, Stopping, around};
 use super::package_install::{self, Prepared};
 use super::{Applied, Check, Context, exit_failed, failed, service_restart};
 use crate::host::{Command, exe};
-use std::path::Path;
+use std::path::PathBuf;
 use wavegate_common::action::{EtcdInstallPackages, PackageInstall, PackageSpec, ServiceRestart};
 use wavegate_common::etcd::EtcdVersion;
 use wavegate_common::outcome::{Change, StepError};
@@ -31,7 +31,12 @@ pub fn check(action: &EtcdInstallPackages, cx: &mut Context<'_>) -> Result<Check
             Some(why) => Ok(Check::WouldChange { changes: vec![why] }),
         };
     };
-    if let Some(to) = brought(&changes) {
+    let to = match brought(action, &changes, &found, cx) {
+        // Once it is down nothing is judged any more, it is to come up again.
+        Err(_) if found.state.is_down() => None,
+        to => to?,
+    };
+    if let Some(to) = to {
         let from = found.running(cx).map(|version| version.to_string());
         changes.insert(0, Change::Version { of: "etcd".to_owned(), from, to: to.to_string() });
     }
@@ -85,7 +90,7 @@ fn version_to_come(
             to: Some(to.clone()),
         })
         .collect();
-    if let Some(to) = brought(&changes) {
+    if let Some(to) = brought(action, &changes, found, cx)? {
         return Ok(to);
     }
     installed(found, cx).map_err(|error| StepError {
@@ -94,19 +99,75 @@ fn version_to_come(
     })
 }
 
-/// The version of etcd that a transaction with these changes brings; `None` if it brings none.
-fn brought(changes: &[Change]) -> Option<EtcdVersion> {
-    let to = |server: &str| {
-        changes.iter().find_map(|change| match change {
-            Change::Package { name, to: Some(to), .. } if name == server => to.parse().ok(),
-            Change::Package { .. }
-            | Change::Version { .. }
-            | Change::Service { .. }
-            | Change::Process { .. }
-            | Change::File { .. } => None,
-        })
-    };
-    SERVERS.iter().find_map(|server| to(server))
+/// The version of etcd that a transaction with these changes brings; `None` if etcd's server stays as it is. Whose package has
+/// a name of its own is known by the program's file.
+///
+/// # Errors
+/// [`StepError`] if one of the named packages would be installed and it can't be told which version of etcd would run then.
+fn brought(
+    action: &EtcdInstallPackages,
+    changes: &[Change],
+    found: &Around,
+    cx: &Context<'_>,
+) -> Result<Option<EtcdVersion>, StepError> {
+    let program = program(found, cx);
+    let owner = program.as_deref().map(|program| cx.os.owner(cx.host, program)).transpose()?.flatten();
+    let [server, whole] = SERVERS;
+    let candidates = [Some(server), owner.as_deref(), Some(whole)];
+    if let Some(to) = candidates.into_iter().flatten().find_map(|name| installs(changes, name)?.parse().ok())
+    {
+        return Ok(Some(to));
+    }
+    let named: Vec<String> = action
+        .packages
+        .iter()
+        .filter_map(|spec| Some(format!("{} {}", spec.name, installs(changes, &spec.name)?)))
+        .collect();
+    let owner_stays = owner.as_deref().is_some_and(|owner| {
+        action.packages.iter().any(|spec| spec.name == owner)
+            && !changes.iter().any(|change| matches!(change, Change::Package { name, .. } if name == owner))
+    });
+    if named.is_empty() || owner_stays {
+        return Ok(None);
+    }
+    let program = program.unwrap_or_else(|| PathBuf::from("its program"));
+    let owner = owner.map_or_else(|| "to no package".to_owned(), |owner| format!("to package {owner}"));
+    Err(StepError {
+        what: format!(
+            "which version of etcd the service {} would run with {} can't be told: {} belongs {owner}, and no version of etcd is read from \
+             what would be installed of that, {server} and {whole}",
+            action.unit,
+            named.join(", "),
+            program.display(),
+        ),
+        output: Vec::new(),
+        next: "name the package that brings etcd's server, whose version begins with etcd's own (--set \
+               etcd_packages=NAME=VERSION), and see that the service runs that package's program; nothing was stopped"
+            .to_owned(),
+    })
+}
+
+/// The version in which these changes install a package.
+fn installs<'c>(changes: &'c [Change], package: &str) -> Option<&'c str> {
+    changes.iter().find_map(|change| match change {
+        Change::Package { name, to: Some(to), .. } if name == package => Some(to.as_str()),
+        Change::Package { .. }
+        | Change::Version { .. }
+        | Change::Service { .. }
+        | Change::Process { .. }
+        | Change::File { .. } => None,
+    })
+}
+
+/// The file of the program that the service's process runs; `None` if there is none.
+fn program(found: &Around, cx: &Context<'_>) -> Option<PathBuf> {
+    let of_process = found.here.process.as_ref().map(|process| {
+        let link = process.exe.to_string_lossy().into_owned();
+        PathBuf::from(exe::path_of(&link))
+    });
+    // What runs behind a shell is found by its name.
+    let program = of_process.filter(|path| path.file_name().is_some_and(|name| name == "etcd"));
+    program.or_else(|| cx.host.which("etcd"))
 }
 
 /// The version that the program of the service's process has on the disk.
@@ -115,15 +176,9 @@ fn brought(changes: &[Change]) -> Option<EtcdVersion> {
 /// [`StepError`] if the program is not there or does not say.
 pub(super) fn installed(found: &Around, cx: &Context<'_>) -> Result<EtcdVersion, StepError> {
     let next = "see that 'etcd --version' works on the node, then retry";
-    let of_process = found.here.process.as_ref().map(|process| {
-        let link = process.exe.to_string_lossy().into_owned();
-        exe::path_of(&link).to_owned()
-    });
-    // What runs behind a shell is found by its name.
-    let program = of_process.filter(|path| Path::new(path).file_name().is_some_and(|name| name == "etcd"));
-    let program = program.or_else(|| Some(cx.host.which("etcd")?.to_string_lossy().into_owned()));
-    let program = program.unwrap_or_else(|| "etcd".to_owned());
-    let command = Command::new([program.as_str(), "--version"]);
+    let program = program(found, cx).unwrap_or_else(|| PathBuf::from("etcd"));
+    let program = program.to_string_lossy();
+    let command = Command::new([program.as_ref(), "--version"]);
     let exit = cx.host.run(&command).map_err(|error| failed(&error, next))?;
     let told = format!("{}\n{}", exit.stdout, exit.stderr);
     told.parse().map_err(|_| {

@@ -4,7 +4,7 @@
 use crate::action::bench::Bench;
 use crate::host::Host;
 use crate::host::etcd::Endpoint;
-use crate::host::fake::{FakeMachine, Fault, Happening, Place, Stopped, WhenEmpty};
+use crate::host::fake::{FakeMachine, FakePackage, Fault, Happening, Place, Stopped, WhenEmpty};
 use crate::os::systemd;
 use wavegate_common::action::{Action, EtcdCheckCluster, EtcdInstallPackages, PackageInstall, PackageSpec};
 use wavegate_common::etcd::{Alarm, ClusterId, EtcdVersion, MemberId, Part};
@@ -109,6 +109,53 @@ fn a_leader_hands_over_and_is_stopped_last_of_all() {
     let cluster = machine.seat().cluster();
     assert_eq!((cluster.leads(), cluster.stops[0].led, cluster.stops.len()), (Some("m2"), false, 1));
     assert_eq!((cluster.down(), cluster.members[0].version), (Vec::new(), EtcdVersion::new(3, 4, 23)));
+}
+
+/// A member whose server is packaged under a name of the site's own.
+fn named_otherwise(name: &str, version: &str) -> (Bench, Action) {
+    let bench = follower();
+    {
+        let mut machine = bench.machine();
+        let offered = machine.available.remove("etcd").expect("offered");
+        machine.available.insert(name.to_owned(), FakePackage { version: version.to_owned(), ..offered });
+        let installed = machine.installed.remove("etcd").expect("installed");
+        machine.installed.insert("coreos-etcd".to_owned(), installed);
+    }
+    let Action::EtcdInstallPackages(action) = action() else { unreachable!("it is one") };
+    let packages = vec![PackageSpec { name: name.to_owned(), version: None }];
+    (bench, Action::EtcdInstallPackages(EtcdInstallPackages { packages, ..action }))
+}
+
+#[test]
+fn a_server_package_of_another_name_is_known_by_the_file_of_its_program() {
+    let (bench, action) = named_otherwise("coreos-etcd", "3.4.23-7");
+    insta::assert_snapshot!(bench.would(&action), @r"
+    etcd will run 3.4.23, runs 3.3.25
+    coreos-etcd 3.3.25+dfsg-1 -> 3.4.23-7
+    etcd: stopped, and started with the new packages
+    ");
+    // Two minor versions at once are as wrong with that name.
+    let (bench, action) = named_otherwise("coreos-etcd", "3.5.16-7");
+    let error = bench.apply(&action).expect_err("refused");
+    assert_eq!(stops(&bench), 0);
+    insta::assert_snapshot!(error.what, @"the cluster can't go to 3.5.16: m1, m2 and m3 run 3.3.25, and 3.5.16 is further than the next minor version");
+}
+
+#[test]
+fn packages_whose_version_of_etcd_can_not_be_told_are_refused_beforehand() {
+    for (name, version) in [("etcd3", "3.4.23-7"), ("coreos-etcd", "20240101")] {
+        let (bench, action) = named_otherwise(name, version);
+        let refused = bench.refused(&action);
+        let error = bench.apply(&action).expect_err("refused");
+        assert!(refused.starts_with(&error.what), "{refused}");
+        assert_eq!(stops(&bench), 0);
+        assert!(error.what.contains(&format!("with {name} {version} can't be told")), "{error}");
+    }
+    let (bench, action) = named_otherwise("etcd3", "3.4.23-7");
+    insta::assert_snapshot!(bench.refused(&action), @r"
+    which version of etcd the service etcd would run with etcd3 3.4.23-7 can't be told: /usr/bin/etcd belongs to package coreos-etcd, and no version of etcd is read from what would be installed of that, etcd-server and etcd
+    next: name the package that brings etcd's server, whose version begins with etcd's own (--set etcd_packages=NAME=VERSION), and see that the service runs that package's program; nothing was stopped
+    ");
 }
 
 #[test]
