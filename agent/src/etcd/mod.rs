@@ -12,4 +12,4 @@ mod view;
 pub use access::EtcdSettings;
 pub use calico::{Asked, calico};
 pub use here::{Here, here, of_every_process};
-pub use view::view;
+pub use view::{member, view};

@@ -1,9 +1,9 @@
-//! A cluster as its members tell it when each is asked by itself, by the version 3 API; where the servers have none, `v2` asks.
+//! A cluster as its members tell it when each is asked by itself, by the version 3 API; where that is not served, `v2` asks.
 
 use super::{reach, v2};
 use crate::host::Host;
 use crate::host::etcd::{Endpoint, Etcd, EtcdError, Member, Members, V2Call};
-use wavegate_common::etcd::{ClusterView, EtcdVersion, MemberState, MemberStatus, MemberView};
+use wavegate_common::etcd::{ClusterView, EtcdVersion, MemberId, MemberState, MemberStatus, MemberView};
 
 /// What one member told.
 struct Told {
@@ -22,7 +22,7 @@ pub fn view(host: &dyn Host, seeds: &[Endpoint]) -> Result<ClusterView, EtcdErro
     for seed in seeds {
         let server = host.etcd(seed);
         let members = match server.version() {
-            Ok(running) if running.server.major < 3 => return v2::view(host, seeds),
+            Ok(running) if !running.serves_v3() => return v2::view(host, seeds),
             Ok(_) => server.members(),
             Err(error) => Err(error),
         };
@@ -34,6 +34,21 @@ pub fn view(host: &dyn Host, seeds: &[Endpoint]) -> Result<ClusterView, EtcdErro
         }
     }
     Err(nobody(failures))
+}
+
+/// Which member answers at a server, by the API that its cluster speaks.
+///
+/// # Errors
+/// [`EtcdError`].
+pub fn member(server: &dyn Etcd, url: &str) -> Result<MemberId, EtcdError> {
+    if !server.version()?.serves_v3() {
+        return v2::member(server, url);
+    }
+    match server.status() {
+        // While it is not decided what the cluster speaks, the version does not tell it.
+        Err(EtcdError::Unsupported { .. }) => v2::member(server, url),
+        status => status.map(|status| status.member),
+    }
 }
 
 /// Why there is no view: what somebody said who answered, else who does not answer.

@@ -3,7 +3,7 @@
 
 use super::mounts::filesystem_of;
 use super::read;
-use crate::etcd::{Asked, EtcdSettings, Here, calico, v2, view};
+use crate::etcd::{Asked, EtcdSettings, Here, calico, member, v2, view};
 use crate::host::etcd::{Endpoint, EtcdError};
 use crate::host::{Command, Host, exe};
 use anyhow::Result;
@@ -102,12 +102,7 @@ impl Look<'_> {
     fn itself(&self) -> Result<(EtcdVersion, Result<MemberId, EtcdError>), EtcdError> {
         let server = self.host.etcd(&self.local());
         let version = server.version()?.server;
-        let id = if version.major < 3 {
-            v2::member(&*server, &self.here.local)
-        } else {
-            server.status().map(|status| status.member)
-        };
-        Ok((version, id))
+        Ok((version, member(&*server, &self.here.local)))
     }
 
     /// The member that its own name and addresses stand for in the cluster's list: of one that does not answer.

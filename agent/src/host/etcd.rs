@@ -73,6 +73,14 @@ pub struct Running {
     pub cluster: Option<EtcdVersion>,
 }
 
+impl Running {
+    /// Whether the version 3 API is served: a server that has it refuses it until the last member of its cluster has it too.
+    #[must_use]
+    pub fn serves_v3(&self) -> bool {
+        self.server.major >= 3 && self.cluster.is_none_or(|cluster| cluster.major >= 3)
+    }
+}
+
 /// What a member says of itself by the version 3 API (`Maintenance.Status`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Status {

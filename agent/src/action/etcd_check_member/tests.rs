@@ -4,9 +4,9 @@ use crate::action::bench::Bench;
 use crate::host::Host;
 use crate::host::fake::{FakeMachine, Happening, WhenEmpty};
 use crate::os::systemd;
-use wavegate_common::action::{Action, EtcdCheckMember, EtcdInstallPackages, PackageSpec};
+use wavegate_common::action::{Action, EtcdCheckCluster, EtcdCheckMember, EtcdInstallPackages, PackageSpec};
 use wavegate_common::etcd::{ClusterId, EtcdVersion, MemberId, Part};
-use wavegate_common::id::Timestamp;
+use wavegate_common::id::{NodeId, Timestamp};
 use wavegate_common::plan::{PlannedEtcd, PlannedNode};
 
 const M1: MemberId = MemberId(0xa001);
@@ -18,17 +18,20 @@ fn action() -> Action {
 /// A member that was upgraded a moment ago.
 fn upgraded() -> Bench {
     let bench = Bench::new(FakeMachine::debian_etcd());
-    let install = EtcdInstallPackages {
+    bench.apply(&install()).expect("it applies");
+    bench.said.borrow_mut().clear();
+    bench
+}
+
+fn install() -> Action {
+    Action::EtcdInstallPackages(EtcdInstallPackages {
         packages: vec![PackageSpec { name: "etcd".to_owned(), version: None }],
         also: Vec::new(),
         allow_downgrades: false,
         unit: "etcd".to_owned(),
         within_s: 30,
         max_lag: 100,
-    };
-    bench.apply(&Action::EtcdInstallPackages(install)).expect("it applies");
-    bench.said.borrow_mut().clear();
-    bench
+    })
 }
 
 #[test]
@@ -150,4 +153,35 @@ fn a_start_without_a_look_at_the_data_is_found() {
         said.contains("/var/lib/etcd/member was made anew") && said.contains("stop it on the node at once"),
         "{said}"
     );
+}
+
+/// While one member speaks version 2 alone, no other serves version 3, whatever it runs.
+#[test]
+fn a_cluster_goes_from_version_2_to_3_member_by_member() {
+    let check = Action::EtcdCheckCluster(EtcdCheckCluster { within_s: 5, max_lag: 100 });
+    let bench = Bench::new(FakeMachine::debian_etcd_of("2.3.8", "3.0.17"));
+    assert!(bench.already_so(&check).starts_with("all are well: cluster c1 speaks 2.3"));
+    bench.apply(&install()).expect("it applies");
+    let said = bench.already_so(&action());
+    insta::assert_snapshot!(said, @"m1 is back with its data and was well for 30 s; cluster c1 speaks 2.3: m1 3.0.17, m2 2.3.8 leads, m3 2.3.8; raft index 5001; the cluster speaks 2.3 until m2, m3 is upgraded");
+    assert!(bench.already_so(&check).starts_with("all are well: cluster c1 speaks 2.3"));
+    let facts = {
+        let node = NodeId::new("m1").expect("a name");
+        crate::facts::observe(&bench.host, node, &[].into(), &bench.etcd).expect("facts")
+    };
+    let seen = facts.etcd.expect("etcd is there");
+    assert_eq!(
+        (seen.member, seen.version, seen.unknown),
+        (Some(M1), Some(EtcdVersion::new(3, 0, 17)), Vec::new())
+    );
+    // The last one is upgraded, and the cluster speaks version 3.
+    {
+        let machine = bench.machine();
+        let mut cluster = machine.seat().cluster();
+        for id in [MemberId(0xa002), MemberId(0xa003)] {
+            cluster.goes_down(id);
+            cluster.comes_up(id, EtcdVersion::new(3, 0, 17));
+        }
+    }
+    insta::assert_snapshot!(bench.already_so(&action()), @"m1 is back with its data and was well for 30 s; cluster c1 speaks 3.0: m1 3.0.17 leads, m2 3.0.17, m3 3.0.17; raft index 5003");
 }

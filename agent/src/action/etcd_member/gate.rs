@@ -4,8 +4,8 @@ use super::Stopping;
 use super::texts::the_others;
 use super::waiting::Waiting;
 use crate::action::{Context, failed};
-use crate::etcd::{Here, view};
-use crate::host::etcd::{Endpoint, Etcd, EtcdError, V2Call};
+use crate::etcd::{Here, member, view};
+use crate::host::etcd::{Endpoint, EtcdError};
 use std::time::Duration;
 use wavegate_common::etcd::path::judge;
 use wavegate_common::etcd::{ClusterView, EtcdVersion, MemberId, MemberView, unfit};
@@ -14,9 +14,6 @@ use wavegate_common::plan::PlannedEtcd;
 
 /// How long one server may take to answer.
 const ANSWER: Duration = Duration::from_secs(5);
-
-/// The first version with the version 3 API.
-const V3: (u32, u32) = (3, 0);
 
 /// The etcd of this node, as somebody asks it.
 #[must_use]
@@ -120,19 +117,7 @@ fn look(here: &Here, stopping: &Stopping<'_>, cx: &Context<'_>) -> Result<Looked
 /// [`EtcdError`] if it does not answer.
 pub fn identify(here: &Here, cx: &Context<'_>) -> Result<MemberId, EtcdError> {
     let endpoint = endpoint(here);
-    let server = cx.host.etcd(&endpoint);
-    if server.version()?.server.line() < V3 {
-        return v2_member(&*server, &endpoint.url);
-    }
-    server.status().map(|status| status.member)
-}
-
-fn v2_member(server: &dyn Etcd, url: &str) -> Result<MemberId, EtcdError> {
-    let path = "/v2/stats/self";
-    let call = V2Call { method: "GET", path: path.to_owned(), form: Vec::new() };
-    let answer: serde_json::Value = serde_json::from_str(&server.v2(&call)?.body).unwrap_or_default();
-    let id = answer["id"].as_str().and_then(|id| id.parse().ok());
-    id.ok_or_else(|| EtcdError::Unusable { what: format!("{url}{path} does not say which member it is") })
+    member(&*cx.host.etcd(&endpoint), &endpoint.url)
 }
 
 /// Refuses another cluster or member than the one that the plan saw.

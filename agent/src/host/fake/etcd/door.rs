@@ -84,17 +84,21 @@ impl FakeServer<'_> {
         EtcdError::Refused { url: self.endpoint.url.clone(), reason: reason.to_owned() }
     }
 
-    /// By the version 3 API, which a server of version 2 and its proxy do not have.
+    /// By the version 3 API, which a server of version 2 and its proxy do not have, and which none serves whose cluster still
+    /// speaks version 2.
     fn v3<T>(
         &self,
         work: impl FnOnce(&mut FakeCluster, &FakeMember) -> Result<T, EtcdError>,
     ) -> Result<T, EtcdError> {
         self.ask(|cluster, answers| {
-            if answers.member.version.line() < V3 || answers.through == Some(Place::Proxy) {
-                let (url, reason) = (self.endpoint.url.clone(), "no version 3 API there".to_owned());
-                return Err(EtcdError::Unsupported { url, reason });
-            }
-            work(cluster, &answers.member)
+            let why = if answers.member.version.line() < V3 || answers.through == Some(Place::Proxy) {
+                "no version 3 API there"
+            } else if cluster.version.line() < V3 {
+                "etcdserver: not capable"
+            } else {
+                return work(cluster, &answers.member);
+            };
+            Err(EtcdError::Unsupported { url: self.endpoint.url.clone(), reason: why.to_owned() })
         })
     }
 
@@ -249,7 +253,7 @@ impl Etcd for FakeServer<'_> {
         let work = || {
             self.ask(|cluster, answers| {
                 let served = serves_v2(answers.member.version, answers.enable_v2);
-                Ok(v2::answer(cluster, served, answers.deaf, call))
+                Ok(v2::answer(cluster, &answers.member, served, answers.deaf, call))
             })
         };
         if call.method == "GET" {

@@ -1,6 +1,6 @@
 //! The keys of the version 2 API of a fake cluster, as JSON over HTTP.
 
-use super::FakeCluster;
+use super::{FakeCluster, FakeMember};
 use crate::host::etcd::{V2Answer, V2Call};
 use serde_json::{Value, json};
 
@@ -11,7 +11,13 @@ pub(super) fn written(cluster: &FakeCluster, key: &str, from: u64) -> Option<Str
 }
 
 /// What a server answers to a call.
-pub(super) fn answer(cluster: &mut FakeCluster, served: bool, deaf: bool, call: &V2Call) -> V2Answer {
+pub(super) fn answer(
+    cluster: &mut FakeCluster,
+    member: &FakeMember,
+    served: bool,
+    deaf: bool,
+    call: &V2Call,
+) -> V2Answer {
     let (path, query) = call.path.split_once('?').unwrap_or((call.path.as_str(), ""));
     let has = |word: &str| query.split('&').any(|part| part == word);
     let answered = |status: u16, body: &Value| V2Answer {
@@ -38,6 +44,22 @@ pub(super) fn answer(cluster: &mut FakeCluster, served: bool, deaf: bool, call: 
             })
             .collect();
         return answered(200, &json!({ "members": members }));
+    }
+    if path == "/v2/members/leader" {
+        return match cluster.leader {
+            Some(leader) => answered(200, &json!({"id": leader.to_string()})),
+            None => answered(503, &json!({"message": "During election"})),
+        };
+    }
+    if path == "/v2/stats/self" {
+        let leader = cluster.leader.map(|leader| leader.to_string()).unwrap_or_default();
+        let state = if cluster.leader == Some(member.id) { "StateLeader" } else { "StateFollower" };
+        let itself = json!({"id": member.id.to_string(), "name": member.name, "state": state,
+                            "leaderInfo": {"leader": leader}});
+        return answered(200, &itself);
+    }
+    if path == "/v2/auth/enable" {
+        return answered(200, &json!({"enabled": cluster.auth}));
     }
     let Some(key) = path.strip_prefix("/v2/keys") else {
         return V2Answer {
@@ -80,7 +102,10 @@ pub(super) fn answer(cluster: &mut FakeCluster, served: bool, deaf: bool, call: 
                 },
             }
         }
-        _ => get(cluster, key),
+        _ => {
+            let raft_index = Some(cluster.index_of(member.id));
+            V2Answer { raft_index, raft_term: Some(cluster.term), ..get(cluster, key) }
+        }
     }
 }
 

@@ -12,6 +12,9 @@ use tonic::{Code, Status};
 /// What etcd says to a user and password while it asks for none.
 const NOT_ENABLED: &str = "authentication is not enabled";
 
+/// What a server of version 3 says to every call while a member of its cluster is still of version 2 (etcdserver/api/v3rpc).
+const NOT_CAPABLE: &str = "etcdserver: not capable";
+
 /// How often a server that sends nothing, a snapshot or a watch for example, is asked whether it is there, and how long it may take
 /// to say so. etcd ends connections that ask oftener than every 5 s (`--grpc-keepalive-min-time`).
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
@@ -154,6 +157,7 @@ fn of_status(endpoint: &Endpoint, status: &Status) -> EtcdError {
     }
     let reason = if message.is_empty() { status.code().description().to_owned() } else { message };
     match status.code() {
+        _ if reason.starts_with(NOT_CAPABLE) => EtcdError::Unsupported { url, reason },
         Code::Unimplemented => EtcdError::Unsupported { url, reason },
         // etcd itself says that it has no leader, or lost one; it did answer.
         _ if reason.starts_with("etcdserver: ") => EtcdError::Refused { url, reason },
@@ -169,4 +173,18 @@ fn cause(error: &dyn std::error::Error) -> String {
         innermost = source;
     }
     innermost.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_server_does_not_serve_is_told_from_what_it_refuses() {
+        let endpoint = Endpoint { url: "http://10.0.0.1:2379".to_owned(), ..Endpoint::default() };
+        let said = |code, text: &str| of_status(&endpoint, &Status::new(code, text)).to_string();
+        insta::assert_snapshot!(said(Code::Unavailable, "etcdserver: not capable"), @"http://10.0.0.1:2379 does not serve that: etcdserver: not capable");
+        insta::assert_snapshot!(said(Code::Unavailable, "etcdserver: no leader"), @"http://10.0.0.1:2379 refuses: etcdserver: no leader");
+        insta::assert_snapshot!(said(Code::Unimplemented, "unknown method MoveLeader"), @"http://10.0.0.1:2379 does not serve that: unknown method MoveLeader");
+    }
 }
