@@ -25,13 +25,14 @@ pub fn judge_clients(
     let passes = |line: Line| to.line() >= line && running().any(|from| from.line() < line);
     let mut all = Vec::new();
     if passes((3, 4)) || passes((3, 6)) {
-        all.extend(v2_api(cluster, to, fleet));
+        all.extend(v2_api(to, fleet));
     }
     if passes((3, 4)) {
         all.extend(v3alpha(to, fleet));
     }
     if to.line() >= (3, 6) {
         all.extend(proxy_gone(to, fleet));
+        all.extend(enable_v2_gone(to, fleet));
     }
     if to.line() >= (3, 0) {
         all.extend(port_4001(to, fleet));
@@ -39,13 +40,27 @@ pub fn judge_clients(
     all
 }
 
+/// Whether the upgrade leaves keys of the version 2 API where they are and takes the API away that reads them, with nobody in the
+/// fleet who is known to ask it. Where somebody is, [`judge_clients`] objects.
+#[must_use]
+pub fn leaves_v2_keys(cluster: &ClusterView, to: EtcdVersion, fleet: &BTreeMap<NodeId, Facts>) -> bool {
+    let before = cluster.members.iter().any(|m| m.status().is_some_and(|it| it.version.line() < (3, 4)));
+    let takes_away = before && to.line() >= (3, 4) && to.line() < (3, 6);
+    takes_away && cluster.v2_keys == Some(true) && !all_serve_v2(fleet) && v2_api(to, fleet).is_none()
+}
+
+/// Whether every member of the fleet is told to serve the version 2 API.
+fn all_serve_v2(fleet: &BTreeMap<NodeId, Facts>) -> bool {
+    members(fleet).next().is_some() && members(fleet).all(|(_, etcd)| etcd.enable_v2 == Some(true))
+}
+
 /// Somebody needs the version 2 API, and not every member will serve it.
-fn v2_api(cluster: &ClusterView, to: EtcdVersion, fleet: &BTreeMap<NodeId, Facts>) -> Option<Objection> {
+fn v2_api(to: EtcdVersion, fleet: &BTreeMap<NodeId, Facts>) -> Option<Objection> {
     let serves = |etcd: &EtcdFacts| etcd.enable_v2 == Some(true);
     let silent: Vec<String> =
         members(fleet).filter(|(_, etcd)| !serves(etcd)).map(|(node, _)| node.to_string()).collect();
     let gone = to.line() >= (3, 6);
-    if !gone && silent.is_empty() && members(fleet).next().is_some() {
+    if !gone && all_serve_v2(fleet) {
         return None;
     }
     let old: BTreeSet<NodeId> = nodes(fleet, |facts| calico(facts).is_some_and(|calico| !calico.speaks_v3()));
@@ -56,9 +71,6 @@ fn v2_api(cluster: &ClusterView, to: EtcdVersion, fleet: &BTreeMap<NodeId, Facts
     }
     if !proxies.is_empty() {
         need.push(format!("the etcd proxies on {} pass it on", told(&proxies)));
-    }
-    if cluster.v2_keys == Some(true) && !gone {
-        need.push("the cluster holds keys of it".to_owned());
     }
     if need.is_empty() {
         return None;
@@ -105,6 +117,23 @@ fn proxy_gone(to: EtcdVersion, fleet: &BTreeMap<NodeId, Facts>) -> Option<Object
     let what = format!("{to} has no --proxy any more, and etcd on {} is started with it", told(&nodes));
     let next = "put an etcd gateway in the place of each proxy first (etcd gateway start --endpoints=MEMBERS --listen-addr=127.0.0.1:2379)";
     Some(Objection { rule: Rule::ProxyGone, nodes, what, next: next.to_owned() })
+}
+
+/// A member does not start with an option that it does not know.
+fn enable_v2_gone(to: EtcdVersion, fleet: &BTreeMap<NodeId, Facts>) -> Option<Objection> {
+    let told_it = |etcd: &EtcdFacts| {
+        let older = etcd.version.is_none_or(|from| from.line() < (3, 6));
+        etcd.part == Part::Member && older && etcd.enable_v2.is_some()
+    };
+    let nodes = nodes(fleet, |facts| facts.etcd.as_ref().is_some_and(told_it));
+    if nodes.is_empty() {
+        return None;
+    }
+    let what =
+        format!("{to} has no --enable-v2 any more, and etcd on {} is configured with it", told(&nodes));
+    let next = "when nothing asks the version 2 API any more, remove --enable-v2 and ETCD_ENABLE_V2 on every member and restart one \
+                after the other; etcdutl check v2store must find no custom data on any of them; then plan again";
+    Some(Objection { rule: Rule::EnableV2, nodes, what, next: next.to_owned() })
 }
 
 /// A server of before 3.0 that is told no port listens on 4001 too, on its own node alone; from 3.0 on it does not.

@@ -8,7 +8,7 @@ pub mod path;
 pub mod told;
 pub mod version;
 
-pub use clients::judge_clients;
+pub use clients::{judge_clients, leaves_v2_keys};
 pub use health::{Unfit, unfit};
 pub use path::{Objection, Rule, judge};
 pub use version::{EtcdVersion, NoVersion};

@@ -47,6 +47,8 @@ pub enum Rule {
     V3Alpha,
     /// `--proxy` is gone from 3.6 on.
     ProxyGone,
+    /// `--enable-v2` is gone from 3.6 on.
+    EnableV2,
     /// Port 4001 is no default any more from 3.0 on.
     Port4001,
 }
@@ -66,6 +68,7 @@ impl Rule {
         Self::V2Api,
         Self::V3Alpha,
         Self::ProxyGone,
+        Self::EnableV2,
         Self::Port4001,
     ];
 
@@ -86,6 +89,7 @@ impl Rule {
             Self::V2Api => "v3.6/upgrades/upgrade_3_4, enable-v2",
             Self::V3Alpha => "etcd's embed/serve.go; calico#7147",
             Self::ProxyGone => "CHANGELOG-3.6",
+            Self::EnableV2 => "v3.6/upgrades/upgrade_3_6, V2 Store, enable-v2",
             Self::Port4001 => "etcdmain/config.go of 2.3.8 and 3.0.17",
         }
     }
@@ -138,8 +142,12 @@ pub fn judge(cluster: &ClusterView, to: EtcdVersion) -> Vec<Objection> {
     if passes((3, 6)) && cluster.v2_keys == Some(true) {
         all.push(no_v2_keys(to));
     }
-    if passes((3, 5)) && cluster.auth == Some(true) {
-        all.push(auth_to_35(to));
+    if passes((3, 5)) {
+        match cluster.auth {
+            Some(true) => all.push(auth_to_35(to)),
+            None => all.push(auth_unknown(to)),
+            Some(false) => {}
+        }
     }
     all
 }
@@ -248,6 +256,16 @@ fn auth_to_35(to: EtcdVersion) -> Objection {
     );
     let next = "switch authentication off for the upgrade (etcdctl auth disable) and on again when all members run 3.5, or \
                 upgrade by hand with the whole cluster down";
+    objection(Rule::AuthTo35, what, next.to_owned())
+}
+
+fn auth_unknown(to: EtcdVersion) -> Objection {
+    let what = format!(
+        "whether the cluster asks for a user and password could not be found out, and one that does can't go from 3.4 to {to} \
+         member by member"
+    );
+    let next = "see that each member answers its clients (etcdctl user list), then plan again, or \
+                switch authentication off first (etcdctl auth disable)";
     objection(Rule::AuthTo35, what, next.to_owned())
 }
 

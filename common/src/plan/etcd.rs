@@ -60,7 +60,7 @@ pub fn judge_etcd(body: &PlanBody, nodes: &BTreeMap<NodeId, Facts>) -> (Vec<Prob
     problems.extend(cluster::strangers(nodes));
     problems.extend(target::problems(nodes, &foreseen));
     let rolled = fleet::members(nodes).any(|(node, _)| foreseen.changed.contains(node));
-    (problems, if rolled { warnings::warnings(nodes) } else { Vec::new() })
+    (problems, if rolled { warnings::warnings(nodes, target::of(nodes, &foreseen)) } else { Vec::new() })
 }
 
 fn foreseen(body: &PlanBody) -> Foreseen<'_> {

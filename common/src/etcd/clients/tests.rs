@@ -113,13 +113,21 @@ fn the_version_2_api_is_off_from_3_4_on() {
     assert_eq!(rules(&cluster("3.3.25"), "3.4.23", vec![felix("2.6.12")]), off);
     let mut with_keys = cluster("3.3.25");
     with_keys.v2_keys = Some(true);
-    assert_eq!(rules(&with_keys, "3.4.23", vec![member("3.3.25", None)]), off);
-    assert_eq!(rules(&with_keys, "3.4.23", vec![member("3.3.25", on)]), []);
+    // Keys that nobody is known to ask for are to be acknowledged.
+    let leaves = |to: &str, enable: Option<bool>, node: (NodeId, Facts)| {
+        let nodes = vec![member("3.3.25", enable), node];
+        let left = leaves_v2_keys(&with_keys, version(to), &nodes.clone().into_iter().collect());
+        (rules(&with_keys, to, nodes), left)
+    };
+    assert_eq!(leaves("3.4.23", None, felix("3.26.1")), (vec![], true));
+    assert_eq!(leaves("3.4.23", on, felix("3.26.1")), (vec![], false));
+    assert_eq!(leaves("3.3.27", None, felix("3.26.1")), (vec![], false));
+    assert_eq!(leaves("3.4.23", None, felix("2.6.12")), (off.to_vec(), false), "somebody asks for them");
     // From 3.6 on nothing switches it on. Keys that are left over there are the cluster's own matter.
-    assert_eq!(of("3.5.32", "3.6.4", on, felix("2.6.12")), off);
+    assert_eq!(of("3.5.32", "3.6.4", None, felix("2.6.12")), off);
     let mut with_keys = cluster("3.5.32");
     with_keys.v2_keys = Some(true);
-    assert_eq!(rules(&with_keys, "3.6.4", vec![member("3.5.32", on)]), []);
+    assert_eq!(rules(&with_keys, "3.6.4", vec![member("3.5.32", None)]), []);
 }
 
 #[test]
@@ -144,6 +152,16 @@ fn proxies_are_gone_from_3_6_on() {
     assert_eq!(rules(&cluster("3.4.23"), "3.5.16", vec![proxy("3.4.23")]), []);
     let gateway = facts("g1", &[], Some(etcd(Part::Gateway, "3.5.32")));
     assert_eq!(rules(&cluster("3.5.32"), "3.6.4", vec![gateway]), []);
+}
+
+#[test]
+fn the_option_enable_v2_is_gone_from_3_6_on() {
+    let with = |from: &str, to: &str, enable| rules(&cluster(from), to, vec![member(from, enable)]);
+    assert_eq!(with("3.5.32", "3.6.4", Some(true)), [Rule::EnableV2]);
+    assert_eq!(with("3.5.32", "3.6.4", Some(false)), [Rule::EnableV2], "it is an option that is not known");
+    assert_eq!(with("3.5.32", "3.6.4", None), []);
+    assert_eq!(with("3.4.23", "3.5.16", Some(true)), []);
+    assert_eq!(with("3.6.4", "3.6.11", Some(true)), [], "it was there before");
 }
 
 #[test]
@@ -189,6 +207,7 @@ fn each_says_what_to_do_first() {
     3.6.4 has no version 2 API, and the etcd proxies on p1 pass it on; bring Calico to 3.26 or later (from 2.6 by way of 2.6.5 and 3.x) and put etcd gateways in the place of proxies first; until then stay at 3.5
     3.6.4 has no --proxy any more, and etcd on p1 is started with it; put an etcd gateway in the place of each proxy first (etcd gateway start --endpoints=MEMBERS --listen-addr=127.0.0.1:2379)
     ");
+    insta::assert_snapshot!(told("3.5.32", "3.6.4", vec![member("3.5.32", Some(true))]), @"3.6.4 has no --enable-v2 any more, and etcd on e1 is configured with it; when nothing asks the version 2 API any more, remove --enable-v2 and ETCD_ENABLE_V2 on every member and restart one after the other; etcdutl check v2store must find no custom data on any of them; then plan again");
     let old = facts("p1", &[(Component::Felix, "1.4.6")], Some(etcd(Part::Proxy, "2.3.8")));
     insta::assert_snapshot!(told("2.3.8", "3.0.17", vec![old]), @"3.0.17 does not listen on port 4001 unless told to, and Calico on p1 asks etcd there; set ETCD_LISTEN_CLIENT_URLS=http://127.0.0.1:2379,http://127.0.0.1:4001 (with a member's other addresses, and ETCD_ADVERTISE_CLIENT_URLS) there first, or let Calico ask port 2379");
 }

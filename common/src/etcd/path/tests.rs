@@ -156,8 +156,11 @@ fn each_objection_says_what_to_do_first() {
     let mut cluster = running("3.4.23");
     cluster.auth = Some(true);
     insta::assert_snapshot!(against(&cluster, "3.5.16"), @"the cluster asks for a user and password, and 3.5 writes these otherwise than 3.4: it can't go to 3.5.16 member by member; switch authentication off for the upgrade (etcdctl auth disable) and on again when all members run 3.5, or upgrade by hand with the whole cluster down");
-    cluster.version = Some(version("3.3.0"));
     cluster.auth = None;
+    insta::assert_snapshot!(against(&cluster, "3.5.16"), @"whether the cluster asks for a user and password could not be found out, and one that does can't go from 3.4 to 3.5.16 member by member; see that each member answers its clients (etcdctl user list), then plan again, or switch authentication off first (etcdctl auth disable)");
+    assert_eq!(rules(&cluster, version("3.4.30")), []);
+    cluster.version = Some(version("3.3.0"));
+    cluster.auth = Some(false);
     insta::assert_snapshot!(against(&cluster, "3.5.16"), @"the cluster as a whole still speaks 3.3, and 3.5.16 is further than the next minor version; see that all members run one version and that the cluster's version has followed (GET /version, etcdcluster), then plan again");
 }
 

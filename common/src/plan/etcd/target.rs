@@ -1,11 +1,11 @@
 //! Where the plan takes etcd: one version for every member, and one that the cluster and its clients may go to.
 
 use super::{Foreseen, and, problem};
-use crate::etcd::{EtcdVersion, NoVersion, Objection, fleet, judge, judge_clients};
+use crate::etcd::{EtcdFacts, EtcdVersion, NoVersion, Objection, fleet, judge, judge_clients};
 use crate::facts::Facts;
 use crate::id::NodeId;
 use crate::plan::Problem;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub(super) fn problems(nodes: &BTreeMap<NodeId, Facts>, foreseen: &Foreseen<'_>) -> Vec<Problem> {
     let mut problems = Vec::new();
@@ -34,6 +34,17 @@ pub(super) fn problems(nodes: &BTreeMap<NodeId, Facts>, foreseen: &Foreseen<'_>)
         problem(one, what, next)
     }));
     problems
+}
+
+/// The one version that every member would run; `None` if there is no such one.
+pub(super) fn of(nodes: &BTreeMap<NodeId, Facts>, foreseen: &Foreseen<'_>) -> Option<EtcdVersion> {
+    let known = fleet::members(nodes).filter(|(node, _)| foreseen.known.contains(node));
+    let to = |(node, etcd): (&NodeId, &EtcdFacts)| match foreseen.targets.get(node) {
+        Some(to) => to.parse().ok(),
+        None => etcd.version,
+    };
+    let versions: BTreeSet<EtcdVersion> = known.filter_map(to).collect();
+    versions.first().filter(|_| versions.len() == 1).copied()
 }
 
 fn unreadable(node: &NodeId, error: &NoVersion) -> Problem {

@@ -297,7 +297,6 @@ fn every_member_goes_to_one_version_and_to_one_that_it_may_go_to() {
     insta::assert_snapshot!(said(&fleet3, &[("e1", run("3.4.23")), ("e2", run("3.4.23")), ("e3", so())]), @"-: the members would not run one version of etcd: 3.3.25 on e3, where it stays as it is; 3.4.23 on e1 and e2 | let every member get the same: one state of their mirrors, no package held (apt-mark showhold, yum versionlock), or a version named for all (--set etcd_packages=NAME=VERSION), then plan again");
     insta::assert_snapshot!(said(&fleet3, &[("e1", run("newest")), ("e2", run("3.4.23")), ("e3", run("3.4.23"))]), @"e1: etcd on e1 would run what nobody can judge: 'newest' has no version of etcd: three numbers with dots between them, as 3.4.23 | look at the package or archive that the plan names (wavegate plan show)");
     insta::assert_snapshot!(said_for(&fleet3, "3.5.16"), @"-: m1, m2 and m3 run 3.3.25, and 3.5.16 is further than the next minor version | upgrade etcd to 3.4 first and then to 3.5, each in a rollout of its own");
-    insta::assert_snapshot!(with(|fleet| see(fleet, None, |view| view.v2_keys = Some(true))), @"-: 3.4.23 does not serve the version 2 API unless told to, and the cluster holds keys of it | set ETCD_ENABLE_V2=true (--enable-v2) for every member first, here e1, e2 and e3; where nothing needs that API any more, delete its keys and put etcd gateways in the place of proxies");
     // Of a node that could not say it, this is not said.
     assert_eq!(said(&fleet3, &[("e1", run("3.4.23")), ("e2", run("3.4.23"))]), "");
     let blocked =
@@ -319,6 +318,30 @@ fn what_must_be_acknowledged() {
     insta::assert_snapshot!(said_for(&fleet(1), "3.4.23"), @"- (etcd-no-spare-member): the etcd cluster has one member: each time one restarts, etcd answers nobody until it is back. Calico's Felix leaves what it has programmed as it is; VMs and rules that are new wait, agents may be shown as down after 90 s, and Neutron's driver takes up to 60 s to elect its master again | do it in a window in which nobody creates or moves VMs, or bring the cluster to three members before");
     assert!(said_for(&fleet(2), "3.4.23").contains("two members and needs both"));
     insta::assert_snapshot!(with(|fleet| etcd_mut(fleet, "e2").data_filesystem = Some("tmpfs".into())), @"e2 (etcd-data-in-memory): etcd's data on e2 are in memory (/var/lib/etcd is tmpfs): a reboot or an unmount loses them | keep a backup on another host (the rollout's own stays on e2), and let nobody reboot it meanwhile; wavegate reboots nothing");
+}
+
+#[test]
+fn what_the_version_2_api_has_left_must_be_acknowledged() {
+    insta::assert_snapshot!(with(|fleet| see(fleet, None, |view| view.v2_keys = Some(true))), @"- (etcd-version-2-keys): the cluster holds keys of the version 2 API, which 3.4.23 does not serve unless told to. No Calico of the fleet asks for them, and whether anybody else does is not seen from here | see that nothing reads them any more and delete them (before 3.6 they must be gone), or set ETCD_ENABLE_V2=true for every member first");
+    let of = |from: EtcdVersion, to: &str, v2_keys: Option<bool>| {
+        let mut fleet = fleet(3);
+        for name in ["e1", "e2", "e3"] {
+            etcd_mut(&mut fleet, name).version = Some(from);
+        }
+        see(&mut fleet, None, |view| {
+            (view.v2_keys, view.version) = (v2_keys, Some(from));
+            for member in &mut view.members {
+                if let MemberState::Up(status) = &mut member.state {
+                    status.version = from;
+                }
+            }
+        });
+        said_for(&fleet, to)
+    };
+    insta::assert_snapshot!(of(EtcdVersion::new(3, 5, 32), "3.6.4", None), @"- (etcd-version-2-store): whether keys of the version 2 API are left in the members' stores is not seen from here, since that API is off: 3.6.4 does not start on them | run etcdutl check v2store on every member: it must find no custom data. A cluster that never served that API has none");
+    assert_eq!(of(EtcdVersion::new(3, 5, 32), "3.6.4", Some(false)), "", "it was asked, and there are none");
+    assert_eq!(of(EtcdVersion::new(3, 4, 23), "3.5.16", None), "");
+    assert_eq!(of(EtcdVersion::new(3, 6, 4), "3.6.11", None), "");
 }
 
 #[test]
