@@ -3,12 +3,12 @@
 
 use super::Context;
 use super::etcd_member::Around;
-use super::etcd_member::gate::{endpoint, planned, unknown};
-use super::etcd_member::texts::in_a_line;
+use super::etcd_member::gate::{endpoint, identify, planned, unknown};
+use super::etcd_member::texts::{in_a_line, seen_from_here};
 use super::etcd_member::waiting::Waiting;
 use crate::etcd::{here, view};
 use wavegate_common::action::EtcdCheckCluster;
-use wavegate_common::etcd::unfit;
+use wavegate_common::etcd::{Part, unfit};
 use wavegate_common::outcome::StepError;
 
 /// Looks until every member is well.
@@ -50,7 +50,10 @@ pub fn verify(action: &EtcdCheckCluster, cx: &mut Context<'_>) -> Result<String,
                 if unfit.is_empty() {
                     return Ok(format!("all are well: {}", in_a_line(&view)));
                 }
-                unfit.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+                match identify(&here, cx).ok().filter(|_| here.part == Part::Member) {
+                    Some(me) => seen_from_here(&view, me, &unfit).join("; "),
+                    None => unfit.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
+                }
             }
         };
         if !waiting.goes_on(&why, cx) {

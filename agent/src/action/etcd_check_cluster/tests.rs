@@ -38,6 +38,15 @@ fn who_is_not_well_is_named() {
 }
 
 #[test]
+fn where_none_of_the_others_is_reached_this_node_is_the_likelier_cause() {
+    let bench = Bench::new(FakeMachine::redhat_etcd());
+    for id in [MemberId(0xa002), MemberId(0xa003)] {
+        bench.machine().seat().cluster().goes_down(id);
+    }
+    insta::assert_snapshot!(bench.refused(&action()).lines().next().unwrap_or_default(), @r#"the cluster is not well, and did not get so within 20 s: http://127.0.0.1:2379 refuses: GET /v2/keys/: status 500: {"errorCode":300,"index":5000,"message":"Raft Internal Error"}"#);
+}
+
+#[test]
 fn what_passes_by_itself_is_waited_for_and_said_every_ten_seconds() {
     let bench = Bench::new(FakeMachine::redhat_etcd());
     bench.machine().seat().cluster().named("m2").behind = Some((10, 15));

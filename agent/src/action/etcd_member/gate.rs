@@ -1,7 +1,7 @@
 //! The gate: a member is taken down only while all the others are well, and only for a version that the cluster can go to.
 
 use super::Stopping;
-use super::texts::the_others;
+use super::texts::{seen_from_here, the_others};
 use super::waiting::Waiting;
 use crate::action::{Context, failed};
 use crate::etcd::{Here, member, view};
@@ -105,10 +105,7 @@ fn look(here: &Here, stopping: &Stopping<'_>, cx: &Context<'_>) -> Result<Looked
     if unfit.is_empty() {
         return Ok(Looked::Open(Open { view, me }));
     }
-    Ok(Looked::Closed(
-        view.member(me).map(MemberView::called),
-        unfit.iter().map(ToString::to_string).collect(),
-    ))
+    Ok(Looked::Closed(view.member(me).map(MemberView::called), seen_from_here(&view, me, &unfit)))
 }
 
 /// The member that runs here, as it says itself.

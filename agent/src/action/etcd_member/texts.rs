@@ -1,6 +1,6 @@
 //! What people are told of a cluster, in one place.
 
-use wavegate_common::etcd::{ClusterView, EtcdVersion, MemberId, MemberView};
+use wavegate_common::etcd::{ClusterView, EtcdVersion, MemberId, MemberView, Unfit};
 
 /// What the rest of a cluster is without one member.
 #[must_use]
@@ -14,6 +14,19 @@ pub fn the_others(view: &ClusterView, me: MemberId) -> String {
         }
         _ => format!("without it there is no quorum, {} alone can't decide anything", others.join(", ")),
     }
+}
+
+/// What speaks against working on the cluster, as the member of this node sees it.
+#[must_use]
+pub fn seen_from_here(view: &ClusterView, me: MemberId, unfit: &[Unfit]) -> Vec<String> {
+    let mut others = view.members.iter().filter(|member| member.id != me);
+    let alone = view.members.len() > 2 && others.all(|member| member.status().is_none());
+    let first = alone.then(|| {
+        "none of the other members is reached from this node, so that its own network, or how it asks them ([etcd] of its \
+         agent.toml), is the likelier cause"
+            .to_owned()
+    });
+    first.into_iter().chain(unfit.iter().map(ToString::to_string)).collect()
 }
 
 /// Whether a cluster can still go back to what it ran.
