@@ -6,7 +6,7 @@ mod roles;
 mod versions;
 
 use crate::etcd::{EtcdSettings, of_every_process};
-use crate::host::Host;
+use crate::host::{Command, Host};
 use crate::os::Os;
 use crate::os::os_release::{OsRelease, PATHS};
 use crate::os::systemd::BOOTED;
@@ -118,10 +118,16 @@ fn service_manager(host: &dyn Host) -> Result<ServiceManager> {
     Ok(ServiceManager::Upstart)
 }
 
-/// The type of the file system that a path is on, e.g. `ext4` or `tmpfs`; `None` if that can't be told.
+/// The type of the file system that a path is on, links followed, e.g. `ext4` or `tmpfs`; `None` if that can't be told. Nothing
+/// needs to be there yet.
 pub(crate) fn filesystem_of(host: &dyn Host, path: &Path) -> Option<String> {
     let mounts = read(host, "/proc/self/mountinfo").ok().flatten()?;
-    mounts::filesystem_of(&mounts, path).map(str::to_owned)
+    let named = path.to_string_lossy();
+    let followed =
+        host.run(&Command::new(["readlink", "-m", "--", &named])).ok().filter(|exit| exit.code == 0);
+    let followed =
+        followed.map(|exit| exit.stdout.trim_end().to_owned()).filter(|path| path.starts_with('/'));
+    mounts::filesystem_of(&mounts, Path::new(followed.as_deref().unwrap_or(&named))).map(str::to_owned)
 }
 
 /// A file as text; bytes that are none are replaced.

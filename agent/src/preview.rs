@@ -37,6 +37,7 @@ pub fn preview(
             host: machine.host,
             os: machine.os,
             policy,
+            node: None,
             planned: None,
             etcd: machine.etcd,
             // No transaction is started by a check.

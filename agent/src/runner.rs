@@ -184,6 +184,7 @@ fn work_on(
         host: machine.host,
         os: machine.os,
         policy: &policy,
+        node: Some(&key.node),
         planned: planned.as_ref(),
         etcd: machine.etcd,
         transaction: transaction_name(&key, &step),

@@ -284,7 +284,7 @@ pub struct EtcdCheckCluster {
     pub max_lag: u64,
 }
 
-/// `etcd.back_up`: a copy of what the cluster holds, from this member, verified: of the version 3 API a snapshot, of the version 2
+/// `etcd.back_up`: a copy of what the cluster holds, from this member: of the version 3 API a snapshot, of the version 2
 /// API, where it has keys, a backup of the data directory and the keys as JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -446,6 +446,7 @@ fn check_endpoints(urls: &[&str], within_s: u64) -> Result<Result<String, String
         // No service is asked for: etcd's processes are there.
         os: &Os { platform: FakeMachine::debian_etcd().platform },
         policy: &InForce { policy, file: "policy.toml".into(), built_in: true },
+        node: None,
         planned: None,
         etcd: &etcd,
         transaction: "r1/etcd/1/check-endpoint".to_owned(),

@@ -12,7 +12,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::MutexGuard;
 use std::time::Duration;
 use wavegate_common::action::Action;
-use wavegate_common::id::{StepId, Timestamp};
+use wavegate_common::id::{NodeId, StepId, Timestamp};
 use wavegate_common::order::PlannedStep;
 use wavegate_common::outcome::StepError;
 use wavegate_common::plan::PlannedNode;
@@ -23,6 +23,7 @@ pub(crate) struct Bench {
     pub(crate) os: Os,
     pub(crate) policy: InForce,
     pub(crate) etcd: EtcdSettings,
+    pub(crate) node: Option<NodeId>,
     pub(crate) planned: Option<PlannedNode>,
     pub(crate) forecast: Forecast,
     pub(crate) to_come: Vec<PlannedStep>,
@@ -42,6 +43,7 @@ impl Bench {
             os,
             policy: any_package(),
             etcd: EtcdSettings::default(),
+            node: None,
             planned: None,
             forecast,
             to_come: Vec::new(),
@@ -60,6 +62,7 @@ impl Bench {
             host: &self.host,
             os: &self.os,
             policy: &self.policy,
+            node: self.node.as_ref(),
             planned: self.planned.as_ref(),
             etcd: &self.etcd,
             transaction: "r1/compute/1/step".to_owned(),

@@ -33,7 +33,7 @@ use crate::policy::InForce;
 use std::collections::BTreeSet;
 use std::time::Duration;
 use wavegate_common::action::Action;
-use wavegate_common::id::{StepId, Timestamp};
+use wavegate_common::id::{NodeId, StepId, Timestamp};
 use wavegate_common::order::PlannedStep;
 use wavegate_common::outcome::{Change, StepError};
 use wavegate_common::plan::PlannedNode;
@@ -46,6 +46,8 @@ pub struct Context<'a> {
     pub os: &'a Os,
     /// What the node's policy permits. The action itself was judged by it already.
     pub policy: &'a InForce,
+    /// The node; `None` in a preview.
+    pub node: Option<&'a NodeId>,
     /// What the plan saw of the node; `None` in a preview, and under a coordinator that does not say.
     pub planned: Option<&'a PlannedNode>,
     /// What the agent's configuration says of access to etcd.

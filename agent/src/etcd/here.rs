@@ -35,6 +35,8 @@ pub struct Here {
     pub name: String,
     /// Its data directory, an absolute path; `None` for a gateway, and if it can't be found out.
     pub data_dir: Option<String>,
+    /// The directory of its log, an absolute path, where that is not in the data directory.
+    pub wal_dir: Option<String>,
     /// Where it was told to listen for clients: URLs, of a gateway `HOST:PORT`; empty if it was not told.
     pub listens: Vec<String>,
     /// Where it tells clients to ask it: URLs.
@@ -161,11 +163,12 @@ fn made_of(
     let is_gateway = part == Part::Gateway;
     let name = given.get("name").unwrap_or("default").to_owned();
     let data_dir = given.get("data-dir").map_or_else(|| format!("{name}.etcd"), str::to_owned);
-    let data_dir = match (is_gateway, Path::new(&data_dir).is_absolute()) {
-        (true, _) => None,
-        (false, true) => Some(data_dir),
-        (false, false) => base().map(|base| base.join(data_dir).to_string_lossy().into_owned()),
+    let absolute = |directory: String| match Path::new(&directory).is_absolute() {
+        true => Some(directory),
+        false => base().map(|base| base.join(directory).to_string_lossy().into_owned()),
     };
+    let data_dir = Some(data_dir).filter(|_| !is_gateway).and_then(absolute);
+    let wal_dir = given.get("wal-dir").filter(|_| !is_gateway).map(str::to_owned).and_then(absolute);
     let (listens, advertised) = if is_gateway {
         (given.list("listen-addr"), Vec::new())
     } else {
@@ -179,17 +182,15 @@ fn made_of(
     } else {
         local_url(&listens, &advertised)
     };
-    let access = if local.starts_with("https:") {
-        settings.over(first(found, of_server(given)))
-    } else {
-        settings.over(Access::default())
-    };
+    // Where this process is asked without TLS, the others may be asked with it.
+    let access = settings.over(first(found, of_server(given)));
     Here {
         part,
         unit,
         process,
         name,
         data_dir,
+        wal_dir,
         listens,
         advertised,
         enable_v2: given.flag("enable-v2"),

@@ -12,6 +12,9 @@ use wavegate_common::etcd::{
     ClusterId, ClusterView, EtcdVersion, MemberId, MemberState, MemberStatus, MemberView,
 };
 
+/// The directory of what agents write to prove that etcd serves its clients: it is nobody's data.
+pub const PROBES: &str = "/wavegate";
+
 /// `/v2/members`.
 #[derive(Deserialize)]
 struct Listing {
@@ -61,7 +64,13 @@ struct Root {
 #[derive(Deserialize)]
 struct Directory {
     #[serde(default)]
-    nodes: Vec<serde::de::IgnoredAny>,
+    nodes: Vec<Below>,
+}
+
+#[derive(Deserialize)]
+struct Below {
+    #[serde(default)]
+    key: String,
 }
 
 /// `/v2/auth/enable`.
@@ -214,7 +223,11 @@ fn told(server: &dyn Etcd, url: &str, id: MemberId) -> Result<Told, EtcdError> {
         healthy,
         errors: Vec::new(),
     };
-    Ok(Told { status, cluster: running.cluster, keys: !root.node.nodes.is_empty() })
+    Ok(Told {
+        status,
+        cluster: running.cluster,
+        keys: root.node.nodes.iter().any(|below| below.key != PROBES),
+    })
 }
 
 /// The leader as a member knows it. 2.0 tells it in its statistics alone, which keep the last one while there is none.

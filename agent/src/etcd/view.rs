@@ -160,7 +160,10 @@ fn v2_keys(server: &dyn Etcd, seed: &Endpoint) -> Result<Option<bool>, EtcdError
     match answer.status {
         404 => Ok(None),
         200 => match body().as_ref().and_then(|body| body.get("node")) {
-            Some(root) => Ok(Some(root["nodes"].as_array().is_some_and(|nodes| !nodes.is_empty()))),
+            Some(root) => {
+                let is_data = |below: &serde_json::Value| below["key"] != v2::PROBES;
+                Ok(Some(root["nodes"].as_array().is_some_and(|nodes| nodes.iter().any(is_data))))
+            }
             None => {
                 let what = format!("{}{} does not answer with a directory", seed.url, call.path);
                 Err(EtcdError::Unusable { what })

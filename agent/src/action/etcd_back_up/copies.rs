@@ -48,6 +48,12 @@ struct File {
     sha256: String,
 }
 
+/// What a program says of a snapshot.
+struct Status {
+    program: &'static str,
+    told: String,
+}
+
 impl File {
     fn of(path: String, content: &[u8]) -> Self {
         let sha256 = Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect();
@@ -58,7 +64,7 @@ impl File {
 /// Takes the copies and writes the manifest; what is there, in a line.
 ///
 /// # Errors
-/// [`StepError`] if something can't be taken, written or verified, and if there is nothing to take.
+/// [`StepError`] if something can't be taken or written, or is not what was sent, and if there is nothing to take.
 pub fn take(place: &Place, source: &Source, cx: &mut Context<'_>) -> Result<String, StepError> {
     let mut manifest = Manifest {
         taken_at: cx.host.now().utc(),
@@ -71,9 +77,16 @@ pub fn take(place: &Place, source: &Source, cx: &mut Context<'_>) -> Result<Stri
         snapshot_status: None,
         files: Vec::new(),
     };
+    let mut compared = None;
     if let Some(keys) = source.view.v3_keys {
         let (file, status) = snapshot(place, source, cx)?;
-        (manifest.v3_keys, manifest.snapshot_status) = (Some(keys), status);
+        compared = Some(match &status {
+            Some(Status { program, .. }) => {
+                format!("the digest of the snapshot was compared, and {program} reads it")
+            }
+            None => "the digest of the snapshot was compared, and no program here reads it".to_owned(),
+        });
+        (manifest.v3_keys, manifest.snapshot_status) = (Some(keys), status.map(|status| status.told));
         manifest.files.push(file);
     }
     if source.view.v2_keys == Some(true) {
@@ -89,22 +102,23 @@ pub fn take(place: &Place, source: &Source, cx: &mut Context<'_>) -> Result<Stri
     place.close(cx)?;
     let text = serde_json::to_vec_pretty(&manifest).map_err(|error| failed(&error, NEXT))?;
     place.write(MANIFEST, &text, cx)?;
-    Ok(in_a_line(place, &manifest))
+    Ok(in_a_line(place, &manifest, compared))
 }
 
-fn in_a_line(place: &Place, manifest: &Manifest) -> String {
+fn in_a_line(place: &Place, manifest: &Manifest, compared: Option<String>) -> String {
     let v3 = manifest.v3_keys.map(|keys| format!("a snapshot of {keys} keys of version 3"));
     let v2 = manifest.v2_keys.map(|keys| format!("{keys} keys of version 2 with the data directory"));
     let parts: Vec<String> = [v3, v2].into_iter().flatten().collect();
     let bytes: u64 = manifest.files.iter().map(|file| file.bytes).sum();
-    format!("{} holds {}, {bytes} bytes, verified", place.directory(), parts.join(" and "))
+    let compared = compared.map_or_else(String::new, |compared| format!("; {compared}"));
+    format!("{} holds {}, {bytes} bytes{compared}", place.directory(), parts.join(" and "))
 }
 
 fn snapshot(
     place: &Place,
     source: &Source,
     cx: &mut Context<'_>,
-) -> Result<(File, Option<String>), StepError> {
+) -> Result<(File, Option<Status>), StepError> {
     let path = place.file(SNAPSHOT);
     (cx.output)(&format!("taking a snapshot of {} to {path}", source.name));
     let endpoint = Endpoint { timeout: LONG.min(cx.timeout), ..endpoint(&source.here) };
@@ -116,20 +130,22 @@ fn snapshot(
     Ok((File { path: SNAPSHOT.to_owned(), bytes: taken.bytes, sha256: taken.sha256 }, status))
 }
 
-/// What etcd's own program says of a snapshot; `None` where no program that knows that is installed.
-fn snapshot_status(path: &str, cx: &mut Context<'_>) -> Result<Option<String>, StepError> {
+/// What etcd's own program says of a snapshot, and which; `None` where no program that knows that is installed.
+fn snapshot_status(path: &str, cx: &mut Context<'_>) -> Result<Option<Status>, StepError> {
     for program in ["etcdutl", "etcdctl"] {
         if cx.host.which(program).is_none() {
             continue;
         }
         let command = Command::new([program, "snapshot", "status", path, "--write-out=json"]);
         let exit = run(&command.env("ETCDCTL_API", "3").timeout(LONG), cx)?;
-        if exit.code == 0 {
-            return Ok(Some(exit.stdout.trim().to_owned()));
+        let status = exit.stdout.trim();
+        if exit.code == 0 && serde_json::from_str::<serde_json::Value>(status).is_ok() {
+            return Ok(Some(Status { program, told: status.to_owned() }));
         }
-        // etcdctl lost the command in 3.6; its version 2 never had it.
-        if !["unknown command", "No help topic", "unknown flag"].iter().any(|text| exit.stderr.contains(text))
-        {
+        // etcdctl lost the command in 3.6; its version 2 never had it, and says so where it likes.
+        let said = [&exit.stdout, &exit.stderr];
+        let unknown = ["unknown command", "No help topic", "unknown flag"];
+        if exit.code != 0 && !unknown.iter().any(|text| said.iter().any(|said| said.contains(text))) {
             let what = format!("{program} does not take {path} for a snapshot (exit code {})", exit.code);
             return Err(exit_failed(what, &exit, NEXT));
         }
@@ -145,7 +161,9 @@ fn v2_data(place: &Place, source: &Source, cx: &mut Context<'_>) -> Result<Vec<F
         return Err(StepError { what, output: Vec::new(), next: NEXT.to_owned() });
     };
     let to = place.file(V2_DATA);
-    let command = Command::new(["etcdctl", "backup", "--data-dir", data_dir, "--backup-dir", &to]);
+    let mut words = vec!["etcdctl", "backup", "--data-dir", data_dir, "--backup-dir", &to];
+    words.extend(source.here.wal_dir.iter().flat_map(|log| ["--wal-dir", log.as_str()]));
+    let command = Command::new(words);
     (cx.output)(&command.argv.join(" "));
     let exit = run(&command.env("ETCDCTL_API", "2").timeout(LONG), cx)?;
     if exit.code != 0 {

@@ -115,10 +115,14 @@ fn needed(source: &Source, cx: &Context<'_>) -> Result<u64, StepError> {
     let Some(data_dir) = source.here.data_dir.as_ref().filter(|_| source.view.v2_keys == Some(true)) else {
         return Ok(source.db_bytes + LEFT);
     };
-    let command = Command::new(["du", "-s", "-k", "--", data_dir]);
+    let mut words = vec!["du", "-s", "-k", "--", data_dir];
+    words.extend(source.here.wal_dir.as_deref());
+    let command = Command::new(words);
     let exit = cx.host.run(&command).map_err(|error| failed(&error, NEXT))?;
-    let kilobytes = exit.stdout.split_whitespace().next().and_then(|word| word.parse::<u64>().ok());
-    let Some(kilobytes) = kilobytes.filter(|_| exit.code == 0) else {
+    let size = |line: &str| line.split_whitespace().next().and_then(|word| word.parse::<u64>().ok());
+    let kilobytes: Option<Vec<u64>> = exit.stdout.lines().map(size).collect();
+    let kilobytes = kilobytes.filter(|sizes| exit.code == 0 && !sizes.is_empty());
+    let Some(kilobytes) = kilobytes.map(|sizes| sizes.iter().sum::<u64>()) else {
         return Err(exit_failed(format!("how big {data_dir} is can't be told"), &exit, NEXT));
     };
     Ok(source.db_bytes + kilobytes * 1024 + LEFT)

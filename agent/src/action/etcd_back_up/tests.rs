@@ -2,7 +2,8 @@
 
 use crate::action::bench::Bench;
 use crate::action::{Check, apply, check};
-use crate::host::fake::FakeMachine;
+use crate::host::Exit;
+use crate::host::fake::{FakeMachine, Fault, When};
 use std::path::Path;
 use wavegate_common::action::{Action, EtcdBackUp, EtcdCheckMember, EtcdInstallPackages, PackageSpec};
 use wavegate_common::id::StepId;
@@ -31,8 +32,8 @@ fn both_apis_are_copied_counted_and_listed() {
     let bench = Bench::new(FakeMachine::debian_etcd());
     insta::assert_snapshot!(bench.would(&action()), @"/var/lib/wavegate/etcd-backups: a copy of what m1 holds would be taken below it, up to 64 MiB");
     insta::assert_snapshot!(bench.done(&action()), @r"
-    /var/lib/wavegate/etcd-backups/2026-11-19T110641Z-c1-a001: a copy of etcd's data was taken and verified
-    /var/lib/wavegate/etcd-backups/2026-11-19T110641Z-c1-a001 holds a snapshot of 2 keys of version 3 and 2 keys of version 2 with the data directory, 303 bytes, verified
+    /var/lib/wavegate/etcd-backups/2026-11-19T110641Z-c1-a001: a copy of etcd's data was taken
+    /var/lib/wavegate/etcd-backups/2026-11-19T110641Z-c1-a001 holds a snapshot of 2 keys of version 3 and 2 keys of version 2 with the data directory, 303 bytes; the digest of the snapshot was compared, and etcdctl reads it
     ");
     insta::assert_snapshot!(files(&bench).join("\n"), @r"
     2026-11-19T110641Z-c1-a001/manifest.json
@@ -90,7 +91,13 @@ fn both_apis_are_copied_counted_and_listed() {
 #[test]
 fn only_what_is_there_is_copied() {
     let bench = Bench::new(FakeMachine::debian_etcd());
-    bench.machine().seat().cluster().v2_keys.clear();
+    {
+        let machine = bench.machine();
+        let mut cluster = machine.seat().cluster();
+        cluster.v2_keys.clear();
+        // What probes left is no data.
+        cluster.v2_dirs = ["/wavegate", "/wavegate/probe"].map(str::to_owned).into();
+    }
     bench.apply(&action()).expect("it applies");
     assert!(files(&bench).iter().all(|file| !file.contains("v2")), "{:?}", files(&bench));
     assert!(!manifest(&bench).contains("v2_keys"));
@@ -183,6 +190,60 @@ fn what_a_crash_left_half_done_is_removed_and_taken_anew() {
 }
 
 #[test]
+fn what_an_earlier_rollout_left_half_done_is_removed_too() {
+    let bench = Bench::new(FakeMachine::debian_etcd());
+    bench.machine().faults.kill_after("etcd snapshot");
+    bench.apply_killed(&action());
+    assert!(files(&bench).iter().any(|file| file.ends_with("snapshot.db")), "{:?}", files(&bench));
+    bench.machine().now.0 += 5000;
+    bench.with(|cx| {
+        cx.transaction = "r2:etcd:1:back-up".to_owned();
+        apply(&action(), cx).expect("it applies");
+    });
+    let all = files(&bench);
+    assert_eq!(all.iter().filter(|file| file.ends_with("snapshot.db")).count(), 1, "{all:?}");
+}
+
+#[test]
+fn what_was_compared_is_told_and_no_more() {
+    let bench = Bench::new(FakeMachine::debian_etcd());
+    bench.machine().seat().cluster().v2_keys.clear();
+    bench.machine().seat().cluster().v2_dirs.clear();
+    let as_etcdctl = |code: i32, stdout: &str, stderr: &str| {
+        let exit = Exit { code, stdout: stdout.to_owned(), stderr: stderr.to_owned() };
+        bench.machine().faults.add("etcdctl snapshot status", When::Instead, Fault::Exit(exit));
+        bench.machine().notes.clear();
+        bench.machine().now.0 += 5000;
+        let evidence = bench.apply(&action()).expect("it applies").evidence;
+        evidence.split_once("; ").expect("what was compared").1.to_owned()
+    };
+    let digest = "the digest of the snapshot was compared, and no program here reads it";
+    // The etcdctl of version 2, and one that does not mind.
+    assert_eq!(as_etcdctl(1, "No help topic for 'snapshot'\n", ""), digest);
+    assert_eq!(as_etcdctl(0, "No help topic for 'snapshot'\n", ""), digest);
+    assert_eq!(as_etcdctl(1, "", "Error: unknown command \"status\" for \"etcdctl snapshot\"\n"), digest);
+    let status = "{\"hash\":1,\"revision\":9,\"totalKey\":2,\"totalSize\":20480}\n";
+    let read = as_etcdctl(0, status, "");
+    assert_eq!(read, "the digest of the snapshot was compared, and etcdctl reads it");
+}
+
+#[test]
+fn a_log_in_a_directory_of_its_own_is_copied_too() {
+    let mut machine = FakeMachine::debian_etcd();
+    machine.put_file("/etc/default/etcd", "ETCD_DATA_DIR=/var/lib/etcd\nETCD_WAL_DIR=/srv/wal\n");
+    machine.files.retain(|path, _| !path.starts_with("/var/lib/etcd/member/wal"));
+    machine.put_file("/srv/wal/0.wal", vec![0; 3 << 20]);
+    let bench = Bench::new(machine);
+    assert!(bench.would(&action()).ends_with("up to 67 MiB"), "{}", bench.would(&action()));
+    bench.apply(&action()).expect("it applies");
+    assert!(
+        files(&bench).iter().any(|file| file.ends_with("v2-data/member/wal/0.wal")),
+        "{:?}",
+        files(&bench)
+    );
+}
+
+#[test]
 fn what_would_not_keep_a_copy_is_refused() {
     let refused = |change: &dyn Fn(&mut FakeMachine)| {
         let bench = Bench::new(FakeMachine::debian_etcd());
@@ -202,6 +263,13 @@ fn what_would_not_keep_a_copy_is_refused() {
     /var/lib/wavegate/etcd-backups is on a RAM disk (tmpfs): a copy there is gone with the power
     next: name a directory on a disk (and permit it in the node's policy, etcd.backups), then plan again
     ");
+    let linked = refused(&|machine| {
+        let mounts = "22 1 8:1 / / rw - ext4 /dev/sda1 rw\n24 22 0:40 / /run rw - tmpfs tmpfs rw\n";
+        machine.put_file("/proc/self/mountinfo", mounts);
+        let exit = Exit { stdout: "/run/backups\n".to_owned(), ..Exit::default() };
+        machine.faults.add("readlink", When::Instead, Fault::Exit(exit));
+    });
+    assert!(linked.starts_with("/var/lib/wavegate/etcd-backups is on a RAM disk (tmpfs)"), "{linked}");
     insta::assert_snapshot!(refused(&|machine| machine.faults.fail("etcdctl snapshot status", 1, "Error: snapshot file has been modified\n")), @r"
     etcdctl does not take /var/lib/wavegate/etcd-backups/2026-11-19T110641Z-c1-a001/snapshot.db for a snapshot (exit code 1)
     | Error: snapshot file has been modified

@@ -1,6 +1,7 @@
 //! A key that is written, read, watched and taken away again through one endpoint, by either API.
 
 use crate::action::Context;
+use crate::etcd::v2::PROBES;
 use crate::host::etcd::{Endpoint, Etcd, EtcdError, V2Answer, V2Call};
 use std::fmt;
 use std::time::Duration;
@@ -8,6 +9,9 @@ use wavegate_common::etcd::ClusterId;
 
 /// After so long the key goes away by itself, whatever happens to the agent.
 const TTL: Duration = Duration::from_secs(60);
+
+/// Where the keys are.
+const DIRECTORY: &str = "/wavegate/probe";
 
 /// An API of etcd's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,8 +47,9 @@ pub struct Probe {
 impl Probe {
     /// One that other nodes' probes are not in the way of.
     pub fn new(endpoint: &Endpoint, cx: &Context<'_>) -> Self {
-        let node = cx.host.system().hostname;
-        let key = format!("/wavegate/probe/{node}");
+        // Two nodes may have the same host name.
+        let node = cx.node.map_or_else(|| cx.host.system().hostname, ToString::to_string);
+        let key = format!("{DIRECTORY}/{node}");
         Self { endpoint: endpoint.clone(), key, value: format!("{} {}", cx.transaction, cx.host.now().0) }
     }
 
@@ -87,7 +92,13 @@ impl Probe {
         let written = self.call(server, "PUT", "", form)?;
         let seen = self.v2_seen(server, &written);
         let taken = self.call(server, "DELETE", "", Vec::new());
-        seen.and_then(|cluster| taken.map(|_| cluster))
+        // Version 2 keeps directories. One that another node's probe is in stays (403), until that node takes it away.
+        let mut left = [DIRECTORY, PROBES].iter().map(|directory| {
+            let path = format!("/v2/keys{directory}?dir=true");
+            server.v2(&V2Call { method: "DELETE", path, form: Vec::new() })
+        });
+        let taken = taken.and_then(|_| left.try_for_each(|answer| answer.map(drop)));
+        seen.and_then(|cluster| taken.map(|()| cluster))
     }
 
     fn v2_seen(&self, server: &dyn Etcd, written: &V2Answer) -> Result<ClusterId, EtcdError> {

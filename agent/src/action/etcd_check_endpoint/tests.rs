@@ -5,7 +5,7 @@ use crate::host::fake::{FakeMachine, Place};
 use wavegate_common::action::{Action, EtcdCheckEndpoint};
 use wavegate_common::etcd::{ClusterId, EtcdVersion, Part};
 use wavegate_common::facts::Component;
-use wavegate_common::id::Timestamp;
+use wavegate_common::id::{NodeId, Timestamp};
 use wavegate_common::plan::{PlannedEtcd, PlannedNode};
 
 fn action() -> Action {
@@ -55,7 +55,13 @@ fn client(felix: &str) -> Bench {
 fn left(bench: &Bench) -> usize {
     let machine = bench.machine();
     let cluster = machine.seat().cluster();
-    cluster.keys.keys().chain(cluster.v2_keys.keys()).filter(|key| key.contains("wavegate")).count()
+    cluster
+        .keys
+        .keys()
+        .chain(cluster.v2_keys.keys())
+        .chain(&cluster.v2_dirs)
+        .filter(|key| key.contains("wavegate"))
+        .count()
 }
 
 #[test]
@@ -143,4 +149,22 @@ fn a_member_that_is_just_away_is_waited_for() {
     bench.machine().seat().cluster().to_come = vec![(5, crate::host::fake::Happening::Returns(m2))];
     bench.already_so(&action());
     assert!(bench.said.borrow().iter().any(|line| line.contains("http://10.0.0.2:2379 does not answer")));
+}
+
+#[test]
+fn probes_of_nodes_with_one_host_name_are_not_in_each_others_way() {
+    let mut bench = client("2.6.8");
+    bench.node = Some(NodeId::new("compute-7").expect("a name"));
+    let other = "/wavegate/probe/node".to_owned();
+    {
+        let machine = bench.machine();
+        let mut cluster = machine.seat().cluster();
+        cluster.v2_dirs.extend(["/wavegate", "/wavegate/probe"].map(str::to_owned));
+        cluster.v2_keys.insert(other.clone(), "another node's".to_owned());
+    }
+    bench.already_so(&action());
+    assert!(bench.history().contains("etcd PUT /v2/keys/wavegate/probe/compute-7"), "{}", bench.history());
+    // The other one's is in the directory still.
+    assert_eq!(left(&bench), 3);
+    assert!(bench.machine().seat().cluster().v2_keys.contains_key(&other));
 }

@@ -433,7 +433,7 @@ fn a_member_whose_data_is_not_what_it_was_is_not_started() {
     insta::assert_snapshot!(left_down(&anew).lines().next().unwrap_or_default(), @"the data directory of m1 is not the one it had, and so it is not started: /var/lib/etcd/member was made anew");
     let without_log =
         stopped_and(|machine| machine.files.retain(|path, _| !path.starts_with("/var/lib/etcd/member/wal")));
-    assert!(left_down(&without_log).contains("/var/lib/etcd/member was made anew"));
+    assert!(left_down(&without_log).contains("it is not started: /var/lib/etcd/member/wal is empty"));
     let proxy = stopped_and(|machine| machine.put_file("/var/lib/etcd/proxy/cluster", "{}"));
     insta::assert_snapshot!(left_down(&proxy).lines().next().unwrap_or_default(), @"the data directory of m1 is not the one it had, and so it is not started: /var/lib/etcd/proxy has come beside it, the data of a proxy");
     // Once the data is back it goes on.
@@ -451,6 +451,24 @@ fn a_member_whose_data_is_not_what_it_was_is_not_started() {
     hidden.machine().files.extend(kept);
     hidden.apply(&action()).expect("it goes on");
     assert!(hidden.machine().services["etcd"].active);
+}
+
+#[test]
+fn a_member_whose_log_has_a_disk_of_its_own_is_not_started_without_it() {
+    let bench = follower();
+    {
+        let mut machine = bench.machine();
+        machine.put_file("/etc/default/etcd", "ETCD_DATA_DIR=/var/lib/etcd\nETCD_WAL_DIR=/srv/wal\n");
+        machine.files.retain(|path, _| !path.starts_with("/var/lib/etcd/member/wal"));
+        machine.put_file("/srv/wal/0.wal", "");
+    }
+    bench.machine().faults.kill_after("systemctl stop");
+    bench.apply_killed(&action());
+    bench.machine().files.retain(|path, _| !path.starts_with("/srv/wal"));
+    let error = bench.apply(&action()).expect_err("it is not started");
+    assert!(error.what.ends_with("it is not started: /srv/wal is empty"), "{error:?}");
+    bench.machine().put_file("/srv/wal/0.wal", "");
+    bench.apply(&action()).expect("it goes on");
 }
 
 #[test]

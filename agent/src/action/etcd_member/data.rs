@@ -13,9 +13,13 @@ fn of(data_dir: &str, what: &str) -> PathBuf {
 
 /// Device and inode of the member's data, and whether its log is there.
 #[must_use]
-pub fn identity(data_dir: &str, cx: &Context<'_>) -> Option<((u64, u64), bool)> {
+pub fn identity(data_dir: &str, wal_dir: Option<&str>, cx: &Context<'_>) -> Option<((u64, u64), bool)> {
     let identity = cx.host.identity(&of(data_dir, "member"))?;
-    Some((identity, !cx.host.list(&of(data_dir, "member/wal")).is_empty()))
+    Some((identity, !cx.host.list(&log(data_dir, wal_dir)).is_empty()))
+}
+
+fn log(data_dir: &str, wal_dir: Option<&str>) -> PathBuf {
+    wal_dir.map_or_else(|| of(data_dir, "member/wal"), PathBuf::from)
 }
 
 /// Refuses to start a member on other data than it had.
@@ -24,10 +28,11 @@ pub fn identity(data_dir: &str, cx: &Context<'_>) -> Option<((u64, u64), bool)> 
 /// [`StepError`] that says what is otherwise.
 pub fn refuse_other(member: &Member, cx: &Context<'_>) -> Result<(), StepError> {
     let data = of(&member.data_dir, "member");
-    let why = match identity(&member.data_dir, cx) {
+    let wal_dir = member.wal_dir.as_deref();
+    let why = match identity(&member.data_dir, wal_dir, cx) {
         None => format!("{} is gone", data.display()),
         Some((now, _)) if now != member.identity => format!("{} was made anew", data.display()),
-        Some((_, false)) if member.wal => format!("{}/wal is empty", data.display()),
+        Some((_, false)) if member.wal => format!("{} is empty", log(&member.data_dir, wal_dir).display()),
         Some(_) if cx.host.exists(&of(&member.data_dir, "proxy")) => {
             format!("{} has come beside it, the data of a proxy", of(&member.data_dir, "proxy").display())
         }

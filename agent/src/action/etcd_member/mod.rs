@@ -202,11 +202,20 @@ fn member(here: &Here, open: &Open, cx: &Context<'_>) -> Result<Member, StepErro
     let Some(data_dir) = here.data_dir.clone() else {
         return Err(missing(format!("where {name} has its data can't be found out")));
     };
-    let Some((identity, wal)) = data::identity(&data_dir, cx) else {
+    let Some((identity, wal)) = data::identity(&data_dir, here.wal_dir.as_deref(), cx) else {
         return Err(missing(format!("{name} has no data in {data_dir}, where it is configured to have it")));
     };
     let index = open.member().and_then(|member| member.status()).map_or(0, |status| status.index);
-    Ok(Member { cluster: open.view.id, id: open.me, name, data_dir, identity, wal, index })
+    Ok(Member {
+        cluster: open.view.id,
+        id: open.me,
+        name,
+        data_dir,
+        wal_dir: here.wal_dir.clone(),
+        identity,
+        wal,
+        index,
+    })
 }
 
 /// Starts etcd on the data that it had, in the part that it had by its configuration.

@@ -30,9 +30,12 @@ pub struct Member {
     pub name: String,
     /// Its data directory.
     pub data_dir: String,
+    /// The directory of its log, where that is not in there.
+    #[serde(default)]
+    pub wal_dir: Option<String>,
     /// Device and inode of `member` in it.
     pub identity: (u64, u64),
-    /// Whether its log was in there, and not in a directory of its own.
+    /// Whether its log was there.
     pub wal: bool,
     /// The last entry of the raft log that it knew.
     pub index: u64,

@@ -159,6 +159,18 @@ fn a_cluster_of_2_0_is_seen() {
     insta::assert_snapshot!(why.join("\n"), @"member 3777296169: does not answer: it lists no address for clients: it never started");
 }
 
+/// An agent that was killed while it probed leaves its directory, and that keeps nobody from anything.
+#[test]
+fn what_probes_leave_is_no_data() {
+    let mut recorded = cluster_of_2_0();
+    for url in ["http://10.0.0.10:2379", "http://10.0.0.11:2379"] {
+        let root = r#"{"action":"get","node":{"dir":true,"nodes":[{"key":"/wavegate","dir":true,"modifiedIndex":7,"createdIndex":7}]}}"#;
+        let keys = recorded.put(url, "/v2/keys/", 200, root);
+        (keys.raft_index, keys.raft_term) = (Some(5398), Some(1));
+    }
+    assert_eq!(recorded.view(&["http://10.0.0.10:2379"]).expect("a view").v2_keys, Some(false));
+}
+
 #[test]
 fn from_2_1_on_the_leader_is_asked_for_and_the_version_is_told() {
     let mut recorded = cluster_of_2_0();

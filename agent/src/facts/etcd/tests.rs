@@ -147,3 +147,25 @@ fn the_service_of_a_process_is_told_by_its_cgroup() {
     assert_eq!(found.access.ca.as_deref(), Some(std::path::Path::new("/ca.pem")));
     assert!(found.access.certificate.is_some() && found.process.is_some());
 }
+
+/// A member that its own machine asks without TLS, and everybody else with it.
+#[test]
+fn what_proves_who_asks_is_there_for_the_others_where_the_member_here_wants_none() {
+    let mut machine = FakeMachine::debian_etcd();
+    let pid = machine.services["etcd"].main_pid.expect("it runs");
+    machine.put_file(format!("/proc/{pid}/environ"), "ETCD_LISTEN_CLIENT_URLS=http://127.0.0.1:2379,https://10.0.0.1:2379\0ETCD_ADVERTISE_CLIENT_URLS=https://10.0.0.1:2379\0ETCD_CERT_FILE=/c.pem\0ETCD_KEY_FILE=/k.pem\0ETCD_TRUSTED_CA_FILE=/ca.pem\0");
+    let of = |machine: &FakeMachine| {
+        let os = Os { platform: machine.platform.clone() };
+        here(&FakeHost::new(machine.clone()), &os, &EtcdSettings::default()).expect("read").expect("etcd")
+    };
+    let found = of(&machine);
+    assert_eq!(found.local, "http://127.0.0.1:2379");
+    assert_eq!(found.access.ca.as_deref(), Some(std::path::Path::new("/ca.pem")));
+    assert!(found.access.certificate.is_some());
+    // Calico's own comes first.
+    machine.put_file(
+        FELIX,
+        "[global]\nEtcdScheme = https\nEtcdAddr = 10.0.0.2:2379\nEtcdCaFile = /calico/ca.pem\n",
+    );
+    assert_eq!(of(&machine).access.ca.as_deref(), Some(std::path::Path::new("/calico/ca.pem")));
+}

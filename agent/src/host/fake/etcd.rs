@@ -15,7 +15,7 @@ pub(super) use etcdctl::run;
 pub use seat::{Place, Seat, WhenEmpty, join};
 pub(super) use seat::{powerless, settle};
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use wavegate_common::etcd::{Alarm, ClusterId, EtcdVersion, MemberId};
 
 /// A cluster. Everything is public: tests set it up and look at it.
@@ -41,6 +41,8 @@ pub struct FakeCluster {
     pub keys: BTreeMap<String, String>,
     /// Keys of the version 2 API.
     pub v2_keys: BTreeMap<String, String>,
+    /// Directories of the version 2 API: they stay when what is in them goes.
+    pub v2_dirs: BTreeSet<String>,
     /// Every write of either API: its revision (of version 3) or index (of version 2), the key and the value.
     pub writes: Vec<(u64, String, String)>,
     /// What happens by itself, after so many more requests.
@@ -131,6 +133,7 @@ impl FakeCluster {
             auth: false,
             v2_keys: keys.clone(),
             keys,
+            v2_dirs: BTreeSet::from(["/calico", "/calico/v1", "/calico/v1/config"].map(str::to_owned)),
             writes: Vec::new(),
             to_come: Vec::new(),
             requests: 0,

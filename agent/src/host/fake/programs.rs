@@ -51,10 +51,13 @@ pub(super) fn run(machine: &mut FakeMachine, command: &Command) -> Option<Exit> 
             Some(Exit::default())
         }
         "du" => {
-            let below = Path::new(words.last()?);
-            let bytes = machine.files.iter().filter(|(path, _)| path.starts_with(below));
-            let bytes: usize = bytes.map(|(_, file)| file.content.len()).sum();
-            Some(printed(format!("{}\t{}\n", bytes / 1024 + 4, below.display())))
+            let below = words.iter().skip_while(|word| **word != "--").skip(1);
+            let line = |below: &&str| {
+                let bytes = machine.files.iter().filter(|(path, _)| path.starts_with(below));
+                let bytes: usize = bytes.map(|(_, file)| file.content.len()).sum();
+                format!("{}\t{below}\n", bytes / 1024 + 4)
+            };
+            Some(printed(below.map(line).collect::<String>()))
         }
         // A fake machine has no links.
         "readlink" => Some(printed(format!("{}\n", words.last()?))),

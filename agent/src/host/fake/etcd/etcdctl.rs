@@ -34,23 +34,34 @@ pub(in crate::host::fake) fn run(machine: &mut FakeMachine, command: &Command) -
             },
         }),
         ["backup", ..] => Some(match (after("--data-dir"), after("--backup-dir")) {
-            (Some(data), Some(backup)) => copy(machine, Path::new(data), Path::new(backup)),
+            (Some(data), Some(backup)) => {
+                let log =
+                    after("--wal-dir").map_or_else(|| Path::new(data).join("member/wal"), PathBuf::from);
+                copy(machine, Path::new(data), &log, Path::new(backup))
+            }
             _ => Exit { code: 1, stderr: "etcdctl: no directory is named\n".to_owned(), ..Exit::default() },
         }),
         _ => None,
     }
 }
 
-fn copy(machine: &mut FakeMachine, data: &Path, backup: &Path) -> Exit {
-    let member = data.join("member");
+fn copy(machine: &mut FakeMachine, data: &Path, log: &Path, backup: &Path) -> Exit {
+    let snap = data.join("member/snap");
     let found: Vec<(PathBuf, Vec<u8>)> = machine
         .files
         .iter()
-        .filter(|(path, _)| path.starts_with(&member))
-        .filter_map(|(path, file)| Some((backup.join(path.strip_prefix(data).ok()?), file.content.clone())))
+        .filter_map(|(path, file)| {
+            let below = |from: &Path, to: &str| {
+                Some(backup.join("member").join(to).join(path.strip_prefix(from).ok()?))
+            };
+            Some((below(&snap, "snap").or_else(|| below(log, "wal"))?, file.content.clone()))
+        })
         .collect();
-    if found.is_empty() {
-        let stderr = format!("open {}: no such file or directory\n", member.join("snap").display());
+    for directory in [&snap, log] {
+        if machine.files.keys().any(|path| path.starts_with(directory)) {
+            continue;
+        }
+        let stderr = format!("open {}: no such file or directory\n", directory.display());
         return Exit { code: 1, stderr, ..Exit::default() };
     }
     for (path, content) in found {

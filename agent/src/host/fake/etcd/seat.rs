@@ -222,7 +222,7 @@ fn has_data(machine: &FakeMachine, data_dir: &Path) -> bool {
 
 /// The files of a member's data directory.
 pub(super) fn put_data(machine: &mut FakeMachine, data_dir: &Path) {
-    for name in ["member/wal/0000000000000000-0000000000000000.wal", "member/snap/db"] {
+    for name in ["member/snap/db", "member/wal/0000000000000000-0000000000000000.wal"] {
         machine.put_file(data_dir.join(name), "");
     }
 }

@@ -78,6 +78,7 @@ pub(super) fn answer(
     let key = if key.is_empty() { "/" } else { key };
     match call.method {
         "PUT" => put(cluster, key, call),
+        "DELETE" if has("dir=true") => take_directory(cluster, key),
         "DELETE" => {
             let before = cluster.v2_keys.remove(key);
             cluster.index += 1;
@@ -104,13 +105,16 @@ pub(super) fn answer(
         }
         _ => {
             let raft_index = Some(cluster.index_of(member.id));
-            V2Answer { raft_index, raft_term: Some(cluster.term), ..get(cluster, key) }
+            V2Answer { raft_index, raft_term: Some(cluster.term), ..get(cluster, key, has("recursive=true")) }
         }
     }
 }
 
 fn put(cluster: &mut FakeCluster, key: &str, call: &V2Call) -> V2Answer {
     let value = call.form.iter().find(|(name, _)| *name == "value").map_or("", |(_, value)| value.as_str());
+    let directories =
+        key.match_indices('/').map(|(at, _)| &key[..at]).filter(|directory| !directory.is_empty());
+    cluster.v2_dirs.extend(directories.map(str::to_owned));
     let new = cluster.v2_keys.insert(key.to_owned(), value.to_owned()).is_none();
     let index = cluster.write(key, value);
     let node = json!({"key": key, "value": value, "modifiedIndex": index, "createdIndex": index});
@@ -122,8 +126,23 @@ fn put(cluster: &mut FakeCluster, key: &str, call: &V2Call) -> V2Answer {
     }
 }
 
-/// A key, or a directory with everything below it: keys are shown without the directories between.
-fn get(cluster: &FakeCluster, key: &str) -> V2Answer {
+/// A directory is taken away if nothing is in it.
+fn take_directory(cluster: &mut FakeCluster, key: &str) -> V2Answer {
+    let start = format!("{key}/");
+    let mut all = cluster.v2_keys.keys().chain(&cluster.v2_dirs);
+    let (status, code) = if all.any(|name| name.starts_with(&start)) {
+        (403, 108)
+    } else if cluster.v2_dirs.remove(key) {
+        (200, 0)
+    } else {
+        (404, 100)
+    };
+    let body = if code == 0 { json!({"action": "delete"}) } else { json!({"errorCode": code, "cause": key}) };
+    V2Answer { status, cluster: Some(cluster.id), body: body.to_string(), ..V2Answer::default() }
+}
+
+/// A key, or a directory with what is in it; with everything below it keys are shown without the directories between.
+fn get(cluster: &FakeCluster, key: &str, recursive: bool) -> V2Answer {
     let (id, index) = (Some(cluster.id), cluster.index);
     let node = |key: &str, value: &str| json!({"key": key, "value": value, "modifiedIndex": index, "createdIndex": index});
     if let Some(value) = cluster.v2_keys.get(key) {
@@ -131,13 +150,11 @@ fn get(cluster: &FakeCluster, key: &str) -> V2Answer {
         return V2Answer { status: 200, cluster: id, body: body.to_string(), ..V2Answer::default() };
     }
     let start = format!("{}/", key.trim_end_matches('/'));
-    let below: Vec<Value> = cluster
-        .v2_keys
-        .iter()
-        .filter(|(name, _)| name.starts_with(&start))
-        .map(|(name, value)| node(name, value))
-        .collect();
-    if below.is_empty() && key != "/" {
+    let is_in = |name: &str| name.strip_prefix(&start).is_some_and(|below| recursive || !below.contains('/'));
+    let keys = cluster.v2_keys.iter().filter(|(name, _)| is_in(name)).map(|(name, value)| node(name, value));
+    let directories = cluster.v2_dirs.iter().filter(|name| !recursive && is_in(name));
+    let below: Vec<Value> = keys.chain(directories.map(|name| json!({"key": name, "dir": true}))).collect();
+    if below.is_empty() && key != "/" && !cluster.v2_dirs.contains(key) {
         let body = json!({"errorCode": 100, "message": "Key not found", "cause": key, "index": index});
         return V2Answer { status: 404, cluster: id, body: body.to_string(), ..V2Answer::default() };
     }
