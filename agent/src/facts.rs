@@ -14,6 +14,7 @@ use crate::os::upstart;
 use anyhow::{Context, Result, anyhow, bail};
 use std::collections::BTreeSet;
 use std::path::Path;
+use wavegate_common::etcd::Calico;
 use wavegate_common::facts::{Component, Facts};
 use wavegate_common::id::NodeId;
 use wavegate_common::outcome::StepError;
@@ -38,7 +39,7 @@ pub fn observe(
     let versions = versions::versions(host, &os)?;
     let release = versions.get(&Component::Neutron).and_then(|version| Release::of_neutron(version));
     let here = of_every_process(host, &os, settings)?;
-    let etcd = etcd::observe(host, settings, &here)?;
+    let etcd = etcd::observe(host, settings, Calico::of(&versions), &here)?;
     let mut roles = roles::roles(host, &os, &here)?;
     roles.extend(etcd.as_ref().map(|etcd| etcd.part.role()));
     roles.extend(extra_roles);

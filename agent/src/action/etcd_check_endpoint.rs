@@ -13,8 +13,7 @@ use probe::{Api, Probe};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use wavegate_common::action::EtcdCheckEndpoint;
-use wavegate_common::etcd::Part;
-use wavegate_common::facts::Component;
+use wavegate_common::etcd::{Calico, Part};
 use wavegate_common::outcome::StepError;
 
 /// How long one answer may take, that of a watch too.
@@ -57,9 +56,10 @@ pub fn verify(action: &EtcdCheckEndpoint, cx: &mut Context<'_>) -> Result<String
 /// The endpoints of the node's clients by their URL, each with the APIs to try.
 fn endpoints(cx: &Context<'_>) -> Result<BTreeMap<String, (Endpoint, Vec<Api>)>, StepError> {
     let found = here(cx.host, cx.os, cx.etcd).map_err(|error| unknown(&error))?;
-    let asked = calico(cx.host, cx.etcd).map_err(|error| unknown(&error))?;
+    let software = cx.planned.and_then(|node| Calico::of(&node.versions));
+    let asked = calico(cx.host, cx.etcd, software).map_err(|error| unknown(&error))?;
     let mut all = BTreeMap::new();
-    let calicos = by_calico(cx);
+    let calicos = by_calico(software);
     for asked in asked {
         let endpoint = Endpoint { url: asked.url.clone(), access: asked.access, timeout: ANSWER };
         all.insert(asked.url, (endpoint, calicos.clone()));
@@ -83,18 +83,11 @@ fn endpoints(cx: &Context<'_>) -> Result<BTreeMap<String, (Endpoint, Vec<Api>)>,
     Ok(all)
 }
 
-/// What Calico's software of this node speaks: up to 2.6 version 2 of the API, from 3.0 on version 3. Where that is not known
-/// either will do.
-fn by_calico(cx: &Context<'_>) -> Vec<Api> {
-    let versions = cx.planned.map(|node| &node.versions);
-    let felix = versions.and_then(|versions| versions.get(&Component::Felix));
-    let number = |text: &String| {
-        let plain = text.split_once(':').map_or(text.as_str(), |(_, plain)| plain);
-        plain.split(|c: char| !c.is_ascii_digit()).find(|word| !word.is_empty())?.parse::<u32>().ok()
-    };
-    match felix.and_then(number) {
-        Some(0..=2) => vec![Api::V2],
-        Some(_) => vec![Api::V3],
+/// What Calico's software of this node speaks. Where that is not known either will do.
+fn by_calico(software: Option<Calico>) -> Vec<Api> {
+    match software.map(Calico::speaks_v3) {
+        Some(false) => vec![Api::V2],
+        Some(true) => vec![Api::V3],
         None => vec![Api::V3, Api::V2],
     }
 }

@@ -10,6 +10,7 @@ use crate::host::etcd::Access;
 use anyhow::Result;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use wavegate_common::etcd::Calico;
 use wavegate_common::ini;
 
 /// Felix's configuration.
@@ -18,8 +19,7 @@ const FELIX: &str = "/etc/calico/felix.cfg";
 /// Neutron's, the one that counts more last: it is named later on the services' command lines.
 const NEUTRON: [&str; 2] = ["/etc/neutron/neutron.conf", "/etc/neutron/plugins/ml2/ml2_conf.ini"];
 
-/// The port that is asked where `etcd_port` is not set: 2379 from networking-calico 3.1 on. Before it was 4001, beside which
-/// every etcd that listens there by default listens at 2379 too.
+/// The port that the driver asks where `etcd_port` is not set and its version is not known.
 const NEUTRON_PORT: &str = "2379";
 
 /// An etcd that something asks.
@@ -36,13 +36,14 @@ pub struct Asked {
 }
 
 /// Where Calico's software is configured to ask etcd; empty where nothing names one. Where the agent's settings name endpoints,
-/// they are asked in place of what is found.
+/// they are asked in place of what is found. `software` is what is installed of Calico: by its version goes what is asked where
+/// the configuration leaves that out.
 ///
 /// # Errors
 /// If a file can't be read.
-pub fn calico(host: &dyn Host, settings: &EtcdSettings) -> Result<Vec<Asked>> {
+pub fn calico(host: &dyn Host, settings: &EtcdSettings, software: Option<Calico>) -> Result<Vec<Asked>> {
     let mut all = felix(host)?;
-    all.extend(neutron(host)?);
+    all.extend(neutron(host, software.map_or(NEUTRON_PORT, Calico::driver_port))?);
     if !settings.endpoints.is_empty() {
         let access = all.into_iter().map(|asked| asked.access).find(|access| *access != Access::default());
         let access = access.unwrap_or_default();
@@ -107,7 +108,7 @@ fn of_felix(found: &BTreeMap<String, String>, file: &str) -> Vec<Asked> {
         .collect()
 }
 
-fn neutron(host: &dyn Host) -> Result<Vec<Asked>> {
+fn neutron(host: &dyn Host, default_port: &str) -> Result<Vec<Asked>> {
     let mut found = BTreeMap::new();
     let mut file = None;
     for path in NEUTRON {
@@ -120,10 +121,10 @@ fn neutron(host: &dyn Host) -> Result<Vec<Asked>> {
             }
         }
     }
-    Ok(file.and_then(|file| of_neutron(&found, file)).into_iter().collect())
+    Ok(file.and_then(|file| of_neutron(&found, file, default_port)).into_iter().collect())
 }
 
-fn of_neutron(found: &BTreeMap<&str, String>, file: &str) -> Option<Asked> {
+fn of_neutron(found: &BTreeMap<&str, String>, file: &str, default_port: &str) -> Option<Asked> {
     let get = |name: &str| found.get(name).map(|value| value.trim()).filter(|value| !value.is_empty());
     if get("etcd_host").is_none() && get("etcd_port").is_none() {
         return None;
@@ -136,7 +137,7 @@ fn of_neutron(found: &BTreeMap<&str, String>, file: &str) -> Option<Asked> {
     };
     // The driver speaks TLS exactly when it is given a certificate or an authority (networking_calico/etcdv3.py).
     let scheme = if access == Access::default() { "http" } else { "https" };
-    let (name, port) = (get("etcd_host").unwrap_or("localhost"), get("etcd_port").unwrap_or(NEUTRON_PORT));
+    let (name, port) = (get("etcd_host").unwrap_or("localhost"), get("etcd_port").unwrap_or(default_port));
     let name =
         if name.contains(':') && !name.starts_with('[') { format!("[{name}]") } else { name.to_owned() };
     Some(Asked {
@@ -152,8 +153,15 @@ mod tests {
     use super::*;
     use crate::host::fake::{FakeHost, FakeMachine};
     use proptest::prelude::*;
+    use wavegate_common::facts::Component;
 
     fn asked(files: &[(&str, &str)], settings: &EtcdSettings) -> String {
+        asked_by(files, settings, "")
+    }
+
+    /// With this version of networking-calico, if any.
+    fn asked_by(files: &[(&str, &str)], settings: &EtcdSettings, driver: &str) -> String {
+        let software = Calico::of(&[(Component::NetworkingCalico, driver.to_owned())].into());
         let mut machine = FakeMachine::debian();
         files.iter().for_each(|(path, text)| machine.put_file(*path, *text));
         let line = |asked: Asked| {
@@ -163,7 +171,7 @@ mod tests {
             let access = access.into_iter().flatten().collect::<Vec<_>>().join(" ");
             format!("{} {} {} {access}", asked.by, asked.url, asked.file).trim_end().to_owned()
         };
-        calico(&FakeHost::new(machine), settings)
+        calico(&FakeHost::new(machine), settings, software)
             .expect("read")
             .into_iter()
             .map(line)
@@ -197,6 +205,22 @@ mod tests {
             ..none
         };
         insta::assert_snapshot!(asked(&all, &named), @"agent.toml https://e:2379 /etc/wavegate/agent.toml /own.pem /c.pem+/k.pem");
+    }
+
+    #[test]
+    fn a_driver_that_is_told_no_port_asks_that_of_its_version() {
+        let url = |neutron: &str, driver: &str| {
+            let text = asked_by(&[(NEUTRON[0], neutron)], &EtcdSettings::default(), driver);
+            text.split(' ').nth(1).expect("a URL").to_owned()
+        };
+        let host = "[calico]\netcd_host = 127.0.0.1\n";
+        assert_eq!(url(host, "1:1.4.3~trusty"), "http://127.0.0.1:4001");
+        assert_eq!(url(host, "3.0.1"), "http://127.0.0.1:4001");
+        assert_eq!(url(host, "3.1.0"), "http://127.0.0.1:2379");
+        assert_eq!(
+            url("[calico]\netcd_host = 127.0.0.1\netcd_port = 2379\n", "1.4.3"),
+            "http://127.0.0.1:2379"
+        );
     }
 
     proptest! {

@@ -63,7 +63,8 @@ pub fn here(host: &dyn Host, os: &Os, settings: &EtcdSettings) -> Result<Option<
 /// # Errors
 /// Those of [`here`].
 pub fn of_every_process(host: &dyn Host, os: &Os, settings: &EtcdSettings) -> Result<Vec<Here>> {
-    let asked = calico(host, settings)?;
+    // The port does not matter here, only who asks.
+    let asked = calico(host, settings, None)?;
     let processes = host.processes();
     let mut all = Vec::new();
     for process in processes.iter().filter(|process| runs(process, "etcd")) {

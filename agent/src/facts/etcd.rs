@@ -9,7 +9,7 @@ use crate::host::{Command, Host, exe};
 use anyhow::Result;
 use std::path::Path;
 use std::time::Duration;
-use wavegate_common::etcd::{ClusterId, ClusterView, EtcdFacts, EtcdVersion, MemberId, Part};
+use wavegate_common::etcd::{Calico, ClusterId, ClusterView, EtcdFacts, EtcdVersion, MemberId, Part};
 
 /// How long one server may take for one answer. Where none answers, some three are asked, so that an observation takes no
 /// longer than five seconds because of etcd.
@@ -22,8 +22,13 @@ const SEEDS: usize = 3;
 const MOUNTS: &str = "/proc/self/mountinfo";
 
 /// What is to be known of etcd on the node, where it runs so; `None` where neither etcd nor somebody who asks one is there.
-pub(super) fn observe(host: &dyn Host, settings: &EtcdSettings, all: &[Here]) -> Result<Option<EtcdFacts>> {
-    let asked = calico(host, settings)?;
+pub(super) fn observe(
+    host: &dyn Host,
+    settings: &EtcdSettings,
+    software: Option<Calico>,
+    all: &[Here],
+) -> Result<Option<EtcdFacts>> {
+    let asked = calico(host, settings, software)?;
     let mut endpoints: Vec<String> = asked.iter().map(|asked| asked.url.clone()).collect();
     endpoints.sort_unstable();
     endpoints.dedup();

@@ -1,17 +1,13 @@
 //! Whether those who ask a cluster can still do so when it runs another version: Calico's software by its version, `etcd
 //! --proxy`, and whoever asks port 4001.
 
+use super::calico::{Calico, OLD_PORT};
 use super::fleet::members;
 use super::path::{Line, Objection, Rule, and};
 use super::{ClusterView, EtcdFacts, EtcdVersion, Part};
-use crate::facts::{Component, Facts};
+use crate::facts::Facts;
 use crate::id::NodeId;
 use std::collections::{BTreeMap, BTreeSet};
-
-/// Calico from here on asks whichever of `/v3`, `/v3beta` and `/v3alpha` is served.
-const ASKS_V3: Line = (3, 26);
-/// The port that etcd's servers and Calico's clients took before they got 2379.
-const OLD_PORT: &str = "4001";
 
 /// What speaks against taking the servers of this cluster to version `to`, as far as the nodes of the fleet ask them. Only
 /// what the upgrade itself would break counts: what does not work before it is not its fault.
@@ -63,7 +59,8 @@ fn v2_api(to: EtcdVersion, fleet: &BTreeMap<NodeId, Facts>) -> Option<Objection>
     if !gone && all_serve_v2(fleet) {
         return None;
     }
-    let old: BTreeSet<NodeId> = nodes(fleet, |facts| calico(facts).is_some_and(|calico| !calico.speaks_v3()));
+    let old: BTreeSet<NodeId> =
+        nodes(fleet, |facts| Calico::of(&facts.versions).is_some_and(|calico| !calico.speaks_v3()));
     let proxies = nodes(fleet, |facts| facts.etcd.as_ref().is_some_and(|etcd| etcd.part == Part::Proxy));
     let mut need = Vec::new();
     if !old.is_empty() {
@@ -96,7 +93,7 @@ fn v2_api(to: EtcdVersion, fleet: &BTreeMap<NodeId, Facts>) -> Option<Objection>
 
 /// networking-calico of Calico 3.0 to 3.25 asks `/v3alpha` and nothing else.
 fn v3alpha(to: EtcdVersion, fleet: &BTreeMap<NodeId, Facts>) -> Option<Objection> {
-    let nodes = nodes(fleet, |facts| calico(facts).is_some_and(Calico::asks_v3alpha));
+    let nodes = nodes(fleet, |facts| Calico::of(&facts.versions).is_some_and(Calico::asks_v3alpha));
     if nodes.is_empty() {
         return None;
     }
@@ -157,7 +154,7 @@ fn port_4001(to: EtcdVersion, fleet: &BTreeMap<NodeId, Facts>) -> Option<Objecti
 
 fn asks_old_port(facts: &Facts, etcd: &EtcdFacts) -> bool {
     if etcd.endpoints.is_empty() {
-        return calico(facts).is_some_and(|calico| calico.asks_old_port_by_default());
+        return Calico::of(&facts.versions).is_some_and(|calico| calico.asks_old_port_by_default());
     }
     etcd.endpoints.iter().any(|url| {
         let host = url.split_once("://").map_or(url.as_str(), |(_, host)| host).trim_end_matches('/');
@@ -178,51 +175,6 @@ fn told(nodes: &BTreeSet<NodeId>) -> String {
         names.push(format!("{more} more"));
     }
     and(&names)
-}
-
-/// Calico's software on a node, by the versions of its packages.
-#[derive(Clone, Copy)]
-struct Calico {
-    felix: Option<Line>,
-    networking_calico: Option<Line>,
-}
-
-fn calico(facts: &Facts) -> Option<Calico> {
-    let version = |component| facts.versions.get(&component).and_then(|text| line_of(text));
-    let calico =
-        Calico { felix: version(Component::Felix), networking_calico: version(Component::NetworkingCalico) };
-    (calico.felix.is_some() || calico.networking_calico.is_some()).then_some(calico)
-}
-
-/// Source of the numbers: networking-calico's CHANGES (2.0.0: etcd's version 3 API; 3.1.0: port 2379), Calico 3.26's release
-/// notes (calico#7147), Felix 1.4.9's `config.py`.
-impl Calico {
-    /// Whether all of it asks the version 3 API: Felix from 3.0 on, networking-calico from 2.0 on.
-    fn speaks_v3(self) -> bool {
-        self.felix.is_none_or(|felix| felix >= (3, 0))
-            && self.networking_calico.is_none_or(|driver| driver >= (2, 0))
-    }
-
-    /// Felix speaks gRPC; what asks a path is the driver and the DHCP agent. Felix's version tells theirs where nothing else does.
-    fn asks_v3alpha(self) -> bool {
-        match (self.networking_calico, self.felix) {
-            (Some(driver), _) => driver >= (2, 0) && driver < ASKS_V3,
-            (None, Some(felix)) => felix >= (3, 0) && felix < ASKS_V3,
-            (None, None) => false,
-        }
-    }
-
-    fn asks_old_port_by_default(self) -> bool {
-        self.felix.is_some_and(|felix| felix < (2, 0))
-            || self.networking_calico.is_some_and(|driver| driver < (3, 1))
-    }
-}
-
-/// The first two numbers of a package's version, without its epoch: `1:1.4.3~trusty` is 1.4.
-fn line_of(version: &str) -> Option<Line> {
-    let version = version.split_once(':').map_or(version, |(_, rest)| rest);
-    let mut numbers = version.split(|c: char| !c.is_ascii_digit());
-    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
 #[cfg(test)]

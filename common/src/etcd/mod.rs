@@ -1,6 +1,7 @@
 //! What is known of an etcd cluster and of a node's part in it, as etcd itself tells it. What follows from that for an
 //! upgrade is judged in the files beside; who asks etcd is the agent.
 
+mod calico;
 pub mod clients;
 pub mod fleet;
 pub mod health;
@@ -8,6 +9,7 @@ pub mod path;
 pub mod told;
 pub mod version;
 
+pub use calico::Calico;
 pub use clients::{judge_clients, leaves_v2_keys};
 pub use health::{Unfit, unfit};
 pub use path::{Objection, Rule, judge};

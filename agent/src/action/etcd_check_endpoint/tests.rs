@@ -73,6 +73,33 @@ fn a_key_is_written_read_watched_and_taken_away() {
     insta::assert_snapshot!(client("1:3.3.7").already_so(&action()), @"a key was written, read and watched through http://10.0.0.2:2379 by version 3 of the API");
 }
 
+/// A control node: no Felix, and a driver that is told a host alone.
+#[test]
+fn a_node_without_felix_is_proven_as_its_driver_asks() {
+    let with = |driver: &str, port: &str| {
+        let mut bench = client("");
+        bench.machine().files.remove(std::path::Path::new("/etc/calico/felix.cfg"));
+        bench
+            .machine()
+            .put_file("/etc/neutron/neutron.conf", format!("[calico]\netcd_host = 10.0.0.2\n{port}"));
+        for member in &mut bench.machine().seat().cluster().members {
+            member.version = EtcdVersion::new(3, 4, 23);
+        }
+        let planned = bench.planned.as_mut().expect("planned");
+        planned.versions = [(Component::NetworkingCalico, driver.to_owned())].into();
+        bench
+    };
+    insta::assert_snapshot!(with("1:3.26.1", "").already_so(&action()), @"a key was written, read and watched through http://10.0.0.2:2379 by version 3 of the API");
+    // An old one asks the version 2 API, whatever version 3 would answer.
+    let refused = with("1:1.4.3~trusty", "etcd_port = 2379\n").refused(&action());
+    assert!(refused.contains("http://10.0.0.2:2379 does not serve that: PUT of a key"), "{refused}");
+    // It also asks another port.
+    insta::assert_snapshot!(with("1:1.4.3~trusty", "").refused(&action()), @r"
+    clients of this node are not served at http://10.0.0.2:4001 within 20 s: http://10.0.0.2:4001 does not answer: connection refused
+    next: see on the node whether what listens there runs and leads to members that run ('ss -lnt', its log); where nothing is served that a client asks for, the version of etcd is too new for it: then the members can still go back as long as one of them runs the older version
+    ");
+}
+
 #[test]
 fn a_gateway_passes_on_whatever_calico_speaks() {
     let mut bench = passing(Place::Gateway, "");

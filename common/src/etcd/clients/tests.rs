@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::etcd::{ClusterId, MemberId, MemberState, MemberStatus, MemberView};
-use crate::facts::DhcpAgent;
+use crate::facts::{Component, DhcpAgent};
 use crate::id::Timestamp;
 use crate::platform::{OsFamily, PackageManager, Platform, ServiceManager};
 use proptest::prelude::*;
