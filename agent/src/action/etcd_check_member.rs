@@ -4,7 +4,7 @@
 
 use super::etcd_install_packages::installed;
 use super::etcd_member::gate::{Open, endpoint, identify, refuse_other_than_planned, unknown};
-use super::etcd_member::note::Note;
+use super::etcd_member::note::{Member, Note};
 use super::etcd_member::texts::{in_a_line, way_back};
 use super::etcd_member::waiting::Waiting;
 use super::etcd_member::{Around, data};
@@ -61,7 +61,8 @@ type Look = Result<Open, (String, Option<ClusterView>)>;
 
 fn look(around: &Around, version: EtcdVersion, max_lag: u64, cx: &Context<'_>) -> Result<Look, StepError> {
     let here = &around.here;
-    if let Some(member) = around.note.as_ref().and_then(|note| note.member.as_ref()) {
+    let noted = noted(around, cx);
+    if let Some(member) = noted {
         refuse_lost(member, cx)?;
     }
     let asked = identify(here, cx).and_then(|me| Ok((me, view(cx.host, &[endpoint(here)])?)));
@@ -70,7 +71,7 @@ fn look(around: &Around, version: EtcdVersion, max_lag: u64, cx: &Context<'_>) -
         Err(error) => return Ok(Err((error.to_string(), None))),
     };
     refuse_other_than_planned(&view, me, cx)?;
-    if let Some(noted) = around.note.as_ref().and_then(|note| note.member.as_ref())
+    if let Some(noted) = noted
         && (noted.id, noted.cluster) != (me, view.id)
     {
         let why = format!(
@@ -98,8 +99,14 @@ fn look(around: &Around, version: EtcdVersion, max_lag: u64, cx: &Context<'_>) -
     Ok(Ok(Open { view, me }))
 }
 
+/// The member as it was before this rollout stopped it. What an earlier one noted says nothing of this one: it may have been
+/// added anew since, as its operators were told.
+fn noted<'a>(around: &'a Around, cx: &Context<'_>) -> Option<&'a Member> {
+    around.note.as_ref().filter(|note| note.is_ours(cx))?.member.as_ref()
+}
+
 /// The data of a member that runs: if it is other than it was, it came back as a new one.
-fn refuse_lost(member: &super::etcd_member::note::Member, cx: &Context<'_>) -> Result<(), StepError> {
+fn refuse_lost(member: &Member, cx: &Context<'_>) -> Result<(), StepError> {
     data::refuse_other(member, cx).map_err(|error| StepError {
         what: error.what.replace(", and so it is not started", ", and it was started on that"),
         next: format!("stop it on the node at once; {}", error.next),
@@ -151,7 +158,7 @@ fn not_back(
     seen: Option<&ClusterView>,
     cx: &Context<'_>,
 ) -> StepError {
-    let name = around.note.as_ref().and_then(|note| note.member.as_ref()).map(|member| member.name.clone());
+    let name = noted(around, cx).map(|member| member.name.clone());
     let name = name.unwrap_or_else(|| format!("the member of {}", around.here.unit));
     let what = format!("{name} is not back within {} s: {why}", action.within_s);
     let error = StepError { what, output: Vec::new(), next: String::new() };

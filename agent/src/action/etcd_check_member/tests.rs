@@ -9,6 +9,7 @@ use wavegate_common::etcd::{ClusterId, EtcdVersion, MemberId, Part};
 use wavegate_common::id::{NodeId, Timestamp};
 use wavegate_common::plan::{PlannedEtcd, PlannedNode};
 
+const WAL: &str = "/var/lib/etcd/member/wal/0000000000000000-0000000000000000.wal";
 const M1: MemberId = MemberId(0xa001);
 
 fn action() -> Action {
@@ -135,6 +136,23 @@ fn another_member_than_planned_is_told_at_once() {
     insta::assert_snapshot!(bench.refused(&action()).lines().next().unwrap_or_default(), @"etcd on this node is of cluster 9, and the plan saw it in c1");
     bench.planned = None;
     insta::assert_snapshot!(bench.refused(&action()).lines().next().unwrap_or_default(), @"m1 came back as another member: it is now member a001 of cluster 9, and was a001 of c1");
+}
+
+/// An earlier rollout ended with a member that had lost its data; its operators added it anew, then planned again.
+#[test]
+fn what_an_earlier_rollout_noted_of_a_member_that_was_added_anew_says_nothing() {
+    let bench = upgraded();
+    {
+        let mut machine = bench.machine();
+        let note = machine.notes["etcd.member:etcd"].replace("\"r1\"", "\"r0\"");
+        assert!(note.contains("\"r0\"") && note.contains("a001"), "{note}");
+        machine.notes.insert("etcd.member:etcd".to_owned(), note.replace("a001", "b001"));
+        let wal = machine.files.remove(std::path::Path::new(WAL)).expect("its log");
+        machine.files.retain(|path, _| !path.starts_with("/var/lib/etcd/member"));
+        machine.put_file(WAL, wal.content);
+    }
+    assert!(bench.already_so(&action()).starts_with("m1 is back with its data"));
+    assert!(bench.machine().notes.is_empty());
 }
 
 /// What the look at the data before the start is for: without it a member is started empty, and this check would see it.
