@@ -21,7 +21,7 @@ use wavegate_common::outcome::StepError;
 use wavegate_common::platform::{Platform, Release, Role, ServiceManager};
 
 /// Where the kernel tells one boot from another.
-const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+pub const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// Observes the node. `extra_roles` are those that the agent's configuration adds to what is found, `settings` what it says of
 /// access to etcd.

@@ -4,11 +4,13 @@
 use super::Context;
 use super::etcd_member::Around;
 use super::etcd_member::gate::{endpoint, identify, planned, unknown};
+use super::etcd_member::note::Note;
 use super::etcd_member::texts::{in_a_line, seen_from_here};
 use super::etcd_member::waiting::Waiting;
 use crate::etcd::{here, view};
-use wavegate_common::action::EtcdCheckCluster;
+use wavegate_common::action::{Action, EtcdCheckCluster};
 use wavegate_common::etcd::{Part, unfit};
+use wavegate_common::order::{PlannedStep, Work};
 use wavegate_common::outcome::StepError;
 
 /// Looks until every member is well.
@@ -16,21 +18,21 @@ use wavegate_common::outcome::StepError;
 /// # Errors
 /// [`StepError`] that names who is not well when the time is up, or at once if it is another cluster than the planned one.
 pub fn verify(action: &EtcdCheckCluster, cx: &mut Context<'_>) -> Result<String, StepError> {
+    // What an earlier attempt stopped and could not start is brought back by the step that comes for it: nobody else may be
+    // touched until then, and there is nobody here to ask.
     let found = here(cx.host, cx.os, cx.etcd).map_err(|error| unknown(&error))?;
+    let changed = cx.to_come.iter().find_map(changes_etcd);
+    let unit = changed.or_else(|| found.as_ref().map(|here| here.unit.as_str()));
+    if let Some(name) = left_down(unit, cx)? {
+        return Ok(format!(
+            "{name} is down since an earlier attempt, which found all others well: it is to be brought back"
+        ));
+    }
     let Some(here) = found else {
         return Err(unknown(&anyhow::anyhow!(
             "no etcd is found on this node, whose cluster is to be looked at"
         )));
     };
-    // What an earlier attempt stopped and could not start is brought back by the step that comes for it: nobody else may be
-    // touched until then, and there is nobody here to ask.
-    let around = Around::of(&here.unit, cx)?;
-    if let Some(note) = around.note.as_ref().filter(|note| note.is_ours(cx) && around.stopped_by_us(cx)) {
-        let name = note.member.as_ref().map_or(here.unit.as_str(), |member| member.name.as_str());
-        return Ok(format!(
-            "{name} is down since an earlier attempt, which found all others well: it is to be brought back"
-        ));
-    }
     let mut waiting = Waiting::new(action.within_s, cx);
     loop {
         let why = match view(cx.host, &[endpoint(&here)]) {
@@ -65,6 +67,26 @@ pub fn verify(action: &EtcdCheckCluster, cx: &mut Context<'_>) -> Result<String,
                     .to_owned(),
             });
         }
+    }
+}
+
+/// What this rollout left down here, as people call it. It may be that nothing of it is to be found but the service that the
+/// steps to come name: an agent that was killed in the middle of a transaction leaves that masked.
+fn left_down(unit: Option<&str>, cx: &Context<'_>) -> Result<Option<String>, StepError> {
+    let Some(unit) = unit else { return Ok(None) };
+    let Some(note) = Note::of(unit, cx)?.filter(|note| note.is_ours(cx)) else { return Ok(None) };
+    if !Around::of(unit, cx)?.stopped_by_us(cx) {
+        return Ok(None);
+    }
+    Ok(Some(note.member.map_or_else(|| unit.to_owned(), |member| member.name)))
+}
+
+/// The service whose etcd a step changes.
+fn changes_etcd(step: &PlannedStep) -> Option<&str> {
+    match &step.work {
+        Work::Run { action: Action::EtcdInstallPackages(action), .. } => Some(&action.unit),
+        Work::Run { action: Action::EtcdInstallArchive(action), .. } => Some(&action.unit),
+        Work::Run { .. } | Work::Skip { .. } => None,
     }
 }
 

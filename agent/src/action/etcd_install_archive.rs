@@ -80,7 +80,7 @@ pub fn apply(action: &EtcdInstallArchive, cx: &mut Context<'_>) -> Result<Applie
         max_lag: action.max_lag,
         to: if found.state.is_down() { None } else { to },
     };
-    let changes = around(&stopping, cx, &mut |cx| {
+    let changes = around(&stopping, &found, cx, &mut |cx| {
         programs.iter().filter(|program| !program.installed).map(|program| replace(program, cx)).collect()
     })?;
     Ok(Applied { changes, evidence: evidence(action, cx)? })

@@ -56,7 +56,7 @@ pub fn apply(action: &EtcdInstallPackages, cx: &mut Context<'_>) -> Result<Appli
     // Everything that can fail without touching etcd; once it is down there is nothing to prepare, it is to come up again.
     let to = if found.state.is_down() { None } else { Some(version_to_come(action, &packages, &found, cx)?) };
     let stopping = Stopping { unit: &action.unit, within_s: action.within_s, max_lag: action.max_lag, to };
-    let changes = around(&stopping, cx, &mut |cx| {
+    let changes = around(&stopping, &found, cx, &mut |cx| {
         package_install::apply_fetched(&packages, cx).map(|applied| applied.changes)
     })?;
     let evidence = evidence(action, &Around::of(&action.unit, cx)?, cx)?;

@@ -86,12 +86,57 @@ pub fn of_every_process(host: &dyn Host, os: &Os, settings: &EtcdSettings) -> Re
     Ok(all)
 }
 
+/// The same of one service, whether or not it runs or somebody keeps it down, and whatever it is called: of its process, which
+/// may be below `main_pid`; without one, of its files.
+///
+/// # Errors
+/// If a file can't be read.
+pub fn of_service(
+    host: &dyn Host,
+    settings: &EtcdSettings,
+    unit: &str,
+    main_pid: Option<u32>,
+) -> Result<Here> {
+    let asked = calico(host, settings, None)?;
+    let its_own = |process: &Process| {
+        let cgroup = text(host, &format!("/proc/{}/cgroup", process.pid)).ok().flatten();
+        match cgroup.as_deref().and_then(unit_of_cgroup) {
+            Some(named) => named == unit,
+            // Upstart has no such groups, and a container has its own.
+            None => main_pid.is_some(),
+        }
+    };
+    let mut running: Vec<Process> =
+        host.processes().into_iter().filter(|process| runs(process, "etcd") && its_own(process)).collect();
+    running.sort_by_key(|process| Some(process.pid) != main_pid);
+    let process = running.into_iter().next();
+    let given = match &process {
+        Some(process) => of_process(host, process)?,
+        None => None,
+    };
+    let given = match given {
+        Some(given) => given,
+        None => of_files(host, unit)?,
+    };
+    let base = || process.as_ref().and_then(|process| working_directory(host, process));
+    Ok(made_of(&given, unit.to_owned(), process.clone(), &base, settings, &asked))
+}
+
+/// How a service would run etcd by its files, whatever its process was given.
+///
+/// # Errors
+/// If a file can't be read.
+pub fn configured(host: &dyn Host, settings: &EtcdSettings, unit: &str) -> Result<Here> {
+    let given = of_files(host, unit)?;
+    Ok(made_of(&given, unit.to_owned(), None, &|| None, settings, &calico(host, settings, None)?))
+}
+
 /// What a process was given; `None` where its flags alone are known and say nothing of it: its environment can't be read,
 /// so that files have to tell.
 fn of_process(host: &dyn Host, process: &Process) -> Result<Option<Given>> {
     let environ = text(host, &format!("/proc/{}/environ", process.pid)).ok().flatten().unwrap_or_default();
     let given = Given::to_process(&process.cmdline, &environment(&environ));
-    if let Some(file) = configured(host, &given)? {
+    if let Some(file) = by_its_file(host, &given)? {
         return Ok(Some(file));
     }
     let told = !environ.is_empty() || process.cmdline.len() > 1;
@@ -99,7 +144,7 @@ fn of_process(host: &dyn Host, process: &Process) -> Result<Option<Given>> {
 }
 
 /// What the configuration file says, if there is one: then nothing else counts.
-fn configured(host: &dyn Host, given: &Given) -> Result<Option<Given>> {
+fn by_its_file(host: &dyn Host, given: &Given) -> Result<Option<Given>> {
     let Some(path) = given.get("config-file") else { return Ok(None) };
     Ok(text(host, path)?.map(|text| Given::by_file(&text)))
 }
@@ -128,7 +173,7 @@ fn of_files(host: &dyn Host, unit: &str) -> Result<Given> {
         }
     }
     let given = files.given();
-    Ok(configured(host, &given)?.unwrap_or(given))
+    Ok(by_its_file(host, &given)?.unwrap_or(given))
 }
 
 /// A service of etcd's that is there and that nobody keeps down; a program that no service is known for counts too.

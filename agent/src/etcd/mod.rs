@@ -11,5 +11,5 @@ mod view;
 
 pub use access::EtcdSettings;
 pub use calico::{Asked, calico};
-pub use here::{Here, here, of_every_process};
+pub use here::{Here, configured, here, of_every_process, of_service};
 pub use view::{member, view};

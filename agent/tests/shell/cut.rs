@@ -48,6 +48,8 @@ fn etcd_from_packages() {
     for machine in [FakeMachine::debian_etcd(), FakeMachine::trusty_etcd()] {
         every_cut_ends_the_same(&Case::new(machine, Stage::Etcd, &[]));
     }
+    let redhat = FakeMachine::redhat_packaged_etcd();
+    every_cut_ends_the_same(&Case::new(redhat, Stage::Etcd, &["etcd_from_archive=false"]));
 }
 
 #[test]

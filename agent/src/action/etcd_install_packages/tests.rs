@@ -2,12 +2,17 @@
 //! and that a member never comes back without its data.
 
 use crate::action::bench::Bench;
+use crate::action::etcd_member::{Around, Stopping, around};
 use crate::host::Host;
 use crate::host::etcd::Endpoint;
 use crate::host::fake::{FakeMachine, FakePackage, Fault, Happening, Place, Stopped, WhenEmpty};
 use crate::os::systemd;
-use wavegate_common::action::{Action, EtcdCheckCluster, EtcdInstallPackages, PackageInstall, PackageSpec};
+use wavegate_common::action::{
+    Action, EtcdCheckCluster, EtcdCheckMember, EtcdInstallPackages, PackageInstall, PackageSpec,
+};
 use wavegate_common::etcd::{Alarm, ClusterId, EtcdVersion, MemberId, Part};
+use wavegate_common::id::StepId;
+use wavegate_common::order::{PlannedStep, Work};
 use wavegate_common::plan::{PlannedEtcd, PlannedNode};
 
 const M2: MemberId = MemberId(0xa002);
@@ -472,18 +477,61 @@ fn a_member_whose_log_has_a_disk_of_its_own_is_not_started_without_it() {
 }
 
 #[test]
-fn a_configuration_that_was_replaced_does_not_make_a_member_a_proxy() {
+fn a_member_whose_configuration_was_replaced_is_not_started() {
+    let with = |unit: &str| {
+        let bench = follower();
+        let unit = format!("[Service]\n{unit}\n");
+        let mut replaced = bench.machine().available["etcd"].clone();
+        replaced.files.push(("/lib/systemd/system/etcd.service".into(), unit.clone()));
+        bench.machine().available.insert("etcd".to_owned(), replaced);
+        // Its unit wins: the file that said otherwise is gone.
+        bench.machine().put_file(
+            "/lib/systemd/system/etcd.service",
+            "[Service]\nEnvironment=ETCD_DATA_DIR=/var/lib/etcd\n",
+        );
+        bench.machine().files.remove(std::path::Path::new("/etc/default/etcd"));
+        let error = bench.apply(&action()).expect_err("it is not started");
+        let again = bench.apply(&action()).expect_err("nor by the next agent, who finds it replaced");
+        assert_eq!(again.what, error.what);
+        assert!(!bench.machine().services["etcd"].active);
+        bench.machine().put_file("/etc/default/etcd", "ETCD_DATA_DIR=/var/lib/etcd/\n");
+        (bench, error.what)
+    };
+    insta::assert_snapshot!(with("ExecStart=/usr/bin/etcd --proxy on").1, @"etcd was a member by its configuration, and now it would be a proxy: it is not started");
+    let (bench, error) = with("Environment=ETCD_DATA_DIR=/var/lib/etcd/default");
+    insta::assert_snapshot!(error, @"etcd had its data in /var/lib/etcd by its configuration, and now it would look for it in /var/lib/etcd/default: it is not started");
+    bench.apply(&action()).expect("it is started once its configuration is back");
+    assert!(bench.machine().services["etcd"].active);
+    insta::assert_snapshot!(with("Environment=ETCD_DATA_DIR=/var/lib/etcd ETCD_WAL_DIR=/srv/wal").1, @"etcd had its log in its data by its configuration, and now it would look for it in /srv/wal: it is not started");
+    insta::assert_snapshot!(with("Environment=ETCD_DATA_DIR=/var/lib/etcd ETCD_NAME=other").1, @"etcd was called default by its configuration, and now it would be called other: it is not started");
+}
+
+#[test]
+fn a_service_that_somebody_starts_meanwhile_is_not_taken_for_one_that_is_down() {
     let bench = follower();
-    let etcd = bench.machine().available.get("etcd").cloned().expect("etcd");
-    let mut replaced = etcd;
-    replaced.files.push((
-        "/lib/systemd/system/etcd.service".into(),
-        "[Service]\nExecStart=/usr/bin/etcd --proxy on\n".to_owned(),
-    ));
-    bench.machine().available.insert("etcd".to_owned(), replaced);
-    let error = bench.apply(&action()).expect_err("it is not started");
-    insta::assert_snapshot!(error.what, @"etcd was a member by its configuration, and now it would be a proxy: it is not started");
-    assert!(!bench.machine().services["etcd"].active);
+    bench.host.run(&systemd::stop("etcd")).expect("stopped");
+    let stops = stops(&bench);
+    let found = bench.with(|cx| Around::of("etcd", cx)).expect("it is found");
+    bench.host.run(&systemd::start("etcd")).expect("started");
+    let stopping = Stopping { unit: "etcd", within_s: 30, max_lag: 100, to: None };
+    let error = bench
+        .with(|cx| around(&stopping, &found, cx, &mut |_| panic!("nothing is done")))
+        .expect_err("it runs now");
+    insta::assert_snapshot!(error.what, @"etcd was down when the step began, and was started by somebody since");
+    assert_eq!(bench.machine().seat().cluster().stops.len(), stops);
+}
+
+#[test]
+fn another_boot_may_number_devices_otherwise() {
+    let bench = stopped_and(FakeMachine::reboot);
+    bench.machine().services.get_mut("etcd").expect("etcd").enabled = true;
+    bench.machine().reboot();
+    let at = std::path::Path::new("/var/lib/etcd/member");
+    assert_eq!(bench.host.identity(at).map(|(device, _)| device), Some(3));
+    bench.apply(&action()).expect("it goes on");
+    let check = EtcdCheckMember { within_s: 60, settle_s: 5, max_lag: 100 };
+    bench.machine().reboot();
+    assert!(bench.already_so(&Action::EtcdCheckMember(check)).starts_with("m1 is back with its data"));
 }
 
 #[test]
@@ -542,4 +590,62 @@ fn a_member_that_could_not_be_started_does_not_keep_its_own_retry_from_it() {
     insta::assert_snapshot!(bench.already_so(&first), @"m1 is down since an earlier attempt, which found all others well: it is to be brought back");
     bench.apply(&action()).expect("it is brought back");
     assert!(bench.already_so(&first).starts_with("all are well"));
+}
+
+/// The steps before and after it, as in the task.
+fn before(unit: &str) -> (Action, Vec<PlannedStep>) {
+    let Action::EtcdInstallPackages(install) = action() else { panic!("packages") };
+    let install = Action::EtcdInstallPackages(EtcdInstallPackages { unit: unit.to_owned(), ..install });
+    let step = PlannedStep {
+        id: StepId::new("install-etcd").expect("a name"),
+        title: "install".to_owned(),
+        work: Work::Run { action: install, timeout_s: 600 },
+    };
+    (Action::EtcdCheckCluster(EtcdCheckCluster { within_s: 5, max_lag: 100 }), vec![step])
+}
+
+#[test]
+fn a_member_that_a_killed_agent_left_masked_is_brought_back_by_a_retry() {
+    let mut bench = Bench::new(FakeMachine::redhat_packaged_etcd());
+    let (first, to_come) = before("etcd");
+    bench.to_come = to_come;
+    bench.machine().faults.kill_after("systemctl mask --runtime -- etcd.service");
+    bench.apply_killed(&action());
+    assert!(bench.machine().services["etcd"].masked_for_now);
+    insta::assert_snapshot!(bench.already_so(&first), @"m1 is down since an earlier attempt, which found all others well: it is to be brought back");
+    bench.apply(&action()).expect("it is brought back");
+    let machine = bench.machine();
+    assert!(machine.services["etcd"].active && !machine.services["etcd"].masked_for_now);
+    assert_eq!(machine.seat().cluster().down(), Vec::<String>::new());
+}
+
+#[test]
+fn a_service_of_any_name_that_could_not_be_started_is_brought_back_by_a_retry() {
+    for (text, part) in [("ETCD_DATA_DIR=/var/lib/etcd\n", Part::Member), ("ETCD_PROXY=on\n", Part::Proxy)] {
+        let mut bench = follower();
+        {
+            let mut machine = bench.machine();
+            let service = machine.services.remove("etcd").expect("etcd");
+            machine.services.insert("etcd-cluster".to_owned(), service);
+            machine.available.get_mut("etcd").expect("etcd").units.clear();
+            let file = machine.files.remove(std::path::Path::new("/etc/default/etcd")).expect("its file");
+            machine.files.insert("/etc/default/etcd-cluster".into(), file);
+            machine.put_file("/etc/default/etcd-cluster", text);
+            let seat = machine.etcd.as_mut().expect("a seat");
+            seat.unit = "etcd-cluster".to_owned();
+            if part == Part::Proxy {
+                seat.place = Place::Proxy;
+            }
+        }
+        let (first, to_come) = before("etcd-cluster");
+        let Work::Run { action: install, .. } = to_come[0].work.clone() else { panic!("an action") };
+        bench.to_come = to_come;
+        bench.machine().faults.fail("systemctl start", 1, "Job for etcd-cluster.service failed.\n");
+        bench.apply(&install).expect_err("it does not start");
+        assert!(bench.already_so(&first).contains("is down since an earlier attempt"));
+        let found = bench.with(|cx| Around::of("etcd-cluster", cx)).expect("it is found");
+        assert_eq!((found.here.part, found.here.unit.as_str()), (part, "etcd-cluster"));
+        bench.apply(&install).expect("it is brought back");
+        assert!(bench.machine().services["etcd-cluster"].active, "{part}");
+    }
 }

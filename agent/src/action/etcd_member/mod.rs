@@ -13,11 +13,11 @@ pub mod waiting;
 
 use super::service_control;
 use super::{Context, StepError};
-use crate::etcd::{Here, here, of_every_process};
+use crate::etcd::{Here, configured, of_service};
 use crate::os::service::{KeptDown, ServiceState};
 use gate::Open;
 use hand_over::{Leadership, hand_over};
-use note::{Member, Note, rollout};
+use note::{Configured, Member, Note, rollout};
 use waiting::Waiting;
 use wavegate_common::etcd::{EtcdVersion, Part};
 use wavegate_common::outcome::Change;
@@ -60,7 +60,7 @@ impl Around {
         if state.kept_down == KeptDown::ForGood || (state.is_kept_down() && note.is_none()) {
             super::service_restart::refuse_kept_down(unit, &state, cx)?;
         }
-        Ok(Self { here: run_by(unit, cx)?, state, note })
+        Ok(Self { here: run_by(unit, state.main_pid, cx)?, state, note })
     }
 
     /// Whether the service is down because of us.
@@ -83,16 +83,15 @@ impl Around {
     }
 }
 
-/// The etcd that a service runs.
-fn run_by(unit: &str, cx: &Context<'_>) -> Result<Here, StepError> {
-    let all = of_every_process(cx.host, cx.os, cx.etcd).map_err(|error| gate::unknown(&error))?;
-    if let Some(found) = all.into_iter().find(|here| here.unit == unit) {
-        return Ok(found);
-    }
-    let any = here(cx.host, cx.os, cx.etcd).map_err(|error| gate::unknown(&error))?;
-    any.ok_or_else(|| {
-        gate::unknown(&anyhow::anyhow!("no etcd is found on this node, though {unit} is there"))
-    })
+/// The etcd that a service runs, or would run. Another one of this node says nothing of it.
+fn run_by(unit: &str, main_pid: Option<u32>, cx: &Context<'_>) -> Result<Here, StepError> {
+    of_service(cx.host, cx.etcd, unit, main_pid).map_err(|error| gate::unknown(&error))
+}
+
+/// How the service would run etcd now.
+fn as_configured(unit: &str, cx: &Context<'_>) -> Result<Configured, StepError> {
+    let here = configured(cx.host, cx.etcd, unit).map_err(|error| gate::unknown(&error))?;
+    Ok(Configured { part: here.part, name: here.name, data_dir: here.data_dir, wal_dir: here.wal_dir })
 }
 
 /// Stops etcd if it runs, does the work, and starts it again if it ran or was stopped by us. If the work fails it is started
@@ -103,19 +102,22 @@ fn run_by(unit: &str, cx: &Context<'_>) -> Result<Here, StepError> {
 /// was, with etcd left down; if it can't be stopped or started.
 pub fn around(
     stopping: &Stopping<'_>,
+    found: &Around,
     cx: &mut Context<'_>,
     work: &mut dyn FnMut(&mut Context<'_>) -> Result<Vec<Change>, StepError>,
 ) -> Result<Vec<Change>, StepError> {
     let Around { here, state, note } = Around::of(stopping.unit, cx)?;
+    if found.state.is_down() && !state.is_down() {
+        return Err(came_up(stopping.unit));
+    }
     let note = if state.is_down() {
         note.filter(|note| note.explains_down(cx))
     } else {
         Some(stop(&here, note, stopping, cx)?)
     };
-    let part = run_by(stopping.unit, cx).ok().map(|here| here.part);
     let worked = work(cx);
     let Some(note) = note else { return worked };
-    let started = start(part, note, stopping.unit, cx);
+    let started = start(note, stopping.unit, cx);
     match (worked, started) {
         (Ok(mut changes), Ok(())) => {
             let what = "stopped, and started with what is installed now".to_owned();
@@ -136,6 +138,15 @@ pub fn around(
     }
 }
 
+/// Of what was down nothing was prepared for a stop.
+fn came_up(unit: &str) -> StepError {
+    StepError {
+        what: format!("{unit} was down when the step began, and was started by somebody since"),
+        output: Vec::new(),
+        next: "retry: it is then treated as one that runs; nothing was stopped or changed".to_owned(),
+    }
+}
+
 /// Stops etcd, once that harms nobody and everything is noted.
 fn stop(
     here: &Here,
@@ -146,7 +157,8 @@ fn stop(
     let note = match here.part {
         Part::Member => ready(here, before, stopping, cx)?,
         Part::Proxy | Part::Gateway | Part::Client => {
-            let note = Note { rollout: rollout(cx), ..Note::default() };
+            let was = Some(as_configured(stopping.unit, cx)?);
+            let note = Note { rollout: rollout(cx), was, ..Note::default() };
             note.write(stopping.unit, cx)?;
             note
         }
@@ -182,7 +194,9 @@ fn ready(
             (cx.output)(&format!("stopping {}: {}", open.name(), texts::in_a_line(&open.view)));
             return Ok(note);
         }
-        let note = Note { rollout: rollout(cx), started: false, member: Some(member(here, &open, cx)?) };
+        let was = Some(as_configured(stopping.unit, cx)?);
+        let member = Some(member(here, &open, cx)?);
+        let note = Note { rollout: rollout(cx), started: false, was, member };
         note.write(stopping.unit, cx)?;
         noted = Some(note);
     }
@@ -213,15 +227,17 @@ fn member(here: &Here, open: &Open, cx: &Context<'_>) -> Result<Member, StepErro
         data_dir,
         wal_dir: here.wal_dir.clone(),
         identity,
+        boot: data::boot(cx),
         wal,
         index,
     })
 }
 
-/// Starts etcd on the data that it had, in the part that it had by its configuration.
-fn start(part: Option<Part>, note: Note, unit: &str, cx: &mut Context<'_>) -> Result<(), StepError> {
-    let now = run_by(unit, cx).ok().map(|here| here.part);
-    data::refuse_other_part(part, now, unit)?;
+/// Starts etcd on the data that it had, by the configuration that it had.
+fn start(note: Note, unit: &str, cx: &mut Context<'_>) -> Result<(), StepError> {
+    if let Some(was) = &note.was {
+        data::refuse_other_configuration(was, &as_configured(unit, cx)?, note.member.as_ref(), unit, cx)?;
+    }
     if let Some(member) = &note.member {
         data::refuse_other(member, cx)?;
     }

@@ -3,7 +3,7 @@
 
 use crate::action::{Context, failed};
 use serde::{Deserialize, Serialize};
-use wavegate_common::etcd::{ClusterId, MemberId};
+use wavegate_common::etcd::{ClusterId, MemberId, Part};
 use wavegate_common::outcome::StepError;
 
 /// An etcd that is stopped by us.
@@ -14,9 +14,26 @@ pub struct Note {
     /// Whether it was started again since.
     #[serde(default)]
     pub started: bool,
+    /// How its service was configured to run it.
+    #[serde(default)]
+    pub was: Option<Configured>,
     /// The member, of one that is a member.
     #[serde(default)]
     pub member: Option<Member>,
+}
+
+/// How a service runs etcd by its files.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Configured {
+    /// In which part.
+    pub part: Part,
+    /// Under which name.
+    pub name: String,
+    /// With its data where; `None` for a gateway, and if the files do not tell.
+    pub data_dir: Option<String>,
+    /// The directory of its log, where that is not in there.
+    #[serde(default)]
+    pub wal_dir: Option<String>,
 }
 
 /// A member as it was before it was stopped.
@@ -35,6 +52,9 @@ pub struct Member {
     pub wal_dir: Option<String>,
     /// Device and inode of `member` in it.
     pub identity: (u64, u64),
+    /// The boot in which they were these: another one may number devices otherwise.
+    #[serde(default)]
+    pub boot: String,
     /// Whether its log was there.
     pub wal: bool,
     /// The last entry of the raft log that it knew.

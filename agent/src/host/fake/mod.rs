@@ -148,6 +148,7 @@ pub struct FakeMachine {
     pub free_bytes: u64,
     /// Every program that was run, in order, arguments joined by a space.
     pub history: Vec<String>,
+    device: u64,
     next_pid: u32,
     next_inode: u64,
 }
@@ -181,6 +182,7 @@ impl FakeMachine {
             etcd: None,
             free_bytes: 100 << 30,
             history: Vec::new(),
+            device: 1,
             next_pid: FIRST_PID,
             next_inode: 1,
             platform,
@@ -237,6 +239,8 @@ impl FakeMachine {
     /// The machine after a power cut and a boot: no process survives, and what is enabled runs.
     pub fn reboot(&mut self) {
         self.lose_power();
+        // The kernel numbers its devices as it finds them.
+        self.device += 1;
         self.now.0 += 30_000;
         self.put_file("/proc/sys/kernel/random/boot_id", format!("boot-{}\n", self.now.0));
         if self.platform.service_manager == ServiceManager::Upstart {
@@ -395,7 +399,9 @@ impl Host for FakeHost {
     }
 
     fn read(&self, path: &Path) -> Result<Option<Vec<u8>>, HostError> {
-        Ok(self.machine().files.get(path).map(|file| file.content.clone()))
+        let machine = self.machine();
+        let content = machine.files.get(path).map(|file| file.content.clone());
+        Ok(content.or_else(|| services::cgroup(&machine, path)))
     }
 
     fn replace(
@@ -528,7 +534,7 @@ impl Host for FakeHost {
         let below = || {
             machine.files.iter().filter(|(file, _)| file.starts_with(path)).map(|(_, file)| file.inode).min()
         };
-        inode(path).or_else(below).map(|inode| (1, inode))
+        inode(path).or_else(below).map(|inode| (machine.device, inode))
     }
 
     fn free_bytes(&self, _: &Path) -> Option<u64> {

@@ -109,6 +109,12 @@ impl FakeMachine {
         Self::trusty().with_packaged_etcd("3.2.17", "3.3.27")
     }
 
+    /// An etcd member of the Red Hat family whose etcd is a package.
+    #[must_use]
+    pub fn redhat_packaged_etcd() -> Self {
+        Self::redhat().with_packaged_etcd("3.2.17", "3.3.27")
+    }
+
     fn with_packaged_etcd(self, from: &str, to: &str) -> Self {
         let mut machine = self;
         let etcd = |version: &str| {

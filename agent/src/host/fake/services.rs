@@ -174,6 +174,14 @@ fn name(unit: &str) -> &str {
     unit.strip_suffix(".service").unwrap_or(unit)
 }
 
+/// `/proc/PID/cgroup` of a service's main process, where systemd runs it.
+pub(super) fn cgroup(machine: &FakeMachine, path: &Path) -> Option<Vec<u8>> {
+    let pid = path.to_str()?.strip_prefix("/proc/")?.strip_suffix("/cgroup")?.parse().ok()?;
+    let (unit, _) = machine.services.iter().find(|(_, service)| service.main_pid == Some(pid))?;
+    let systemd = machine.platform.service_manager == ServiceManager::Systemd;
+    systemd.then(|| format!("1:name=systemd:/system.slice/{unit}.service\n").into_bytes())
+}
+
 fn printed(text: &str) -> Exit {
     Exit { code: 0, stdout: text.to_owned(), stderr: String::new() }
 }
