@@ -180,7 +180,7 @@ fn of_two_coordinators_on_copies_of_a_store_one_gives_no_orders() -> Result<()> 
     second.wait_status("finished", UPGRADE)?;
     let after = Snapshot::of_all(&second)?;
     demo::must_be_upgraded(&second, &before, &after)?;
-    barrier_in_the_event_log(&second.events()?, [1, 2, 1])?;
+    barrier_in_the_event_log(&second.events()?, [4, 2, 1])?;
     barrier_in_the_hosts_journals(&second)?;
     for node in second.managed() {
         for (step, times) in journal::changes(node)? {
