@@ -329,7 +329,7 @@ fn lead(fleet: &Fleet, member: &str) -> Result<()> {
     // Only the leader can be asked to, and moving it to itself is nothing to do.
     let moved = |from: &&str| etcdctl(fleet.node(from), &["move-leader", id]).is_ok();
     wait_until(&format!("{member} to lead"), SOON, || {
-        let led = MEMBERS.iter().filter(|from| **from != member).any(|from| moved(&from));
+        let led = MEMBERS.iter().filter(|from| **from != member).any(moved);
         let status = etcdctl(fleet.node(member), &["endpoint", "status", "-w", "json"])?;
         let status: Value = serde_json::from_str(&status)?;
         let leads = status[0]["Status"]["leader"] == status[0]["Status"]["header"]["member_id"];
