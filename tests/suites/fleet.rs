@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use wavegate_agent::host::fake::{FakeMachine, has_effect, join};
+use wavegate_agent::host::fake::{FakeMachine, Stopped, has_effect, join};
 use wavegate_tests::in_process::{InProcess, site_policy};
 
 type Machine = fn() -> FakeMachine;
@@ -79,6 +79,15 @@ fn packages(fleet: &InProcess) -> BTreeMap<String, Vec<String>> {
     fleet.nodes.iter().map(|(name, node)| (name.clone(), of(&node.host.machine()))).collect()
 }
 
+/// Members of etcd that were stopped, as their cluster saw it; each once.
+fn stops(fleet: &InProcess) -> Vec<(String, Stopped)> {
+    let first = fleet
+        .nodes
+        .values()
+        .find_map(|node| Some(node.host.machine().etcd.as_ref()?.cluster().stops.clone()));
+    first.unwrap_or_default().into_iter().map(|stop| (stop.member.clone(), stop)).collect()
+}
+
 /// Restarts and package transactions that a machine ran, each with how often.
 fn effects(fleet: &InProcess) -> BTreeMap<String, BTreeMap<String, u32>> {
     let count = |machine: &FakeMachine| {
@@ -108,6 +117,11 @@ async fn a_mixed_fleet_is_upgraded_and_a_second_upgrade_changes_nothing() -> Res
     let text = tokio::task::block_in_place(|| fleet.cli(&upgrade))?;
     ensure!(text.contains("Nothing was changed"), "{text}");
     ensure!(changed_nodes(&fleet.json(&["status"])?) == 0, "a second upgrade changed something");
+    let stopped = stops(&fleet);
+    ensure!(stopped.len() == 3, "each member is stopped once: {stopped:?}");
+    for (node, stop) in stopped {
+        ensure!(stop.beside.is_empty(), "{node} was stopped while {} was down", stop.beside.join(", "));
+    }
     ensure!(effects(&fleet) == ran, "a second upgrade ran something: {ran:?} -> {:?}", effects(&fleet));
     fleet.end().await
 }

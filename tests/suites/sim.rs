@@ -12,6 +12,8 @@ use wavegate_tests::sim::{Failure, Figures, Plant, Settings, Site, run};
 const SEEDS: u64 = 25;
 /// Of the writes that are no sync, every so manieth is a place to stop at.
 const EVERY: u64 = 29;
+/// A seed whose fleet has three members of etcd, so that one can be stopped beside another.
+const PLANTED: u64 = 3;
 
 /// One site for all; a simulation has it alone, so that those who share the machine do not share its time.
 static SITE: LazyLock<Mutex<Result<Site>>> = LazyLock::new(|| Mutex::new(Site::set_up()));
@@ -63,6 +65,7 @@ fn what_is_planted_is_found() -> Result<()> {
     let plants = [
         (Plant::OrderNotDecided, Invariant::NothingNew),
         (Plant::EventForged, Invariant::Barrier),
+        (Plant::StoppedBeside, Invariant::OneMember),
         (Plant::OldOrderObeyed, Invariant::Fenced),
         (Plant::EffectTwice, Invariant::EffectOnce),
         (Plant::MachineDiffers, Invariant::EffectOnce),
@@ -72,7 +75,7 @@ fn what_is_planted_is_found() -> Result<()> {
     ];
     with_site(|site| {
         for (plant, invariant) in plants {
-            let mut settings = Settings { plant: Some(plant), ..Settings::calm(5) };
+            let mut settings = Settings { plant: Some(plant), ..Settings::calm(PLANTED) };
             if plant == Plant::NobodyWilling {
                 settings.mode = wavegate_common::rollout::Mode::Manual;
             }

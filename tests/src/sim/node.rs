@@ -21,9 +21,10 @@ use wavegate_agent::link::Backoff;
 use wavegate_agent::os::Os;
 use wavegate_agent::output::Output;
 use wavegate_agent::worker::{Doing, Job, Pace, Told, Tools};
+use wavegate_common::action::Action;
 use wavegate_common::id::{Generation, NodeId};
 use wavegate_common::journal::Journal;
-use wavegate_common::order::TaskKey;
+use wavegate_common::order::{PlannedStep, TaskKey, Work};
 
 const RECONNECT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 /// How long the service manager takes to start an agent that has ended.
@@ -134,6 +135,20 @@ impl Node {
             journal.current().filter(|task| task.result.is_none()).map(|task| task.order.key.clone())
         };
         self.read(open).flatten()
+    }
+
+    /// Whether it is in a step that stops etcd for what it does.
+    fn is_around_etcd(&self) -> bool {
+        let around = |step: &PlannedStep| {
+            let Work::Run { action, .. } = &step.work else { return false };
+            matches!(action, Action::EtcdInstallPackages(_) | Action::EtcdInstallArchive(_))
+        };
+        let here = |journal: &Journal| {
+            let task = journal.current()?;
+            let started = task.started.as_ref()?;
+            Some(task.order.steps.iter().any(|step| step.id == *started && around(step)))
+        };
+        self.read(here).flatten().unwrap_or_default()
     }
 
     /// Its agent is gone, perhaps in the middle of a task.
@@ -383,8 +398,10 @@ impl World<'_> {
         let fired = node.armed.is_some() && node.host.machine().faults.all_fired();
         if fired && let Some(Armed::Failure { line }) = node.armed.clone() {
             node.armed = None;
+            node.suffered.failed_around_etcd += u64::from(node.is_around_etcd());
             *node.suffered.failed.entry(line).or_default() += 1;
         }
+        self.nobody_was_stopped_beside(index)?;
         for line in lines {
             self.note(format_args!("{} does {line}", self.nodes[index].name.clone()));
             match key {
@@ -393,6 +410,17 @@ impl World<'_> {
             }
         }
         Ok(())
+    }
+
+    /// I3 by the machines' own history: no member of a cluster is stopped while another one of it is down.
+    fn nobody_was_stopped_beside(&self, index: usize) -> Result<(), Violation> {
+        let machine = self.nodes[index].host.machine();
+        let Some(seat) = &machine.etcd else { return Ok(()) };
+        let cluster = seat.cluster();
+        let Some(stop) = cluster.stops.iter().find(|stop| !stop.beside.is_empty()) else { return Ok(()) };
+        must(Invariant::OneMember, false, || {
+            format!("{} was stopped while {} was down", stop.member, stop.beside.join(", "))
+        })
     }
 
     pub(super) fn look_at_journal(&mut self, index: usize) -> Result<(), Violation> {
@@ -423,6 +451,7 @@ impl World<'_> {
         if power {
             node.suffered.power_cuts += 1;
             node.boots = true;
+            node.host.machine().lose_power();
         }
         if matches!(node.armed, Some(Armed::Kill { .. })) {
             node.armed = None;

@@ -7,6 +7,8 @@ use super::node::Node;
 use super::settings::Plant;
 use super::world::{Event, World};
 use prost::Message;
+use wavegate_agent::host::Host;
+use wavegate_agent::os::{systemd, upstart};
 use wavegate_common::id::{Generation, Timestamp};
 use wavegate_common::platform::Stage;
 use wavegate_common::rollout::{Entry, Event as LogEvent, TaskRef};
@@ -21,6 +23,7 @@ impl World<'_> {
             Plant::OrderNotDecided => self.send_what_nobody_decided(false),
             Plant::OldOrderObeyed => self.send_what_nobody_decided(true),
             Plant::EventForged => return self.forge_event(),
+            Plant::StoppedBeside => self.stop_two_members(),
             Plant::EffectTwice => self.on_a_machine_that_is_done(|node| {
                 let mut machine = node.host.machine();
                 let again = machine
@@ -88,6 +91,18 @@ impl World<'_> {
             event: LogEvent::TaskStarted { task },
         };
         log.read(&entry, now)
+    }
+
+    /// Two members of etcd are stopped, one after the other; of one alone there is nothing to see. The checks see it when a machine
+    /// of the cluster next does something.
+    fn stop_two_members(&mut self) -> bool {
+        let of_etcd = |node: &&Node| node.name.as_str().starts_with("etcd");
+        let members: Vec<&Node> = self.nodes.iter().filter(of_etcd).take(2).collect();
+        let stop = |node: &&Node| {
+            let commands = [systemd::stop("etcd"), upstart::stop("etcd")];
+            commands.iter().any(|stop| node.host.run(stop).is_ok_and(|exit| exit.code == 0))
+        };
+        members.len() == 2 && members.iter().filter(|node| stop(node)).count() == 2
     }
 
     /// Does something to a compute node whose task is finished.

@@ -10,6 +10,8 @@ pub enum Plant {
     OrderNotDecided,
     /// The log says that a task of a later stage was given out while an earlier stage is worked on.
     EventForged,
+    /// A member of etcd is stopped while another one is down, as by an agent that does not ask how the others are.
+    StoppedBeside,
     /// A node's machine does what it has done once more.
     EffectTwice,
     /// A machine ends with another version of a package.
