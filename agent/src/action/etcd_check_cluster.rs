@@ -7,7 +7,7 @@ use super::etcd_member::gate::{endpoint, identify, planned, unknown};
 use super::etcd_member::note::Note;
 use super::etcd_member::texts::{in_a_line, seen_from_here};
 use super::etcd_member::waiting::Waiting;
-use crate::etcd::{here, view};
+use crate::etcd::{Here, here, view};
 use wavegate_common::action::{Action, EtcdCheckCluster};
 use wavegate_common::etcd::{Part, unfit};
 use wavegate_common::order::{PlannedStep, Work};
@@ -33,6 +33,7 @@ pub fn verify(action: &EtcdCheckCluster, cx: &mut Context<'_>) -> Result<String,
             "no etcd is found on this node, whose cluster is to be looked at"
         )));
     };
+    refuse_one_that_is_down(&here, cx)?;
     let mut waiting = Waiting::new(action.within_s, cx);
     loop {
         let why = match view(cx.host, &[endpoint(&here)]) {
@@ -79,6 +80,26 @@ fn left_down(unit: Option<&str>, cx: &Context<'_>) -> Result<Option<String>, Ste
         return Ok(None);
     }
     Ok(Some(note.member.map_or_else(|| unit.to_owned(), |member| member.name)))
+}
+
+/// Through a proxy or gateway that is down nobody can be asked, and the cluster is not to blame for that.
+fn refuse_one_that_is_down(here: &Here, cx: &Context<'_>) -> Result<(), StepError> {
+    if here.part == Part::Member {
+        return Ok(());
+    }
+    let Here { part, unit, .. } = here;
+    let state = cx.os.service(cx.host, unit)?;
+    if !state.is_down() {
+        return Ok(());
+    }
+    Err(StepError {
+        what: format!("the {part} of this node, service {unit}, is down ({}): nobody can ask etcd through it", state.words),
+        output: Vec::new(),
+        next: format!(
+            "start it and retry; or, where none is wanted here any more, disable and mask {unit}, so that it is no longer \
+             found, and plan again"
+        ),
+    })
 }
 
 /// The service whose etcd a step changes.

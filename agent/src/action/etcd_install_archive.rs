@@ -41,7 +41,7 @@ pub fn check(action: &EtcdInstallArchive, cx: &mut Context<'_>) -> Result<Check,
         .filter(|program| !program.installed)
         .map(|program| file(program, "would be replaced by the archive's"))
         .collect();
-    let what = match (changes.is_empty(), found.state.is_down()) {
+    let what = match (changes.is_empty(), found.down) {
         _ if found.stopped_by_us(cx) => "started",
         (false, false) => "stopped, and started with the new programs",
         (true, false) if runs_replaced_file(&found) => "restarted: it runs a program that was replaced",
@@ -78,7 +78,7 @@ pub fn apply(action: &EtcdInstallArchive, cx: &mut Context<'_>) -> Result<Applie
         unit: &action.unit,
         within_s: action.within_s,
         max_lag: action.max_lag,
-        to: if found.state.is_down() { None } else { to },
+        to: if found.down { None } else { to },
     };
     let changes = around(&stopping, &found, cx, &mut |cx| {
         programs.iter().filter(|program| !program.installed).map(|program| replace(program, cx)).collect()

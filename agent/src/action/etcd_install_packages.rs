@@ -33,14 +33,14 @@ pub fn check(action: &EtcdInstallPackages, cx: &mut Context<'_>) -> Result<Check
     };
     let to = match brought(action, &changes, &found, cx) {
         // Once it is down nothing is judged any more, it is to come up again.
-        Err(_) if found.state.is_down() => None,
+        Err(_) if found.down => None,
         to => to?,
     };
     if let Some(to) = to {
         let from = found.running(cx).map(|version| version.to_string());
         changes.insert(0, Change::Version { of: "etcd".to_owned(), from, to: to.to_string() });
     }
-    if !found.state.is_down() || found.stopped_by_us(cx) {
+    if !found.down || found.stopped_by_us(cx) {
         changes.push(unit("stopped, and started with the new packages"));
     }
     Ok(Check::WouldChange { changes })
@@ -54,7 +54,7 @@ pub fn apply(action: &EtcdInstallPackages, cx: &mut Context<'_>) -> Result<Appli
     let found = Around::of(&action.unit, cx)?;
     let packages = packages(action);
     // Everything that can fail without touching etcd; once it is down there is nothing to prepare, it is to come up again.
-    let to = if found.state.is_down() { None } else { Some(version_to_come(action, &packages, &found, cx)?) };
+    let to = if found.down { None } else { Some(version_to_come(action, &packages, &found, cx)?) };
     let stopping = Stopping { unit: &action.unit, within_s: action.within_s, max_lag: action.max_lag, to };
     let changes = around(&stopping, &found, cx, &mut |cx| {
         package_install::apply_fetched(&packages, cx).map(|applied| applied.changes)
@@ -197,7 +197,7 @@ fn restart(
     found: &Around,
     cx: &mut Context<'_>,
 ) -> Result<Option<Change>, StepError> {
-    if found.state.is_down() {
+    if found.down {
         return Ok(None);
     }
     let names = action.packages.iter().map(|spec: &PackageSpec| spec.name.clone()).collect();
@@ -217,7 +217,7 @@ fn evidence(action: &EtcdInstallPackages, found: &Around, cx: &mut Context<'_>) 
     let names: Vec<&str> = action.packages.iter().map(|spec| spec.name.as_str()).collect();
     let versions = cx.os.versions(cx.host, &names)?;
     let mut all: Vec<String> = versions.iter().map(|(name, version)| format!("{name} {version}")).collect();
-    all.push(match (found.state.is_down(), found.state.main_pid) {
+    all.push(match (found.down, found.state.main_pid) {
         (true, _) => format!("{} is down, as it was", action.unit),
         (false, Some(pid)) => format!("{} runs it as process {pid}", action.unit),
         (false, None) => format!("{} runs it", action.unit),

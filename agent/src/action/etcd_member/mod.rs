@@ -14,7 +14,9 @@ pub mod waiting;
 use super::service_control;
 use super::{Context, StepError};
 use crate::etcd::{Here, configured, of_service};
+use crate::host::etcd::EtcdError;
 use crate::os::service::{KeptDown, ServiceState};
+use std::time::Duration;
 use gate::Open;
 use hand_over::{Leadership, hand_over};
 use note::{Configured, Member, Note, rollout};
@@ -43,7 +45,14 @@ pub struct Around {
     pub state: ServiceState,
     /// What was noted of it.
     pub note: Option<Note>,
+    /// Whether it is down: stopped, or started by this rollout and answering nobody, however its service manager calls that. One
+    /// that ends after every start is `activating` for ever.
+    pub down: bool,
 }
+
+/// How often a member that this rollout started is asked before it counts as down, and how long to wait in between.
+const ASKED: u32 = 30;
+const PAUSE: Duration = Duration::from_secs(1);
 
 impl Around {
     /// Looks at the etcd that a service runs.
@@ -60,13 +69,15 @@ impl Around {
         if state.kept_down == KeptDown::ForGood || (state.is_kept_down() && note.is_none()) {
             super::service_restart::refuse_kept_down(unit, &state, cx)?;
         }
-        Ok(Self { here: run_by(unit, state.main_pid, cx)?, state, note })
+        let here = run_by(unit, state.main_pid, cx)?;
+        let down = state.is_down() || (note.as_ref().is_some_and(|note| note.is_ours(cx)) && is_mute(&here, cx));
+        Ok(Self { here, state, note, down })
     }
 
     /// Whether the service is down because of us.
     #[must_use]
     pub fn stopped_by_us(&self, cx: &Context<'_>) -> bool {
-        self.state.is_down() && self.note.as_ref().is_some_and(|note| note.explains_down(cx))
+        self.down && self.note.as_ref().is_some_and(|note| note.explains_down(cx))
     }
 
     /// The version that its process runs, as it says itself; `None` if it does not.
@@ -81,6 +92,20 @@ impl Around {
             }
         }
     }
+}
+
+/// Whether a member answers nobody, also after a while: one that was started a moment ago needs some.
+fn is_mute(here: &Here, cx: &Context<'_>) -> bool {
+    if here.part != Part::Member {
+        return false;
+    }
+    for _ in 0..ASKED {
+        if !matches!(cx.host.etcd(&gate::endpoint(here)).version(), Err(EtcdError::Unreachable { .. })) {
+            return false;
+        }
+        cx.host.sleep(PAUSE);
+    }
+    true
 }
 
 /// The etcd that a service runs, or would run. Another one of this node says nothing of it.
@@ -106,11 +131,15 @@ pub fn around(
     cx: &mut Context<'_>,
     work: &mut dyn FnMut(&mut Context<'_>) -> Result<Vec<Change>, StepError>,
 ) -> Result<Vec<Change>, StepError> {
-    let Around { here, state, note } = Around::of(stopping.unit, cx)?;
-    if found.state.is_down() && !state.is_down() {
+    let Around { here, state, note, down } = Around::of(stopping.unit, cx)?;
+    if found.down && !down {
         return Err(came_up(stopping.unit));
     }
-    let note = if state.is_down() {
+    let note = if down {
+        if !state.is_down() {
+            (cx.output)(&format!("{} is {} and answers nobody: stopping it", stopping.unit, state.words));
+            service_control::stop(cx, stopping.unit)?;
+        }
         note.filter(|note| note.explains_down(cx))
     } else {
         Some(stop(&here, note, stopping, cx)?)
