@@ -390,7 +390,7 @@ fn the_version_2_api_is_asked_through_a_proxy_and_version_3_through_a_gateway() 
         let before = fit(&cluster.endpoints())?;
         assert_eq!(before.v2_keys, Some(false), "etcd {line}");
 
-        let path = "/v2/keys/wavegate/probe/n";
+        let path = "/v2/keys/calico/v1/n";
         // A proxy knows its cluster a moment after it listens.
         let put = wait_until("the proxy to pass a write on", SOON, || {
             let answer = v2(&proxy, "PUT", path, &[("value", "a b&c"), ("ttl", "60")])?;
