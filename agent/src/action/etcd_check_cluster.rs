@@ -93,7 +93,10 @@ fn refuse_one_that_is_down(here: &Here, cx: &Context<'_>) -> Result<(), StepErro
         return Ok(());
     }
     Err(StepError {
-        what: format!("the {part} of this node, service {unit}, is down ({}): nobody can ask etcd through it", state.words),
+        what: format!(
+            "the {part} of this node, service {unit}, is down ({}): nobody can ask etcd through it",
+            state.words
+        ),
         output: Vec::new(),
         next: format!(
             "start it and retry; or, where none is wanted here any more, disable and mask {unit}, so that it is no longer \

@@ -16,10 +16,10 @@ use super::{Context, StepError};
 use crate::etcd::{Here, configured, of_service};
 use crate::host::etcd::EtcdError;
 use crate::os::service::{KeptDown, ServiceState};
-use std::time::Duration;
 use gate::Open;
 use hand_over::{Leadership, hand_over};
 use note::{Configured, Member, Note, rollout};
+use std::time::Duration;
 use waiting::Waiting;
 use wavegate_common::etcd::{EtcdVersion, Part};
 use wavegate_common::outcome::Change;
@@ -70,7 +70,8 @@ impl Around {
             super::service_restart::refuse_kept_down(unit, &state, cx)?;
         }
         let here = run_by(unit, state.main_pid, cx)?;
-        let down = state.is_down() || (note.as_ref().is_some_and(|note| note.is_ours(cx)) && is_mute(&here, cx));
+        let down =
+            state.is_down() || (note.as_ref().is_some_and(|note| note.is_ours(cx)) && is_mute(&here, cx));
         Ok(Self { here, state, note, down })
     }
 
