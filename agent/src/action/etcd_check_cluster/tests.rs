@@ -1,7 +1,9 @@
 //! Tests of `etcd.check_cluster` on fake machines.
 
 use crate::action::bench::Bench;
-use crate::host::fake::{FakeCluster, FakeMachine, Happening};
+use crate::host::Host;
+use crate::host::fake::{FakeCluster, FakeMachine, Happening, Place};
+use crate::os::systemd;
 use wavegate_common::action::{Action, EtcdCheckCluster};
 use wavegate_common::etcd::{Alarm, ClusterId, MemberId, Part};
 use wavegate_common::id::Timestamp;
@@ -43,7 +45,22 @@ fn where_none_of_the_others_is_reached_this_node_is_the_likelier_cause() {
     for id in [MemberId(0xa002), MemberId(0xa003)] {
         bench.machine().seat().cluster().goes_down(id);
     }
-    insta::assert_snapshot!(bench.refused(&action()).lines().next().unwrap_or_default(), @r#"the cluster is not well, and did not get so within 20 s: http://127.0.0.1:2379 refuses: GET /v2/keys/: status 500: {"errorCode":300,"index":5000,"message":"Raft Internal Error"}"#);
+    insta::assert_snapshot!(bench.refused(&action()).lines().next().unwrap_or_default(), @"the cluster is not well, and did not get so within 20 s: none of the other members is reached from this node, so that its own network, or how it asks them ([etcd] of its agent.toml), is the likelier cause; m1: knows no leader; m2: does not answer: connection refused (http://10.0.0.2:2379); m3: does not answer: connection refused (http://10.0.0.3:2379)");
+}
+
+#[test]
+fn a_proxy_that_is_down_is_named_and_not_the_cluster() {
+    let mut machine = FakeMachine::redhat_etcd();
+    machine.put_file("/etc/sysconfig/etcd", "ETCD_PROXY=on\n");
+    if let Some(seat) = machine.etcd.as_mut() {
+        seat.place = Place::Proxy;
+    }
+    let bench = Bench::new(machine);
+    bench.host.run(&systemd::stop("etcd")).expect("stopped");
+    insta::assert_snapshot!(bench.refused(&action()), @r"
+    the proxy of this node, service etcd, is down (inactive (dead)): nobody can ask etcd through it
+    next: start it and retry; or, where none is wanted here any more, disable and mask etcd, so that it is no longer found, and plan again
+    ");
 }
 
 #[test]

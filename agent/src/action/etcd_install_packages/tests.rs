@@ -592,6 +592,40 @@ fn a_member_that_could_not_be_started_does_not_keep_its_own_retry_from_it() {
     assert!(bench.already_so(&first).starts_with("all are well"));
 }
 
+/// `activating (auto-restart)` for ever, or up and mute: for its service manager it is not down.
+#[test]
+fn a_member_that_ends_after_every_start_does_not_keep_its_own_retry_from_it() {
+    let bench = follower();
+    bench.apply(&action()).expect("it is started");
+    let me = bench.machine().seat().member().expect("a member");
+    bench.machine().seat().cluster().goes_down(me);
+    let (first, _) = before("etcd");
+    insta::assert_snapshot!(bench.already_so(&first), @"m1 is down since an earlier attempt, which found all others well: it is to be brought back");
+    bench.apply(&action()).expect("it is brought back");
+    assert_eq!(bench.machine().seat().cluster().down(), Vec::<String>::new());
+    assert!(bench.machine().services["etcd"].active);
+    let stops = bench.machine().seat().cluster().stops.clone();
+    assert_eq!(stops.len(), 2, "{stops:?}");
+    assert!(stops.iter().all(|stop| stop.beside.iter().all(|down| *down == "m1")), "{stops:?}");
+    assert!(
+        bench.said.borrow().iter().any(|line| line.contains("answers nobody")),
+        "{:?}",
+        bench.said.borrow()
+    );
+}
+
+/// One that is only slow is not stopped again.
+#[test]
+fn a_member_that_answers_after_a_while_is_not_down() {
+    let bench = follower();
+    bench.apply(&action()).expect("it is started");
+    let me = bench.machine().seat().member().expect("a member");
+    bench.machine().seat().cluster().goes_down(me);
+    bench.machine().seat().cluster().to_come = vec![(5, Happening::Returns(me))];
+    let (first, _) = before("etcd");
+    assert!(bench.already_so(&first).starts_with("all are well"));
+}
+
 /// The steps before and after it, as in the task.
 fn before(unit: &str) -> (Action, Vec<PlannedStep>) {
     let Action::EtcdInstallPackages(install) = action() else { panic!("packages") };

@@ -179,7 +179,7 @@ impl Etcd for FakeServer<'_> {
     }
 
     fn count(&self) -> Result<u64, EtcdError> {
-        self.agreed(|cluster, _| Ok(cluster.keys.len() as u64))
+        self.v3(|cluster, _| Ok(cluster.keys.len() as u64))
     }
 
     fn move_leader(&self, to: MemberId) -> Result<(), EtcdError> {
