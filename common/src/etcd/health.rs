@@ -3,8 +3,9 @@
 //! A healthy answer alone is not enough: a member that came back a moment ago answers before it has caught up
 //! (etcd issue 6019), so raft indexes are compared.
 
-use super::{ClusterView, MemberId, MemberView};
+use super::{Alarm, ClusterView, MemberId, MemberView};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::fmt;
 
 /// Something that speaks against taking a member down.
@@ -25,24 +26,33 @@ impl fmt::Display for Unfit {
     }
 }
 
-/// What speaks against working on the cluster: members that don't answer, are not healthy, have errors or are more than
-/// `max_lag` entries behind the one that is furthest, no leader or two of them, and alarms. `but` is the member that is to be worked on, and
-/// is not judged itself. Empty if nothing does.
+/// What speaks against working on the cluster: members that are [`unwell`], and alarms. `but` is the member that is to be worked
+/// on, and is not judged itself. Empty if nothing does.
 #[must_use]
 pub fn unfit(view: &ClusterView, but: Option<MemberId>, max_lag: u64) -> Vec<Unfit> {
+    let alarm = |alarm: &Alarm| Unfit {
+        member: None,
+        why: format!("alarm {} of {} is in force", alarm.kind, called(view, alarm.member)),
+    };
+    let mut all = unwell(view, but, max_lag);
+    all.extend(view.alarms.iter().map(alarm));
+    all
+}
+
+/// Members that don't answer, are not healthy, have errors or are more than `max_lag` entries behind the one that is furthest; and
+/// whether they name different leaders. `but` is not judged itself.
+#[must_use]
+pub fn unwell(view: &ClusterView, but: Option<MemberId>, max_lag: u64) -> Vec<Unfit> {
     let furthest = view.members.iter().filter_map(|member| Some(member.status()?.index)).max().unwrap_or(0);
     let others = || view.members.iter().filter(|member| Some(member.id) != but);
     let mut all: Vec<Unfit> = others().filter_map(|member| of_member(member, furthest, max_lag)).collect();
-    let cluster = |why: String| Unfit { member: None, why };
-    let mut leaders: Vec<MemberId> = others().filter_map(|member| member.status()?.leader).collect();
-    leaders.sort_unstable();
-    leaders.dedup();
+    let leaders: BTreeSet<MemberId> = others().filter_map(|member| member.status()?.leader).collect();
     if leaders.len() > 1 {
         let named: Vec<String> = leaders.iter().map(|id| called(view, *id)).collect();
-        all.push(cluster(format!("members name different leaders: {}", named.join(", "))));
-    }
-    for alarm in &view.alarms {
-        all.push(cluster(format!("alarm {} of {} is in force", alarm.kind, called(view, alarm.member))));
+        all.push(Unfit {
+            member: None,
+            why: format!("members name different leaders: {}", named.join(", ")),
+        });
     }
     all
 }
@@ -81,48 +91,17 @@ fn called(view: &ClusterView, id: MemberId) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::etcd::{Alarm, ClusterId, EtcdVersion, MemberState, MemberStatus};
-
-    fn view() -> ClusterView {
-        let member = |id: u64| MemberView {
-            id: MemberId(id),
-            name: format!("m{id}"),
-            peer_urls: Vec::new(),
-            client_urls: Vec::new(),
-            learner: false,
-            state: MemberState::Up(MemberStatus {
-                version: EtcdVersion::new(3, 3, 25),
-                term: 2,
-                index: 5000,
-                applied: None,
-                leader: Some(MemberId(1)),
-                db_bytes: 1,
-                healthy: true,
-                errors: Vec::new(),
-            }),
-        };
-        ClusterView {
-            id: ClusterId(7),
-            version: Some(EtcdVersion::new(3, 3, 0)),
-            members: (1..=3).map(member).collect(),
-            alarms: Vec::new(),
-            auth: Some(false),
-            v2_keys: None,
-            v3_keys: Some(3),
-        }
-    }
+    use crate::etcd::sample::{self, cluster};
+    use crate::etcd::{MemberState, MemberStatus};
 
     fn with(change: impl FnOnce(&mut ClusterView)) -> String {
-        let mut view = view();
+        let mut view = cluster(3);
         change(&mut view);
         unfit(&view, Some(MemberId(1)), 100).iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
     }
 
     fn status(view: &mut ClusterView, at: usize) -> &mut MemberStatus {
-        match &mut view.members[at].state {
-            MemberState::Up(status) => status,
-            MemberState::Down { .. } => panic!("it is up"),
-        }
+        sample::status(&mut view.members[at])
     }
 
     #[test]

@@ -6,12 +6,14 @@ pub mod clients;
 pub mod fleet;
 pub mod health;
 pub mod path;
+#[cfg(test)]
+pub(crate) mod sample;
 pub mod told;
 pub mod version;
 
 pub use calico::Calico;
 pub use clients::{judge_clients, leaves_v2_keys};
-pub use health::{Unfit, unfit};
+pub use health::{Unfit, unfit, unwell};
 pub use path::{Objection, Rule, judge};
 pub use version::{EtcdVersion, NoVersion};
 
@@ -309,31 +311,12 @@ mod tests {
 
     #[test]
     fn the_leader_is_the_one_that_most_name() {
-        let member = |id, leader: Option<u64>| MemberView {
-            id: MemberId(id),
-            name: format!("m{id}"),
-            peer_urls: Vec::new(),
-            client_urls: Vec::new(),
-            learner: false,
-            state: MemberState::Up(MemberStatus {
-                version: EtcdVersion::new(3, 3, 25),
-                term: 2,
-                index: 7,
-                applied: None,
-                leader: leader.map(MemberId),
-                db_bytes: 0,
-                healthy: true,
-                errors: Vec::new(),
-            }),
-        };
-        let view = |leaders: [Option<u64>; 3]| ClusterView {
-            id: ClusterId(1),
-            version: None,
-            members: leaders.into_iter().enumerate().map(|(i, l)| member(i as u64 + 1, l)).collect(),
-            alarms: Vec::new(),
-            auth: None,
-            v2_keys: None,
-            v3_keys: None,
+        let view = |leaders: [Option<u64>; 3]| {
+            let mut view = sample::cluster(3);
+            for (member, leader) in view.members.iter_mut().zip(leaders) {
+                sample::status(member).leader = leader.map(MemberId);
+            }
+            view
         };
         assert_eq!(view([Some(2), Some(2), Some(3)]).leader(), Some(MemberId(2)));
         assert_eq!(view([Some(2), None, None]).leader(), Some(MemberId(2)));

@@ -1,7 +1,7 @@
 //! Tests of pairs that can't talk: each at its edge.
 
 use super::*;
-use crate::etcd::{ClusterId, MemberId, MemberState, MemberStatus, MemberView};
+use crate::etcd::{ClusterId, MemberId, sample};
 use crate::facts::{Component, DhcpAgent};
 use crate::id::Timestamp;
 use crate::platform::{OsFamily, PackageManager, Platform, ServiceManager};
@@ -12,32 +12,9 @@ fn version(text: &str) -> EtcdVersion {
 }
 
 fn cluster(runs: &str) -> ClusterView {
-    let member = MemberView {
-        id: MemberId(1),
-        name: "m1".into(),
-        peer_urls: Vec::new(),
-        client_urls: Vec::new(),
-        learner: false,
-        state: MemberState::Up(MemberStatus {
-            version: version(runs),
-            term: 2,
-            index: 5000,
-            applied: None,
-            leader: Some(MemberId(1)),
-            db_bytes: 1,
-            healthy: true,
-            errors: Vec::new(),
-        }),
-    };
-    ClusterView {
-        id: ClusterId(7),
-        version: None,
-        members: vec![member],
-        alarms: Vec::new(),
-        auth: None,
-        v2_keys: Some(false),
-        v3_keys: Some(3),
-    }
+    let mut cluster = sample::cluster(1);
+    sample::status(&mut cluster.members[0]).version = version(runs);
+    ClusterView { version: None, auth: None, ..cluster }
 }
 
 fn facts(name: &str, versions: &[(Component, &str)], etcd: Option<EtcdFacts>) -> (NodeId, Facts) {
@@ -70,7 +47,7 @@ fn etcd(part: Part, runs: &str) -> EtcdFacts {
     EtcdFacts {
         part,
         version: Some(version(runs)),
-        cluster_id: Some(ClusterId(7)),
+        cluster_id: Some(ClusterId(0xc1)),
         member: (part == Part::Member).then_some(MemberId(1)),
         data_dir: None,
         data_filesystem: None,

@@ -1,7 +1,7 @@
 //! Tests of the way of a cluster from version to version: each rule at its edge, and what holds of all versions.
 
 use super::*;
-use crate::etcd::{ClusterId, MemberId, MemberState, MemberStatus};
+use crate::etcd::{MemberState, sample};
 use proptest::prelude::*;
 
 fn version(text: &str) -> EtcdVersion {
@@ -10,33 +10,12 @@ fn version(text: &str) -> EtcdVersion {
 
 /// A cluster of members m1, m2, ... that run these versions; it speaks the lowest, and holds version 3 keys alone.
 fn cluster(versions: &[EtcdVersion]) -> ClusterView {
-    let member = |(at, version): (usize, &EtcdVersion)| MemberView {
-        id: MemberId(at as u64 + 1),
-        name: format!("m{}", at + 1),
-        peer_urls: Vec::new(),
-        client_urls: Vec::new(),
-        learner: false,
-        state: MemberState::Up(MemberStatus {
-            version: *version,
-            term: 2,
-            index: 5000,
-            applied: None,
-            leader: Some(MemberId(1)),
-            db_bytes: 1,
-            healthy: true,
-            errors: Vec::new(),
-        }),
-    };
-    let lowest = versions.iter().map(|version| version.line()).min();
-    ClusterView {
-        id: ClusterId(7),
-        version: lowest.map(|(major, minor)| EtcdVersion::new(major, minor, 0)),
-        members: versions.iter().enumerate().map(member).collect(),
-        alarms: Vec::new(),
-        auth: Some(false),
-        v2_keys: Some(false),
-        v3_keys: Some(3),
+    let mut cluster = sample::cluster(versions.len() as u64);
+    for (member, version) in cluster.members.iter_mut().zip(versions) {
+        sample::status(member).version = *version;
     }
+    let lowest = versions.iter().map(|version| version.line()).min();
+    ClusterView { version: lowest.map(|(major, minor)| EtcdVersion::new(major, minor, 0)), ..cluster }
 }
 
 fn running(versions: &str) -> ClusterView {
@@ -214,9 +193,7 @@ proptest! {
     fn where_every_member_runs_it_already_nothing_speaks_against_it(cluster in some_cluster(), to in some_version()) {
         let mut cluster = cluster;
         for member in &mut cluster.members {
-            if let MemberState::Up(status) = &mut member.state {
-                status.version = to;
-            }
+            sample::status(member).version = to;
         }
         prop_assert_eq!(rules(&cluster, to), []);
     }

@@ -1,7 +1,9 @@
 //! Whether the fleet's etcd is one cluster, all of it known to the fleet, and well.
 
 use super::{and, problem};
-use crate::etcd::{Alarm, ClusterView, EtcdFacts, MemberId, MemberView, Part, fleet, unfit};
+use crate::etcd::{
+    Alarm, ClusterView, EtcdFacts, MemberId, MemberView, Part, fleet, unwell as judge_members,
+};
 use crate::facts::Facts;
 use crate::id::NodeId;
 use crate::plan::Problem;
@@ -138,8 +140,7 @@ pub(super) fn unwell(nodes: &BTreeMap<NodeId, Facts>, max_lag: u64) -> Vec<Probl
     let mut alarms: BTreeMap<(MemberId, &str), &ClusterView> = BTreeMap::new();
     for (node, view) in fleet::views(nodes) {
         alarms.extend(view.alarms.iter().map(|Alarm { member, kind }| ((*member, kind.as_str()), view)));
-        let quiet = ClusterView { alarms: Vec::new(), ..view.clone() };
-        for trouble in unfit(&quiet, None, max_lag) {
+        for trouble in judge_members(view, None, max_lag) {
             troubles.entry(trouble.member).or_default().entry(trouble.why).or_default().insert(node);
         }
     }

@@ -2,8 +2,7 @@
 
 use super::*;
 use crate::etcd::{
-    Alarm, ClusterId, ClusterView, EtcdFacts, EtcdVersion, MemberId, MemberState, MemberStatus, MemberView,
-    Part,
+    Alarm, ClusterId, ClusterView, EtcdFacts, EtcdVersion, MemberId, MemberState, Part, sample,
 };
 use crate::facts::DhcpAgent;
 use crate::id::{Actor, StepId, Timestamp};
@@ -43,38 +42,6 @@ fn facts(name: &str, role: Role, etcd: Option<EtcdFacts>) -> Facts {
     }
 }
 
-fn member_view(number: u64) -> MemberView {
-    MemberView {
-        id: MemberId(number),
-        name: format!("m{number}"),
-        peer_urls: vec![format!("http://10.0.0.{number}:2380")],
-        client_urls: vec![format!("http://10.0.0.{number}:2379")],
-        learner: false,
-        state: MemberState::Up(MemberStatus {
-            version: EtcdVersion::new(3, 3, 25),
-            term: 2,
-            index: 5000,
-            applied: None,
-            leader: Some(MemberId(1)),
-            db_bytes: 1,
-            healthy: true,
-            errors: Vec::new(),
-        }),
-    }
-}
-
-fn view(members: u64) -> ClusterView {
-    ClusterView {
-        id: ClusterId(0xc1),
-        version: Some(EtcdVersion::new(3, 3, 0)),
-        members: (1..=members).map(member_view).collect(),
-        alarms: Vec::new(),
-        auth: Some(false),
-        v2_keys: Some(false),
-        v3_keys: Some(3),
-    }
-}
-
 fn etcd(part: Part, cluster: Option<u64>, member: Option<u64>) -> EtcdFacts {
     EtcdFacts {
         part,
@@ -96,7 +63,10 @@ type Fleet = BTreeMap<NodeId, Facts>;
 /// e1 to eN with members m1 to mN of cluster c1, m1 leads; g1 with a gateway, c1 that is only a client.
 fn fleet(members: u64) -> Fleet {
     let member = |number| {
-        let etcd = EtcdFacts { cluster: Some(view(members)), ..etcd(Part::Member, Some(0xc1), Some(number)) };
+        let etcd = EtcdFacts {
+            cluster: Some(sample::cluster(members)),
+            ..etcd(Part::Member, Some(0xc1), Some(number))
+        };
         facts(&format!("e{number}"), Role::EtcdMember, Some(etcd))
     };
     let others = [
@@ -233,15 +203,11 @@ fn a_member_that_is_not_well_is_named_once() {
         see(fleet, Some("e2"), |view| down(view, 3, "timed out"));
     }), @"e3: etcd member m3 does not answer: no route to host (so for e1), does not answer: timed out (so for e2); e3 sees nothing wrong with it | bring it back first (on e3: the state and the log of its etcd service): a member is stopped only while all the others are healthy and caught up; then plan again");
     insta::assert_snapshot!(with(|fleet| see(fleet, None, |view| {
-        if let MemberState::Up(status) = &mut view.members[2].state {
-            status.index = 3000;
-        }
+        sample::status(&mut view.members[2]).index = 3000;
     })), @"e3: etcd member m3 is 2000 entries behind, at most 1000 may be | bring it back first (on e3: the state and the log of its etcd service): a member is stopped only while all the others are healthy and caught up; then plan again");
     insta::assert_snapshot!(with(|fleet| see(fleet, Some("e3"), |view| {
         for member in &mut view.members {
-            if let MemberState::Up(status) = &mut member.state {
-                status.leader = None;
-            }
+            sample::status(member).leader = None;
         }
     })), @r"
     e1: etcd member m1 knows no leader (so for e3); e1 and e2 see nothing wrong with it | bring it back first (on e1: the state and the log of its etcd service): a member is stopped only while all the others are healthy and caught up; then plan again
@@ -306,9 +272,7 @@ fn every_member_goes_to_one_version_and_to_one_that_it_may_go_to() {
     let mut begun = fleet(3);
     etcd_mut(&mut begun, "e2").version = Some(EtcdVersion::new(3, 4, 23));
     see(&mut begun, None, |view| {
-        if let MemberState::Up(status) = &mut view.members[1].state {
-            status.version = EtcdVersion::new(3, 4, 23);
-        }
+        sample::status(&mut view.members[1]).version = EtcdVersion::new(3, 4, 23);
     });
     assert_eq!(said(&begun, &[("e1", run("3.4.23")), ("e3", run("3.4.23"))]), "");
 }
@@ -331,9 +295,7 @@ fn what_the_version_2_api_has_left_must_be_acknowledged() {
         see(&mut fleet, None, |view| {
             (view.v2_keys, view.version) = (v2_keys, Some(from));
             for member in &mut view.members {
-                if let MemberState::Up(status) = &mut member.state {
-                    status.version = from;
-                }
+                sample::status(member).version = from;
             }
         });
         said_for(&fleet, to)
@@ -371,9 +333,7 @@ fn followers_go_first_and_the_leader_last() {
     assert_eq!(order(&fleet, racks).0, "e2 e3 e1", "a member is alone whatever its rack is");
     see(&mut fleet, None, |view| {
         for member in &mut view.members {
-            if let MemberState::Up(status) = &mut member.state {
-                status.leader = Some(MemberId(3));
-            }
+            sample::status(member).leader = Some(MemberId(3));
         }
     });
     assert_eq!(order(&fleet, |_| ()).0, "c1 e1 e2 e3 g1");
