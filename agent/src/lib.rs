@@ -4,6 +4,7 @@
 
 pub mod action;
 pub mod agent;
+pub mod command_line;
 pub mod config;
 pub mod credentials;
 pub mod enrol;

@@ -1,8 +1,7 @@
-//! The program `wavegate-agent`: its command line, its exit codes, its start and its end. The agent itself is the
-//! library's.
+//! The program `wavegate-agent`: its exit codes, its start and its end. The agent itself and its command line are the library's.
 
 use anyhow::Context;
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::Parser;
 use sd_notify::NotifyState;
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
@@ -10,7 +9,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use tracing_subscriber::EnvFilter;
 use wavegate_agent::agent::{self, AgentError, Setup};
-use wavegate_agent::config::{Address, Config, ConfigError, DEFAULT_FILE};
+use wavegate_agent::command_line::{Arguments, Command, Format};
+use wavegate_agent::config::{Address, Config, ConfigError};
 use wavegate_agent::credentials::{self, CredentialsError};
 use wavegate_agent::enrol::{self, EnrolError};
 use wavegate_agent::host::Host;
@@ -23,84 +23,6 @@ use wavegate_agent::{facts, show};
 use wavegate_common::id::NodeId;
 use wavegate_common::policy::{Policy, SHIPPED};
 use wavegate_proto::token::{BadToken, JoinToken};
-
-const EXIT_CODES: &str = "\
-Exit codes:
-  0  done; for `run`: it was asked to end
-  1  something else went wrong: the message says what
-  2  the command line is wrong
-  3  the configuration or the policy is wrong
-  4  this node is not enrolled, or its credentials cannot be used
-  5  the journal is in use by another agent, damaged, or cannot be written
-  6  enrolment did not succeed";
-
-/// Wavegate's agent: runs on every node, dials the coordinator, and does this node's part of an upgrade.
-#[derive(Parser)]
-#[command(version, after_help = EXIT_CODES)]
-struct Arguments {
-    /// The configuration file
-    #[arg(long, global = true, value_name = "FILE", help = format!("The configuration file [default: {DEFAULT_FILE}]"))]
-    config: Option<PathBuf>,
-    #[command(subcommand)]
-    command: Option<Command>,
-}
-
-#[derive(Subcommand)]
-enum Command {
-    /// Be this node's agent until asked to end (what happens when no command is given)
-    Run,
-    /// Get this node's certificate with a join token
-    Enrol {
-        /// What `wavegate token create` printed
-        #[arg(long)]
-        token: String,
-        /// Where the coordinator listens [default: the configuration's]
-        #[arg(long, value_name = "HOST:PORT")]
-        coordinator: Option<Address>,
-        /// The name of this node [default: the configuration's, else the short host name]
-        #[arg(long, value_name = "NAME")]
-        node: Option<NodeId>,
-        /// Replace the certificate that this node has
-        #[arg(long)]
-        force: bool,
-    },
-    /// Show what the agent finds out about this node; needs no coordinator
-    Facts {
-        /// For people or for programs
-        #[arg(long, value_enum, default_value_t = Format::Text)]
-        output: Format,
-    },
-    /// Show what this node's journal says: the last task and its steps; needs no coordinator and no running agent
-    Status {
-        /// For people or for programs
-        #[arg(long, value_enum, default_value_t = Format::Text)]
-        output: Format,
-    },
-    /// Show what orders may touch on this node: its policy; needs no coordinator
-    Policy {
-        /// Check this file instead of the one in force
-        #[arg(long, value_name = "FILE")]
-        check: Option<PathBuf>,
-        /// Print the text of the built-in policy, to begin a file with
-        #[arg(long, conflicts_with_all = ["check", "output"])]
-        shipped: bool,
-        /// For people or for programs
-        #[arg(long, value_enum, default_value_t = Format::Text)]
-        output: Format,
-    },
-    /// Run one prepared package transaction (started by the agent itself)
-    #[command(hide = true)]
-    Transaction {
-        /// Its directory
-        directory: PathBuf,
-    },
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum Format {
-    Text,
-    Json,
-}
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();

@@ -19,4 +19,5 @@ pub mod policy;
 pub mod procedure;
 pub mod rollout;
 pub mod spelling;
+pub mod version;
 pub mod waves;

@@ -4,6 +4,7 @@
 pub mod by_hand;
 pub mod cli;
 pub mod clock;
+pub mod command_line;
 pub mod config;
 pub mod daemon;
 pub mod engine;

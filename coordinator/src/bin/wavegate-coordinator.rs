@@ -1,54 +1,21 @@
-//! The coordinator's daemon: reads its command line and configuration, runs until it is told to end.
+//! The coordinator's daemon: reads its configuration, runs until it is told to end.
 //!
 //! Exit codes: 0 it was told to end; 1 it failed; 2 the command line; 3 the configuration.
 
 use anyhow::{Context, Result};
-use clap::{Parser, Subcommand};
-use std::path::PathBuf;
+use clap::Parser;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
-use wavegate_common::id::{Generation, HIGHEST_GENERATION};
+use wavegate_common::id::Generation;
 use wavegate_coordinator::by_hand;
 use wavegate_coordinator::clock::Clock;
-use wavegate_coordinator::config::{Config, DEFAULT_PATH};
+use wavegate_coordinator::command_line::{Arguments, Command};
+use wavegate_coordinator::config::Config;
 use wavegate_coordinator::daemon::Daemon;
 
-/// Holds the barrier between the stages of an upgrade, and serves agents and operators.
-#[derive(Debug, Parser)]
-#[command(name = "wavegate-coordinator", version, disable_help_subcommand = true)]
-struct Cli {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// Run until SIGTERM or SIGINT
-    Run {
-        /// The configuration
-        #[arg(long, default_value = DEFAULT_PATH, value_name = "FILE")]
-        config: PathBuf,
-    },
-    /// Make the next start's generation higher than one that nodes have seen: after the store was restored from a backup
-    RaiseGeneration {
-        /// The generation that the nodes' messages name
-        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..HIGHEST_GENERATION.0))]
-        above: u64,
-        /// The configuration
-        #[arg(long, default_value = DEFAULT_PATH, value_name = "FILE")]
-        config: PathBuf,
-    },
-    /// Begin an empty store in place of one that was lost: every node has to enrol anew
-    NewStore {
-        /// The configuration
-        #[arg(long, default_value = DEFAULT_PATH, value_name = "FILE")]
-        config: PathBuf,
-    },
-}
-
 fn main() -> ExitCode {
-    let command = Cli::parse().command;
+    let command = Arguments::parse().command;
     let (Command::Run { config } | Command::RaiseGeneration { config, .. } | Command::NewStore { config }) =
         &command;
     let config = match Config::load(config) {

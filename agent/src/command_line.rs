@@ -1,0 +1,89 @@
+//! The command line of `wavegate-agent`, which its manual page and its completions are made of too. What the commands do is `main`'s.
+
+use crate::config::{Address, DEFAULT_FILE};
+use clap::{Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+use wavegate_common::id::NodeId;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done; for `run`: it was asked to end
+  1  something else went wrong: the message says what
+  2  the command line is wrong
+  3  the configuration or the policy is wrong
+  4  this node is not enrolled, or its credentials cannot be used
+  5  the journal is in use by another agent, damaged, or cannot be written
+  6  enrolment did not succeed";
+
+/// Wavegate's agent: runs on every node, dials the coordinator, and does this node's part of an upgrade.
+#[derive(Debug, Parser)]
+#[command(name = "wavegate-agent", version, after_help = EXIT_CODES)]
+pub struct Arguments {
+    /// The configuration file
+    #[arg(long, global = true, value_name = "FILE", help = format!("The configuration file [default: {DEFAULT_FILE}]"))]
+    pub config: Option<PathBuf>,
+    #[command(subcommand)]
+    /// What to do; [`Command::Run`] if nothing is said.
+    pub command: Option<Command>,
+}
+
+/// What the program can be asked to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Be this node's agent until asked to end (what happens when no command is given)
+    Run,
+    /// Get this node's certificate with a join token
+    Enrol {
+        /// What `wavegate token create` printed
+        #[arg(long)]
+        token: String,
+        /// Where the coordinator listens [default: the configuration's]
+        #[arg(long, value_name = "HOST:PORT")]
+        coordinator: Option<Address>,
+        /// The name of this node [default: the configuration's, else the short host name]
+        #[arg(long, value_name = "NAME")]
+        node: Option<NodeId>,
+        /// Replace the certificate that this node has
+        #[arg(long)]
+        force: bool,
+    },
+    /// Show what the agent finds out about this node; needs no coordinator
+    Facts {
+        /// For people or for programs
+        #[arg(long, value_enum, default_value_t = Format::Text)]
+        output: Format,
+    },
+    /// Show what this node's journal says: the last task and its steps; needs no coordinator and no running agent
+    Status {
+        /// For people or for programs
+        #[arg(long, value_enum, default_value_t = Format::Text)]
+        output: Format,
+    },
+    /// Show what orders may touch on this node: its policy; needs no coordinator
+    Policy {
+        /// Check this file instead of the one in force
+        #[arg(long, value_name = "FILE")]
+        check: Option<PathBuf>,
+        /// Print the text of the built-in policy, to begin a file with
+        #[arg(long, conflicts_with_all = ["check", "output"])]
+        shipped: bool,
+        /// For people or for programs
+        #[arg(long, value_enum, default_value_t = Format::Text)]
+        output: Format,
+    },
+    /// Run one prepared package transaction (started by the agent itself)
+    #[command(hide = true)]
+    Transaction {
+        /// Its directory
+        directory: PathBuf,
+    },
+}
+
+/// For whom a command prints.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum Format {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}

@@ -1,0 +1,42 @@
+//! The command line of `wavegate-coordinator`, which its manual page and its completions are made of too. What the commands do is
+//! the program's.
+
+use crate::config::DEFAULT_PATH;
+use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+use wavegate_common::id::HIGHEST_GENERATION;
+
+/// Holds the barrier between the stages of an upgrade, and serves agents and operators.
+#[derive(Debug, Parser)]
+#[command(name = "wavegate-coordinator", version, disable_help_subcommand = true)]
+pub struct Arguments {
+    #[command(subcommand)]
+    /// What to do.
+    pub command: Command,
+}
+
+/// What the program can be asked to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run until SIGTERM or SIGINT
+    Run {
+        /// The configuration
+        #[arg(long, default_value = DEFAULT_PATH, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Make the next start's generation higher than one that nodes have seen: after the store was restored from a backup
+    RaiseGeneration {
+        /// The generation that the nodes' messages name
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..HIGHEST_GENERATION.0))]
+        above: u64,
+        /// The configuration
+        #[arg(long, default_value = DEFAULT_PATH, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Begin an empty store in place of one that was lost: every node has to enrol anew
+    NewStore {
+        /// The configuration
+        #[arg(long, default_value = DEFAULT_PATH, value_name = "FILE")]
+        config: PathBuf,
+    },
+}
