@@ -22,6 +22,13 @@ use wavegate_common::outcome::{Change, StepError};
 /// The note's name.
 const NOTE: &str = "etcd.back_up";
 
+/// The name of the note of a rollout that took no copy here, because nothing of etcd was to change.
+const DECLINED: &str = "etcd.back_up:declined";
+
+/// What to do about notes.
+const UNREADABLE: &str = "see why the notes in the agent's state directory can't be read, then retry";
+const NO_ROOM: &str = "make room in the agent's state directory, then retry";
+
 /// A copy that is being taken, or was.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Note {
@@ -52,6 +59,10 @@ pub fn check(action: &EtcdBackUp, cx: &mut Context<'_>) -> Result<Check, StepErr
         return Ok(Check::AlreadySo { evidence });
     }
     if !is_needed(cx) {
+        // A preview decides nothing.
+        if cx.node.is_some() {
+            note_declined(Some(&rollout(cx)), cx)?;
+        }
         let evidence = "no copy is taken: what follows would change nothing of etcd here".to_owned();
         return Ok(Check::AlreadySo { evidence });
     }
@@ -70,6 +81,9 @@ pub fn apply(action: &EtcdBackUp, cx: &mut Context<'_>) -> Result<Applied, StepE
     if let Some(evidence) = complete(action, cx)? {
         return Ok(Applied { changes: Vec::new(), evidence });
     }
+    if declined(cx)?.is_some() {
+        note_declined(None, cx)?;
+    }
     // One that was not completed is of no use to anybody, whichever rollout began it.
     let is_left = |note: &Note| note.evidence.is_none() || note.rollout == rollout(cx);
     if let Some(left) = note(cx)?.filter(|note| is_left(note) && is_below(note, action)) {
@@ -86,6 +100,33 @@ pub fn apply(action: &EtcdBackUp, cx: &mut Context<'_>) -> Result<Applied, StepE
     write(&Note { evidence: Some(evidence.clone()), ..began }, cx)?;
     let change = Change::File { path: place.directory(), what: "a copy of etcd's data was taken".to_owned() };
     Ok(Applied { changes: vec![change], evidence })
+}
+
+/// Refuses to take etcd down where this rollout took no copy because nothing was to change then. A mirror may have got something
+/// new since.
+///
+/// # Errors
+/// [`StepError`] that says so, or that the note can't be read.
+pub(super) fn refuse_without_copy(cx: &Context<'_>) -> Result<(), StepError> {
+    if declined(cx)?.is_none_or(|of| of != rollout(cx)) {
+        return Ok(());
+    }
+    Err(StepError {
+        what: "no copy of etcd's data was taken here, because nothing of etcd was to change; something is now: the package \
+               repository, or what is installed here, has changed since"
+            .to_owned(),
+        output: Vec::new(),
+        next: "retry: a copy is taken first then; nothing was stopped on this node".to_owned(),
+    })
+}
+
+/// The rollout that took no copy here last.
+fn declined(cx: &Context<'_>) -> Result<Option<String>, StepError> {
+    cx.host.note(DECLINED).map_err(|error| failed(&error, UNREADABLE))
+}
+
+fn note_declined(of: Option<&str>, cx: &Context<'_>) -> Result<(), StepError> {
+    cx.host.set_note(DECLINED, of).map_err(|error| failed(&error, NO_ROOM))
 }
 
 /// What this rollout's copy holds, if it is complete and still there.
@@ -125,15 +166,13 @@ fn is_below(note: &Note, action: &EtcdBackUp) -> bool {
 }
 
 fn note(cx: &Context<'_>) -> Result<Option<Note>, StepError> {
-    let next = "see why the notes in the agent's state directory can't be read, then retry";
-    let Some(text) = cx.host.note(NOTE).map_err(|error| failed(&error, next))? else { return Ok(None) };
-    serde_json::from_str(&text).map(Some).map_err(|error| failed(&error, next))
+    let Some(text) = cx.host.note(NOTE).map_err(|error| failed(&error, UNREADABLE))? else { return Ok(None) };
+    serde_json::from_str(&text).map(Some).map_err(|error| failed(&error, UNREADABLE))
 }
 
 fn write(note: &Note, cx: &Context<'_>) -> Result<(), StepError> {
-    let next = "make room in the agent's state directory, then retry";
-    let text = serde_json::to_string(note).map_err(|error| failed(&error, next))?;
-    cx.host.set_note(NOTE, Some(&text)).map_err(|error| failed(&error, next))
+    let text = serde_json::to_string(note).map_err(|error| failed(&error, NO_ROOM))?;
+    cx.host.set_note(NOTE, Some(&text)).map_err(|error| failed(&error, NO_ROOM))
 }
 
 fn source(cx: &Context<'_>) -> Result<Source, StepError> {

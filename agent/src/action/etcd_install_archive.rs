@@ -45,7 +45,10 @@ pub fn check(action: &EtcdInstallArchive, cx: &mut Context<'_>) -> Result<Check,
         _ if found.stopped_by_us(cx) => "started",
         (false, false) => "stopped, and started with the new programs",
         (true, false) if runs_replaced_file(&found) => "restarted: it runs a program that was replaced",
-        (true, _) => return Ok(Check::AlreadySo { evidence: evidence(action, cx)? }),
+        (true, _) => {
+            found.settle(&action.unit, cx)?;
+            return Ok(Check::AlreadySo { evidence: evidence(action, cx)? });
+        }
         (false, true) => "",
     };
     if let (Some(to), false) = (version_of(&directory, cx), changes.is_empty()) {

@@ -27,7 +27,10 @@ pub fn check(action: &EtcdInstallPackages, cx: &mut Context<'_>) -> Result<Check
     let Some(mut changes) = packages else {
         return match restart(action, &found, cx)? {
             None if found.stopped_by_us(cx) => Ok(Check::WouldChange { changes: vec![unit("started")] }),
-            None => Ok(Check::AlreadySo { evidence: evidence(action, &found, cx)? }),
+            None => {
+                found.settle(&action.unit, cx)?;
+                Ok(Check::AlreadySo { evidence: evidence(action, &found, cx)? })
+            }
             Some(why) => Ok(Check::WouldChange { changes: vec![why] }),
         };
     };

@@ -1,6 +1,7 @@
 //! A client of etcd that writes numbered keys without a pause through all of its endpoints and keeps count of what was acknowledged: a
 //! witness of its own, which shares no code with the agent. How each API is spoken is in the files beside.
 
+mod streak;
 mod v2;
 mod v3;
 
@@ -14,6 +15,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use nix::sched::{CloneFlags, setns};
+use streak::Streaks;
 
 /// How long one write may take before the next endpoint is tried.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -171,13 +173,14 @@ impl Written {
             self.urls.iter().map(|url| endpoint(self.api, url)).collect::<Result<Vec<_>>>()?;
         ensure!(!endpoints.is_empty(), "no endpoint to write to");
         let began = Instant::now();
+        let mut streaks = Streaks::new(&self.urls, |line| eprintln!("writer: {line}"));
         let mut turn = 0;
         for number in 0_u64.. {
             let key = self.key(number);
             // The same value again where it is not known whether the attempt before was applied.
             while let Err(error) = endpoints[turn % self.urls.len()].put(&key, &number.to_string()) {
                 self.failed_attempts += 1;
-                eprintln!("writer: {number} through {}: {error:#}", self.urls[turn % self.urls.len()]);
+                streaks.failed(turn % self.urls.len(), number, &format!("{error:#}"), began.elapsed());
                 turn += 1;
                 if stop.load(Ordering::SeqCst) {
                     return Ok(self);
@@ -185,6 +188,7 @@ impl Written {
                 std::thread::sleep(BREATH);
             }
             let endpoint = turn % self.urls.len();
+            streaks.went_well(endpoint, began.elapsed());
             self.acknowledged.push(Acknowledged { number, after: began.elapsed(), endpoint });
             count.store(number + 1, Ordering::SeqCst);
             turn += 1;

@@ -6,7 +6,7 @@ use crate::host::Exit;
 use crate::host::fake::{FakeMachine, Fault, When};
 use std::path::Path;
 use wavegate_common::action::{Action, EtcdBackUp, EtcdCheckMember, EtcdInstallPackages, PackageSpec};
-use wavegate_common::id::StepId;
+use wavegate_common::id::{NodeId, StepId};
 use wavegate_common::order::{PlannedStep, Work};
 
 const DIRECTORY: &str = "/var/lib/wavegate/etcd-backups";
@@ -25,6 +25,22 @@ fn manifest(bench: &Bench) -> String {
     let machine = bench.machine();
     let found = machine.files.iter().find(|(path, _)| path.ends_with("manifest.json")).expect("a manifest");
     String::from_utf8_lossy(&found.1.content).into_owned()
+}
+
+fn install() -> Action {
+    Action::EtcdInstallPackages(EtcdInstallPackages {
+        packages: vec![PackageSpec { name: "etcd".to_owned(), version: None }],
+        also: Vec::new(),
+        allow_downgrades: false,
+        unit: "etcd".to_owned(),
+        within_s: 30,
+        max_lag: 100,
+    })
+}
+
+fn step(id: &str, action: Action) -> PlannedStep {
+    let id = StepId::new(id).expect("a name");
+    PlannedStep { id, title: String::new(), work: Work::Run { action, timeout_s: 600 } }
 }
 
 #[test]
@@ -105,21 +121,9 @@ fn only_what_is_there_is_copied() {
 
 #[test]
 fn where_nothing_is_installed_afterwards_no_copy_is_taken() {
-    let install = Action::EtcdInstallPackages(EtcdInstallPackages {
-        packages: vec![PackageSpec { name: "etcd".to_owned(), version: None }],
-        also: Vec::new(),
-        allow_downgrades: false,
-        unit: "etcd".to_owned(),
-        within_s: 30,
-        max_lag: 100,
-    });
-    let step = |id: &str, action: Action| PlannedStep {
-        id: StepId::new(id).expect("a name"),
-        title: String::new(),
-        work: Work::Run { action, timeout_s: 600 },
-    };
     let check = EtcdCheckMember { within_s: 60, settle_s: 10, max_lag: 100 };
     let mut bench = Bench::new(FakeMachine::debian_etcd_of("3.3.25", "3.4.23"));
+    let install = install();
     bench.to_come = vec![step("check", Action::EtcdCheckMember(check)), step("install", install.clone())];
     assert!(matches!(bench.check(&action()), Ok(Check::WouldChange { .. })), "etcd would be upgraded");
     bench.apply(&install).expect("it is upgraded by somebody else");
@@ -127,6 +131,59 @@ fn where_nothing_is_installed_afterwards_no_copy_is_taken() {
     insta::assert_snapshot!(evidence, @"no copy is taken: what follows would change nothing of etcd here");
     bench.to_come.truncate(1);
     assert!(matches!(bench.check(&action()), Ok(Check::WouldChange { .. })), "it is wanted for itself");
+}
+
+/// A member of 3.4.23 as the repositories have it, and a task that would install what they have.
+fn as_wanted() -> Bench {
+    let mut bench = Bench::new(FakeMachine::debian_etcd_of("3.3.25", "3.4.23"));
+    bench.apply(&install()).expect("it is upgraded");
+    bench.to_come = vec![step("install", install())];
+    bench.node = Some(NodeId::new("n1").expect("a name"));
+    bench
+}
+
+/// The mirror gets another version.
+fn publish(bench: &Bench, from: &str, to: &str) {
+    let mut machine = bench.machine();
+    let etcd = machine.available.get_mut("etcd").expect("etcd");
+    etcd.version = etcd.version.replace(from, to);
+    etcd.programs.iter_mut().for_each(|(_, says)| *says = says.replace(from, to));
+}
+
+#[test]
+fn a_version_that_appears_after_no_copy_was_taken_is_not_installed_without_one() {
+    let bench = as_wanted();
+    bench.already_so(&action());
+    publish(&bench, "3.4.23", "3.4.24");
+    let stops = |bench: &Bench| bench.machine().seat().cluster().stops.len();
+    let (stopped, pid) = (stops(&bench), bench.main_pid("etcd"));
+    assert!(matches!(bench.check(&install()), Ok(Check::WouldChange { .. })));
+    insta::assert_snapshot!(bench.refused(&install()), @r"
+    no copy of etcd's data was taken here, because nothing of etcd was to change; something is now: the package repository, or what is installed here, has changed since
+    next: retry: a copy is taken first then; nothing was stopped on this node
+    ");
+    assert_eq!((stops(&bench), bench.main_pid("etcd")), (stopped, pid));
+    // A retry, which begins with the copy.
+    assert!(bench.would(&action()).contains("a copy of what m1 holds would be taken"));
+    bench.machine().faults.kill_after("note etcd.back_up:declined");
+    bench.apply_killed(&action());
+    bench.apply(&action()).expect("the next agent takes it");
+    assert!(files(&bench).iter().any(|file| file.ends_with("snapshot.db")), "{:?}", files(&bench));
+    bench.apply(&install()).expect("it goes on");
+    assert_eq!(stops(&bench), stopped + 1);
+    // What another rollout decided is no longer of interest.
+    publish(&bench, "3.4.24", "3.4.25");
+    bench.machine().notes.insert("etcd.back_up:declined".to_owned(), "r0".to_owned());
+    bench.apply(&install()).expect("it applies");
+}
+
+#[test]
+fn a_preview_decides_nothing() {
+    let mut bench = as_wanted();
+    bench.node = None;
+    let notes = bench.machine().notes.clone();
+    bench.already_so(&action());
+    assert_eq!(bench.machine().notes, notes);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use wavegate_common::action::{
     Action, EtcdCheckCluster, EtcdCheckMember, EtcdInstallPackages, PackageInstall, PackageSpec,
 };
 use wavegate_common::etcd::{Alarm, ClusterId, EtcdVersion, MemberId, Part};
-use wavegate_common::id::StepId;
+use wavegate_common::id::{NodeId, StepId};
 use wavegate_common::order::{PlannedStep, Work};
 use wavegate_common::plan::{PlannedEtcd, PlannedNode};
 
@@ -40,6 +40,18 @@ fn leader() -> Bench {
 fn follower() -> Bench {
     let bench = leader();
     bench.machine().seat().cluster().leader = Some(M2);
+    bench
+}
+
+/// A proxy of the same cluster.
+fn proxy() -> Bench {
+    let bench = follower();
+    {
+        let mut machine = bench.machine();
+        machine.put_file("/etc/default/etcd", "ETCD_PROXY=on\nETCD_DATA_DIR=/var/lib/etcd\n");
+        machine.files.retain(|path, _| !path.starts_with("/var/lib/etcd/member"));
+        machine.etcd.as_mut().expect("a seat").place = Place::Proxy;
+    }
     bench
 }
 
@@ -542,16 +554,8 @@ fn an_etcd_that_was_down_stays_down_and_a_proxy_needs_no_gate() {
     assert!(!bench.machine().services["etcd"].active);
     insta::assert_snapshot!(bench.already_so(&action()), @"etcd 3.4.23+dfsg-1, etcd is down, as it was");
 
-    let proxy = follower();
-    {
-        let mut machine = proxy.machine();
-        machine.put_file("/etc/default/etcd", "ETCD_PROXY=on\nETCD_DATA_DIR=/var/lib/etcd\n");
-        machine.files.retain(|path, _| !path.starts_with("/var/lib/etcd/member"));
-        if let Some(seat) = &mut machine.etcd {
-            seat.place = Place::Proxy;
-            seat.cluster().goes_down(M3);
-        }
-    }
+    let proxy = proxy();
+    proxy.machine().seat().cluster().goes_down(M3);
     proxy.apply(&action()).expect("it applies");
     assert!(proxy.machine().services["etcd"].active && proxy.machine().notes.is_empty());
     insta::assert_snapshot!(done(&proxy), @r"
@@ -563,6 +567,29 @@ fn an_etcd_that_was_down_stays_down_and_a_proxy_needs_no_gate() {
     install etcd
     systemctl start -- etcd.service
     ");
+}
+
+/// Whoever stops the proxy later must not be taken for us.
+#[test]
+fn what_was_noted_of_a_proxy_is_gone_once_it_runs_again() {
+    let mut proxy = proxy();
+    proxy.machine().faults.kill_after("systemctl start");
+    proxy.apply_killed(&action());
+    let noted = |bench: &Bench| bench.machine().notes.contains_key("etcd.member:etcd");
+    assert!(noted(&proxy) && proxy.machine().services["etcd"].active);
+    proxy.already_so(&action());
+    assert!(noted(&proxy), "a preview takes nothing away");
+    proxy.node = Some(NodeId::new("n1").expect("a name"));
+    proxy.already_so(&action());
+    assert!(!noted(&proxy));
+    proxy.host.run(&systemd::stop("etcd")).expect("stopped");
+    proxy.already_so(&action());
+
+    let mut member = follower();
+    member.node = Some(NodeId::new("n1").expect("a name"));
+    member.apply(&action()).expect("it applies");
+    member.already_so(&action());
+    assert!(noted(&member), "whether it is back with its data is still to be seen");
 }
 
 /// What the gate is for: without it the same packages stop a member beside one that is down, and the tests above would see it.

@@ -11,8 +11,8 @@ pub mod note;
 pub mod texts;
 pub mod waiting;
 
-use super::service_control;
 use super::{Context, StepError};
+use super::{etcd_back_up, service_control};
 use crate::etcd::{Here, configured, of_service};
 use crate::host::etcd::EtcdError;
 use crate::os::service::{KeptDown, ServiceState};
@@ -79,6 +79,16 @@ impl Around {
     #[must_use]
     pub fn stopped_by_us(&self, cx: &Context<'_>) -> bool {
         self.down && self.note.as_ref().is_some_and(|note| note.explains_down(cx))
+    }
+
+    /// Takes away what was noted of a proxy or gateway that runs again: an agent that was killed right after its start left it. That
+    /// of a member stays until it is seen to be back. A preview takes nothing away.
+    ///
+    /// # Errors
+    /// [`StepError`] if the note can't be removed.
+    pub fn settle(&self, unit: &str, cx: &Context<'_>) -> Result<(), StepError> {
+        let over = self.here.part != Part::Member && !self.down && self.note.is_some();
+        if over && cx.node.is_some() { Note::forget(unit, cx) } else { Ok(()) }
     }
 
     /// The version that its process runs, as it says itself; `None` if it does not.
@@ -209,6 +219,7 @@ fn ready(
     stopping: &Stopping<'_>,
     cx: &mut Context<'_>,
 ) -> Result<Note, StepError> {
+    etcd_back_up::refuse_without_copy(cx)?;
     let known = before.filter(|note| note.is_ours(cx)).and_then(|note| note.member);
     if let Some(member) = &known {
         data::refuse_other(member, cx)?;
