@@ -26,6 +26,10 @@ demo-down: ## Remove the fleet that `make demo KEEP=1` left
 build: build-host ## Build everything
 	$(CARGO) build --workspace --bins
 
+.PHONY: packages
+packages: packages-host ## Make the packages that operators install: deb and rpm, for hosts as old as Ubuntu 14.04 and CentOS 7
+	packaging/build.sh
+
 .PHONY: test
 test: lab-host build ## Run every test: unit, property, in-process fleets, and real hosts
 	$(CARGO) test --workspace --exclude wavegate-tests
@@ -80,6 +84,10 @@ audit: ## Check licences, sources and banned crates of the dependencies
 .PHONY: build-host
 build-host: ## Install what a build needs from this machine: a C compiler and protoc (as root; Debian or Ubuntu)
 	tests/lab/host.sh build
+
+.PHONY: packages-host
+packages-host: ## Install what making packages needs from this machine (as root; Debian or Ubuntu)
+	tests/lab/host.sh packages
 
 .PHONY: lab-host
 lab-host: ## Install what real hosts need from this machine (as root; Debian or Ubuntu)

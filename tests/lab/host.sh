@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# host.sh [build]: makes this machine able to build wavegate, and unless `build` is all that is wanted, to boot the lab's
-# hosts: installs the missing packages, or names them.
+# host.sh [build|packages]: makes this machine able to build wavegate, to make its packages too, or by default to boot the lab's
+# hosts as well: installs what is missing, or names it.
 set -euo pipefail
 wanted=${1:-all}
 
@@ -8,15 +8,18 @@ declare -A package_of=(
   [cc]=gcc
 )
 [[ $wanted == build ]] || package_of+=(
+  [rpmbuild]=rpm
+  [dpkg-deb]=dpkg
+  [strip]=binutils
+  [python3]=python3
+)
+[[ $wanted == build || $wanted == packages ]] || package_of+=(
   [mmdebstrap]=mmdebstrap
   [systemd-nspawn]=systemd-container
   [ip]=iproute2
-  [rpmbuild]=rpm
   [createrepo_c]=createrepo-c
-  [dpkg-deb]=dpkg
   [dpkg-scanpackages]=dpkg-dev
   [nsenter]=util-linux
-  [python3]=python3
   [curl]=curl
 )
 
@@ -24,8 +27,10 @@ missing=()
 for program in "${!package_of[@]}"; do
   command -v "$program" >/dev/null || missing+=("${package_of[$program]}")
 done
+# Python's own environments, for the tools that the packages' programs are built with.
+[[ $wanted == build ]] || python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
 # Debian's archive key checks the packages that the hosts are made of, on Ubuntu too.
-[[ $wanted == build || -e /usr/share/keyrings/debian-archive-keyring.gpg ]] || missing+=(debian-archive-keyring)
+[[ $wanted == build || $wanted == packages || -e /usr/share/keyrings/debian-archive-keyring.gpg ]] || missing+=(debian-archive-keyring)
 
 # etcd's client is made from etcd's .proto files, by protoc, which needs the well-known ones beside it.
 protoc_works() {
