@@ -5,10 +5,12 @@ use crate::by_hand;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::engine::{Engine, Input, Port, Timing};
+use crate::owner;
 use crate::pki::Authority;
 use crate::rpc::listen;
 use crate::rpc::services::services;
 use crate::store::Store;
+use crate::watchdog::Watchdog;
 use anyhow::{Context, Result};
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
@@ -49,10 +51,19 @@ impl Daemon {
     /// # Errors
     /// What could not be read, opened or listened on, and why.
     pub async fn start(config: &Config, clock: Clock) -> Result<Self> {
+        Self::start_watched(config, clock, None).await
+    }
+
+    /// Starts a coordinator whose loop gives signs of life.
+    ///
+    /// # Errors
+    /// As [`Daemon::start`].
+    pub async fn start_watched(config: &Config, clock: Clock, watchdog: Option<Watchdog>) -> Result<Self> {
+        owner::may_run(&config.state_directory)?;
         let authority =
             Arc::new(Authority::load(&config.pki_folder()).context("cannot load the certificate authority")?);
         let store = by_hand::open(config)?;
-        Self::start_on(config, clock, authority, Arc::new(store)).await
+        Self::start_on(config, clock, authority, Arc::new(store), watchdog).await
     }
 
     /// Starts a coordinator on a store that is open.
@@ -64,6 +75,7 @@ impl Daemon {
         clock: Clock,
         authority: Arc<Authority>,
         store: Arc<Store>,
+        watchdog: Option<Watchdog>,
     ) -> Result<Self> {
         let (listener, local) = doors(config).await?;
         let address = listener.local_addr().context("cannot find out the address that is listened on")?;
@@ -78,8 +90,8 @@ impl Daemon {
         let fleet = authority.fleet().clone();
         let leader = leader_id().context("the system gives no random numbers for this start's identity")?;
         let engine = Engine::load(store.clone(), authority.clone(), clock.clone(), timing, leader);
-        let engine =
-            engine.context("cannot load the state of the rollout")?.asking_for_approvals(config.approvals);
+        let engine = engine.context("cannot load the state of the rollout")?;
+        let engine = engine.asking_for_approvals(config.approvals).watched_by(watchdog);
         let (port, inputs) = engine.port();
         let killed = Arc::new(AtomicBool::new(false));
         let (ended, engine_ended) = oneshot::channel();

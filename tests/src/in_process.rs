@@ -94,9 +94,9 @@ impl InProcess {
         let listen = SocketAddr::from(([127, 0, 0, 1], 0));
         init(&InitOptions {
             config_path: directory.path().join("coordinator.toml"),
-            state_directory: state_directory.clone(),
+            state_directory: Some(state_directory.clone()),
             fleet: "test".to_owned(),
-            listen,
+            listen: Some(listen),
             operator: "op".to_owned(),
         })?;
         let config = Config {

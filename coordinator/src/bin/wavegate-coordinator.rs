@@ -1,6 +1,7 @@
 //! The coordinator's daemon: reads its configuration, runs until it is told to end.
 //!
-//! Exit codes: 0 it was told to end; 1 it failed; 2 the command line; 3 the configuration.
+//! Exit codes: 0 it was told to end; 1 it failed; 2 the command line; 3 the configuration; 4 its state directory, which a person
+//! must mend. The unit starts it again after 1 alone.
 
 use anyhow::{Context, Result};
 use clap::Parser;
@@ -13,6 +14,11 @@ use wavegate_coordinator::clock::Clock;
 use wavegate_coordinator::command_line::{Arguments, Command};
 use wavegate_coordinator::config::Config;
 use wavegate_coordinator::daemon::Daemon;
+use wavegate_coordinator::engine::LoadError;
+use wavegate_coordinator::owner::OwnerError;
+use wavegate_coordinator::pki::PkiError;
+use wavegate_coordinator::store::StoreError;
+use wavegate_coordinator::watchdog::Watchdog;
 
 fn main() -> ExitCode {
     let command = Arguments::parse().command;
@@ -48,8 +54,21 @@ fn serve(config: &Config) -> ExitCode {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
     match run(config) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => ended(&error, 1),
+        Err(error) => ended(&error, if only_a_person_mends(&error) { 4 } else { 1 }),
     }
+}
+
+/// Whether another start would fail in the same way until somebody has done something about the state directory.
+fn only_a_person_mends(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        let of = |cause: &PkiError| {
+            matches!(cause, PkiError::NoAuthority { .. } | PkiError::NoKey { .. } | PkiError::Unusable { .. })
+        };
+        cause.is::<OwnerError>()
+            || cause.downcast_ref::<PkiError>().is_some_and(of)
+            || cause.downcast_ref::<StoreError>().is_some_and(StoreError::stays)
+            || cause.downcast_ref::<LoadError>().is_some_and(|cause| !matches!(cause, LoadError::Store(_)))
+    })
 }
 
 fn said(text: &str) -> ExitCode {
@@ -71,7 +90,7 @@ fn run(config: &Config) -> Result<()> {
     runtime.block_on(async {
         let (mut terminate, mut interrupt) =
             (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        let mut daemon = Daemon::start(config, Clock::system()).await?;
+        let mut daemon = Daemon::start_watched(config, Clock::system(), Watchdog::of_service()).await?;
         tracing::info!(address = %daemon.address(), socket = %daemon.socket().display(), "listening");
         if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
             tracing::warn!(%error, "the service manager could not be told that it is ready");

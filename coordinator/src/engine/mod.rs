@@ -37,6 +37,7 @@ pub use reasons::About;
 use crate::clock::Clock;
 use crate::pki::Authority;
 use crate::store::{AuditRecord, InventoryRecord, NodeRecord, RolloutRecord, Store, StoreError};
+use crate::watchdog::Watchdog;
 use links::Links;
 use planning::Planning;
 use reasons::Logged;
@@ -44,6 +45,7 @@ use refusals::Refusals;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 use superseded::Superseded;
 use tokio::sync::{mpsc, watch};
 use wavegate_common::id::{Generation, LeaderId, NodeId, StepId, Timestamp};
@@ -146,6 +148,7 @@ pub struct Engine {
     unflushed_output: bool,
     changes: watch::Sender<u64>,
     output: watch::Sender<u64>,
+    watchdog: Option<Watchdog>,
 }
 
 impl Engine {
@@ -204,6 +207,7 @@ impl Engine {
             unflushed_output: false,
             changes: watch::Sender::new(0),
             output: watch::Sender::new(0),
+            watchdog: None,
         })
     }
 
@@ -211,6 +215,13 @@ impl Engine {
     #[must_use]
     pub fn asking_for_approvals(mut self, approvals: bool) -> Self {
         self.approvals = approvals;
+        self
+    }
+
+    /// Gives signs of life from [`Engine::run`], after every turn.
+    #[must_use]
+    pub fn watched_by(mut self, watchdog: Option<Watchdog>) -> Self {
+        self.watchdog = watchdog;
         self
     }
 
@@ -233,6 +244,7 @@ impl Engine {
     /// at once and leaves everything as it is, as a crash would.
     pub fn run(mut self, mut inputs: mpsc::Receiver<Input>, killed: &AtomicBool) {
         self.take(Input::Tick);
+        self.alive();
         while let Some(input) = inputs.blocking_recv() {
             if killed.load(Ordering::SeqCst) {
                 return;
@@ -241,8 +253,15 @@ impl Engine {
                 break;
             }
             self.take(input);
+            self.alive();
         }
         self.end();
+    }
+
+    fn alive(&mut self) {
+        if let Some(watchdog) = &mut self.watchdog {
+            watchdog.alive(Instant::now());
+        }
     }
 
     /// One turn of the loop: takes one input and does all that follows from it, as [`Engine::run`] does for each that it

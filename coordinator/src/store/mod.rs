@@ -196,6 +196,18 @@ pub enum StoreError {
         /// What is wrong with it.
         reason: String,
     },
+    /// It is not there, though its fleet has been set up.
+    #[error(
+        "there is no store {place}, though fleet {fleet} has been set up here: it was lost, or its disk is not mounted. Restore \
+         it from a backup. Only if there is none: wavegate-coordinator new-store begins an empty one, to which every node \
+         has to enrol anew"
+    )]
+    Lost {
+        /// The file.
+        place: String,
+        /// The fleet of the authority.
+        fleet: FleetId,
+    },
     /// The folder can't be made.
     #[error("the folder {} cannot be made; look at space and permissions there", path.display())]
     Folder {
@@ -261,6 +273,27 @@ pub enum StoreError {
     /// An id that no rollout can have.
     #[error("'{0}' is not a rollout: rollouts are named r1, r2, ... (wavegate status)")]
     NoRolloutId(RolloutId),
+}
+
+impl StoreError {
+    /// Whether the next one who opens the store meets the same, until a person has done something.
+    #[must_use]
+    pub const fn stays(&self) -> bool {
+        match self {
+            Self::Damaged { .. }
+            | Self::Format { .. }
+            | Self::OtherFleet { .. }
+            | Self::Record { .. }
+            | Self::Lost { .. } => true,
+            Self::InUse { .. }
+            | Self::Unusable { .. }
+            | Self::Folder { .. }
+            | Self::Shut
+            | Self::Conflict { .. }
+            | Self::Fenced { .. }
+            | Self::NoRolloutId(_) => false,
+        }
+    }
 }
 
 /// The number in a rollout's id: `r12` is 12.

@@ -14,6 +14,7 @@ mod plans;
 mod reports;
 mod restarts;
 mod rollouts;
+mod service;
 mod sessions;
 mod support;
 mod trouble;

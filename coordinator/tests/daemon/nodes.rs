@@ -166,7 +166,8 @@ async fn a_removal_that_cannot_be_stored_is_none() {
     let mut site = Site::set_up(|_| {}, Clock::system());
     let authority = Arc::new(Authority::load(&site.config.pki_folder()).expect("an authority"));
     let store = Arc::new(disk.store("test"));
-    let daemon = Daemon::start_on(&site.config, Clock::system(), authority, store).await.expect("started");
+    let daemon =
+        Daemon::start_on(&site.config, Clock::system(), authority, store, None).await.expect("started");
     site.set_daemon(daemon);
     site.enrol("c1").await;
     disk.set_full(true);

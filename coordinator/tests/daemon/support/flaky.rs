@@ -3,8 +3,8 @@
 use redb::StorageBackend;
 use redb::backends::InMemoryBackend;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
 use wavegate_common::id::FleetId;
 use wavegate_coordinator::store::{Opener, Store};
 
@@ -15,11 +15,52 @@ pub struct Disk {
     full: Arc<AtomicBool>,
     /// Syncs until one fails; 0 for none.
     failing_sync: Arc<AtomicU32>,
+    hanging: Arc<(Mutex<Hanging>, Condvar)>,
+}
+
+/// Whether syncs come to an end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Hanging {
+    No,
+    /// The next one will not.
+    Next,
+    /// One does not.
+    Now,
 }
 
 impl Disk {
     pub fn new() -> Self {
-        Self { data: Arc::new(InMemoryBackend::new()), full: Arc::default(), failing_sync: Arc::default() }
+        Self {
+            data: Arc::new(InMemoryBackend::new()),
+            full: Arc::default(),
+            failing_sync: Arc::default(),
+            hanging: Arc::new((Mutex::new(Hanging::No), Condvar::new())),
+        }
+    }
+
+    /// The next sync does not come to an end until the disk is let go.
+    pub fn hang(&self) {
+        self.set_hanging(Hanging::Next);
+    }
+
+    /// Waits until a sync hangs.
+    pub fn until_it_hangs(&self) {
+        self.wait_while(|hanging| hanging != Hanging::Now);
+    }
+
+    /// Lets the sync that hangs come to its end.
+    pub fn let_go(&self) {
+        self.set_hanging(Hanging::No);
+    }
+
+    fn set_hanging(&self, to: Hanging) {
+        *self.hanging.0.lock().expect("nobody failed") = to;
+        self.hanging.1.notify_all();
+    }
+
+    fn wait_while(&self, so: impl Fn(Hanging) -> bool) {
+        let hanging = self.hanging.0.lock().expect("nobody failed");
+        drop(self.hanging.1.wait_while(hanging, |hanging| so(*hanging)).expect("nobody failed"));
     }
 
     pub fn set_full(&self, full: bool) {
@@ -68,6 +109,10 @@ impl StorageBackend for Disk {
 
     fn sync_data(&self) -> io::Result<()> {
         self.check()?;
+        if *self.hanging.0.lock().expect("nobody failed") == Hanging::Next {
+            self.set_hanging(Hanging::Now);
+            self.wait_while(|hanging| hanging == Hanging::Now);
+        }
         let counted =
             self.failing_sync.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
         if counted == Ok(1) {

@@ -82,9 +82,9 @@ impl Site {
         change(&mut config);
         let options = InitOptions {
             config_path: folder.path().join("coordinator.toml"),
-            state_directory: config.state_directory.clone(),
+            state_directory: Some(config.state_directory.clone()),
             fleet: "test".to_owned(),
-            listen: config.listen,
+            listen: Some(config.listen),
             operator: "alice".to_owned(),
         };
         init(&options).expect("set up");
@@ -132,6 +132,19 @@ impl Site {
             Clock::Manual(now) => drop(now.fetch_add(millis, Ordering::SeqCst)),
             Clock::Steady(_) => panic!("this site's clock is not set by hand"),
         }
+    }
+
+    /// Writes the configuration as a file that the programs can read, and says where.
+    pub fn write_config(&self) -> PathBuf {
+        let path = self.folder.path().join("run.toml");
+        let Config { listen, socket, state_directory, heartbeat_interval_s, lost_after_s, .. } = &self.config;
+        let text = format!(
+            "listen = \"{listen}\"\nsocket = {socket:?}\nstate_directory = {state_directory:?}\n\
+             heartbeat_interval_s = {heartbeat_interval_s}\nlost_after_s = {}\n",
+            lost_after_s.max(&u64::from(*heartbeat_interval_s))
+        );
+        std::fs::write(&path, text).expect("written");
+        path
     }
 
     pub fn state(&self) -> PathBuf {

@@ -1,5 +1,9 @@
-//! The coordinator's configuration: a TOML file, over it `WAVEGATE_COORDINATOR_*` of the environment.
+//! The coordinator's configuration: a TOML file, over it the drop-ins beside it, and over all `WAVEGATE_COORDINATOR_*` of the
+//! environment. Finding the files is `layers`'.
 
+pub mod layers;
+
+use layers::{Layer, Unreadable};
 use serde::Deserialize;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -47,8 +51,14 @@ impl Default for Config {
 /// Why there is no configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// The file can't be read.
-    #[error("the configuration {} cannot be read; make it with `wavegate init`, or name another with --config", path.display())]
+    /// There is none.
+    #[error("there is no configuration {}; make it with `wavegate init`, or name another with --config", path.display())]
+    NoFile {
+        /// Where it would be.
+        path: PathBuf,
+    },
+    /// A file can't be read.
+    #[error("the configuration {} cannot be read; whoever runs the coordinator must be able to", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -71,8 +81,26 @@ pub enum ConfigError {
     },
 }
 
+impl From<Unreadable> for ConfigError {
+    fn from(Unreadable { path, source }: Unreadable) -> Self {
+        Self::Unreadable { path, source }
+    }
+}
+
+/// What a setting is called in the environment.
+#[must_use]
+pub(crate) fn environment_name(key: &str) -> String {
+    format!("{ENVIRONMENT}_{}", key.to_uppercase())
+}
+
+/// Whether the environment says something of a setting.
+#[must_use]
+pub(crate) fn in_environment(key: &str) -> bool {
+    std::env::var_os(environment_name(key)).is_some()
+}
+
 impl Config {
-    /// Reads the configuration: the file, and over it the environment.
+    /// Reads the configuration: the file, over it the drop-ins, and over them the environment.
     ///
     /// # Errors
     /// [`ConfigError`] with the place of what is wrong.
@@ -82,30 +110,26 @@ impl Config {
     }
 
     fn load_with(path: &Path, environment: Vec<(String, String)>) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| ConfigError::Unreadable { path: path.to_path_buf(), source })?;
-        // Read by `toml` alone first, since it knows the line of what is wrong.
-        let wrong = |what: String| ConfigError::Wrong { path: path.to_path_buf(), what };
-        toml::from_str::<Self>(&text)
-            .map_err(|error| wrong(error.to_string().trim_end().to_owned()))?
-            .check()
-            .map_err(wrong)?;
+        let layers = layers::read(path)?;
+        if layers.is_empty() {
+            return Err(ConfigError::NoFile { path: path.to_path_buf() });
+        }
+        let wrong = |layer: &Layer, what: String| ConfigError::Wrong { path: layer.path.clone(), what };
+        for layer in &layers {
+            // Each by `toml` alone first, since it knows the line of what is wrong.
+            toml::from_str::<Self>(&layer.text)
+                .map_err(|error| error.to_string().trim_end().to_owned())
+                .and_then(|alone| alone.check())
+                .map_err(|what| wrong(layer, what))?;
+        }
         let in_environment = |what: String| ConfigError::Environment { what };
-        let environment = config::Environment::with_prefix(ENVIRONMENT)
-            .prefix_separator("_")
-            .try_parsing(true)
-            .source(Some(environment.into_iter().collect()));
-        let both = config::Config::builder()
-            .add_source(config::File::from_str(&text, config::FileFormat::Toml))
-            .add_source(environment)
-            .build()
-            .and_then(config::Config::try_deserialize::<Self>)
-            .map_err(|error| in_environment(error.to_string()))?;
-        both.check().map_err(in_environment)?;
-        let together = both.check_together();
-        let by_file = toml::from_str::<Self>(&text).is_ok_and(|file| file.check_together() == together);
-        together.map_err(|what| if by_file { wrong(what) } else { in_environment(what) })?;
-        Ok(both)
+        let all = merged(&layers, environment).map_err(|error| in_environment(error.to_string()))?;
+        all.check().map_err(in_environment)?;
+        let Err(what) = all.check_together() else { return Ok(all) };
+        Err(match brought_by(&layers, &what) {
+            Some(layer) => wrong(layer, what),
+            None => in_environment(what),
+        })
     }
 
     fn check(&self) -> Result<(), String> {
@@ -147,6 +171,28 @@ impl Config {
     pub fn store_file(&self) -> PathBuf {
         self.state_directory.join(STORE)
     }
+}
+
+/// Layers in one, and the environment over them.
+fn merged(layers: &[Layer], environment: Vec<(String, String)>) -> Result<Config, config::ConfigError> {
+    let environment = config::Environment::with_prefix(ENVIRONMENT)
+        .prefix_separator("_")
+        .try_parsing(true)
+        .source(Some(environment.into_iter().collect()));
+    let builder = layers.iter().fold(config::Config::builder(), |builder, layer| {
+        builder.add_source(config::File::from_str(&layer.text, config::FileFormat::Toml))
+    });
+    builder.add_source(environment).build()?.try_deserialize()
+}
+
+/// The layer that made settings contradict each other as they do in the end; `None` if the environment did.
+fn brought_by<'l>(layers: &'l [Layer], what: &str) -> Option<&'l Layer> {
+    let so_after = |count: &usize| {
+        let until = merged(layers.get(..*count).unwrap_or_default(), Vec::new());
+        until.is_ok_and(|until| until.check_together().is_err_and(|found| found == what))
+    };
+    let first = (1..=layers.len()).rev().take_while(so_after).last()?;
+    layers.get(first - 1)
 }
 
 /// The text of a configuration file in which only these two are not as by default.
@@ -193,6 +239,47 @@ mod tests {
         let environment = environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         let shorten = |error: ConfigError| error.to_string().replace(&path.display().to_string(), "FILE");
         Config::load_with(&path, environment).map_err(shorten)
+    }
+
+    /// With drop-ins: name and text of each.
+    fn load_dropped(text: &str, dropped: &[(&str, &str)]) -> Result<Config, String> {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("coordinator.toml");
+        std::fs::write(&path, text).expect("written");
+        std::fs::create_dir(folder.path().join("coordinator.d")).expect("folder");
+        for (name, text) in dropped {
+            std::fs::write(folder.path().join("coordinator.d").join(name), text).expect("written");
+        }
+        let shorten =
+            |error: ConfigError| error.to_string().replace(&folder.path().display().to_string(), "");
+        Config::load_with(&path, Vec::new()).map_err(shorten)
+    }
+
+    #[test]
+    fn drop_ins_win_over_the_file_and_the_last_one_over_the_others() {
+        let dropped = [
+            ("50.toml", "lost_after_s = 50\nlisten = \"127.0.0.1:5\"\n"),
+            ("40.toml", "lost_after_s = 40\n"),
+        ];
+        let config = load_dropped("lost_after_s = 35\nheartbeat_interval_s = 7\n", &dropped).expect("good");
+        assert_eq!((config.lost_after_s, config.heartbeat_interval_s, config.listen.port()), (50, 7, 5));
+    }
+
+    #[test]
+    fn what_is_wrong_in_a_drop_in_is_said_with_its_name() {
+        let (slow, wrong) = ("heartbeat_interval_s = 60\n", "lost_after = 1\n");
+        insta::assert_snapshot!(load_dropped("", &[("a.toml", wrong)]).expect_err("unknown key"), @r"
+        /coordinator.d/a.toml: TOML parse error at line 1, column 1
+          |
+        1 | lost_after = 1
+          | ^^^^^^^^^^
+        unknown field `lost_after`, expected one of `listen`, `socket`, `state_directory`, `lost_after_s`, `heartbeat_interval_s`, `approvals`, `log`
+        ");
+        insta::assert_snapshot!(load_dropped("", &[("a.toml", slow), ("b.toml", "")]).expect_err("too rare"), @"/coordinator.d/a.toml: heartbeat_interval_s is 60 and lost_after_s is 30, so that a node whose link broke would be lost before its next sign of life is due; make lost_after_s 60 or more, or heartbeat_interval_s 30 or less");
+        insta::assert_snapshot!(load_dropped(slow, &[("b.toml", "lost_after_s = 40\n")]).expect_err("still too rare"), @"/coordinator.d/b.toml: heartbeat_interval_s is 60 and lost_after_s is 40, so that a node whose link broke would be lost before its next sign of life is due; make lost_after_s 60 or more, or heartbeat_interval_s 40 or less");
+        let none =
+            Config::load_with(Path::new("/nowhere/coordinator.toml"), Vec::new()).expect_err("no file");
+        insta::assert_snapshot!(none, @"there is no configuration /nowhere/coordinator.toml; make it with `wavegate init`, or name another with --config");
     }
 
     #[test]
