@@ -15,6 +15,7 @@ use crate::link::{self, Backoff, Session, Target, ToCoordinator};
 use crate::os::Os;
 use crate::output::Output;
 use crate::policy::PolicyFile;
+use crate::service_manager::{Signs, notify};
 use crate::worker::{self, Job, Tools};
 use sd_notify::NotifyState;
 use sha2::{Digest, Sha256};
@@ -24,7 +25,6 @@ use std::sync::mpsc::Sender;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
-use wavegate_common::id::NodeId;
 use wavegate_common::platform::Role;
 use wavegate_proto::tls::{self, TlsError};
 
@@ -52,6 +52,8 @@ pub struct Setup {
     pub journal: SharedJournal,
     /// Output of steps.
     pub output: Output,
+    /// That the loop goes round.
+    pub signs: Signs,
 }
 
 /// Why an agent ended without being asked to.
@@ -81,6 +83,8 @@ enum Awaited {
     LinkHasRoom(mpsc::OwnedPermit<ToCoordinator>),
     /// A step printed something.
     OutputGrew,
+    /// The watchdog waits for a sign that the loop goes round.
+    SignDue,
     /// The agent is asked to end.
     Stop,
 }
@@ -107,6 +111,7 @@ struct Agent {
     session: Option<Session>,
     heartbeat: Option<Interval>,
     observe: Interval,
+    signs: Signs,
 }
 
 impl Agent {
@@ -130,7 +135,11 @@ impl Agent {
         let core = Core::new(Beginning {
             fleet: fleet.clone(),
             coordinator: setup.coordinator.clone(),
-            backoff: Backoff::new(setup.reconnect_min, setup.reconnect_max, seed(&node, &*setup.host)),
+            backoff: Backoff::new(
+                setup.reconnect_min,
+                setup.reconnect_max,
+                seed(node.as_str(), &*setup.host),
+            ),
             node,
             host: setup.host,
             journal: setup.journal,
@@ -138,7 +147,19 @@ impl Agent {
         });
         let target = Target { address: setup.coordinator, fleet, tls };
         let observe = every(OBSERVE_EVERY);
-        Ok(Self { core, target, output, jobs, events, send_event, session: None, heartbeat: None, observe })
+        let signs = setup.signs;
+        Ok(Self {
+            core,
+            target,
+            output,
+            jobs,
+            events,
+            send_event,
+            session: None,
+            heartbeat: None,
+            observe,
+            signs,
+        })
     }
 
     async fn serve(mut self, stop: impl Future<Output = ()>) -> Result<(), AgentError> {
@@ -164,6 +185,7 @@ impl Agent {
                 }
                 // Nothing to do but to look again whether there is something to say.
                 Awaited::OutputGrew => {}
+                Awaited::SignDue => self.signs.give(),
             }
         }
     }
@@ -178,6 +200,7 @@ impl Agent {
             () = self.output.grown() => Awaited::OutputGrew,
             () = tick(self.heartbeat.as_mut()) => Awaited::Happened(Event::HeartbeatDue),
             _ = self.observe.tick() => Awaited::Happened(Event::ObserveDue),
+            () = self.signs.due() => Awaited::SignDue,
         }
     }
 
@@ -229,18 +252,10 @@ async fn tick(interval: Option<&mut Interval>) {
     }
 }
 
-/// Tells the service manager, if there is one that wants to be told.
-pub fn notify(state: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(state) {
-        tracing::debug!(%error, "the service manager was not told");
-    }
-}
-
-/// A seed that differs between nodes, boots and starts.
-fn seed(node: &NodeId, host: &dyn Host) -> u64 {
+/// A seed that differs between nodes, boots and starts. `name` is the node's, or the machine's if it is no node yet.
+pub fn seed(name: &str, host: &dyn Host) -> u64 {
     let boot =
         host.read(std::path::Path::new("/proc/sys/kernel/random/boot_id")).ok().flatten().unwrap_or_default();
-    let digest =
-        Sha256::new().chain_update(node.as_str()).chain_update(boot).chain_update(host.now().0.to_be_bytes());
+    let digest = Sha256::new().chain_update(name).chain_update(boot).chain_update(host.now().0.to_be_bytes());
     digest.finalize().iter().take(8).fold(0, |seed, byte| seed << 8 | u64::from(*byte))
 }

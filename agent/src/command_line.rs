@@ -11,7 +11,7 @@ Exit codes:
   1  something else went wrong: the message says what
   2  the command line is wrong
   3  the configuration or the policy is wrong
-  4  this node is not enrolled, or its credentials cannot be used
+  4  the credentials of this node cannot be used
   5  the journal is in use by another agent, damaged, or cannot be written
   6  enrolment did not succeed";
 

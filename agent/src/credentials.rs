@@ -1,6 +1,6 @@
 //! The node's key and certificate and the fleet's authority, as files that root alone can read.
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -13,6 +13,8 @@ const CERTIFICATE: &str = "certificate.pem";
 const CA: &str = "ca.pem";
 /// Beside the directory of the credentials.
 const ENROLLING_KEY: &str = "enrolling-key.pem";
+/// Locked by the process that enrols the node.
+const ENROLLING_LOCK: &str = "enrolling.lock";
 
 /// Why there are no credentials to work with.
 #[derive(Debug, thiserror::Error)]
@@ -121,6 +123,27 @@ pub fn identity_of(
     Ok(Identity::of_certificate(&der))
 }
 
+/// The right to enrol this node, as long as the file is open; `None` if another process has it.
+///
+/// # Errors
+/// [`CredentialsError::File`].
+pub fn alone(state_directory: &Path) -> Result<Option<File>, CredentialsError> {
+    let path = state_directory.join(ENROLLING_LOCK);
+    let failed = |verb: &'static str, path: &Path| {
+        let path = path.to_owned();
+        move |source| CredentialsError::File { verb, path, source }
+    };
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(state_directory);
+    made.map_err(failed("make", state_directory))?;
+    let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
+    let file = file.map_err(failed("open", &path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(source)) => Err(failed("lock", &path)(source)),
+    }
+}
+
 /// The key that the node enrols with: the one of an enrolment whose answer was lost, if there was one, so that the
 /// coordinator knows who asks again; else the one that `make` makes, which is on disk when this returns.
 ///
@@ -169,9 +192,18 @@ fn settle(state_directory: &Path) -> Result<(), CredentialsError> {
     if directory.exists() || !old.exists() || !new.exists() {
         return Ok(());
     }
-    std::fs::rename(&new, &directory)
+    put_in_place(&new, &directory)
         .and_then(|()| sync(state_directory))
         .map_err(|source| CredentialsError::File { verb: "put in place", path: directory, source })
+}
+
+/// The last step of a replacement. An agent that looks whether it is enrolled may have taken it for one that was cut off, and
+/// ended it a moment before.
+fn put_in_place(new: &Path, directory: &Path) -> std::io::Result<()> {
+    match std::fs::rename(new, directory) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && directory.exists() => Ok(()),
+        renamed => renamed,
+    }
 }
 
 /// Keeps the node's credentials in the place of those that may be there: all three files are written and synced
@@ -206,7 +238,7 @@ pub fn keep(state_directory: &Path, credentials: &Credentials) -> Result<(), Cre
     if directory.exists() {
         std::fs::rename(&directory, &old).map_err(failed("move", &directory))?;
     }
-    std::fs::rename(&new, &directory).map_err(failed("put in place", &directory))?;
+    put_in_place(&new, &directory).map_err(failed("put in place", &directory))?;
     sync(state_directory).map_err(failed("write", state_directory))?;
     if old.exists() {
         std::fs::remove_dir_all(&old).map_err(failed("remove", &old))?;

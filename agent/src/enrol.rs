@@ -5,12 +5,16 @@ use crate::credentials::{self, CredentialsError};
 use crate::link::dial::{self, DialError};
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
 use std::path::Path;
+use std::time::Duration;
 use wavegate_common::id::{FleetId, NodeId};
 use wavegate_proto::identity::Subject;
 use wavegate_proto::tls::{self, Credentials, TlsError};
 use wavegate_proto::token::JoinToken;
 use wavegate_proto::v1::EnrolRequest;
 use wavegate_proto::v1::enrolment_service_client::EnrolmentServiceClient;
+
+/// How long the coordinator may take to answer.
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 
 /// Why a node did not get its certificate.
 #[derive(Debug, thiserror::Error)]
@@ -34,7 +38,21 @@ pub enum EnrolError {
     /// No key or signing request could be made.
     #[error("cannot make a key and a signing request")]
     Key(#[from] rcgen::Error),
-    /// The coordinator refused.
+    /// It does not answer.
+    #[error(
+        "the coordinator at {address} did not answer within {} s; try again with the same token",
+        ANSWER_WITHIN.as_secs()
+    )]
+    Silent {
+        /// The coordinator.
+        address: Address,
+    },
+    /// Another process does the same.
+    #[error(
+        "another process is enrolling this node (its agent, if there is a join token in its file); wait until it has ended,          then try again"
+    )]
+    Busy,
+    /// The coordinator refused, or the connection broke.
     #[error("the coordinator at {address} refused to enrol {node}: {reason}{next}")]
     Refused {
         /// The coordinator.
@@ -45,6 +63,8 @@ pub enum EnrolError {
         reason: String,
         /// What to do, unless its words say so already.
         next: &'static str,
+        /// Whether the same token is of no use any more.
+        for_good: bool,
     },
     /// What it sent is not a certificate for this node.
     #[error(
@@ -62,6 +82,24 @@ pub enum EnrolError {
     Keep(#[source] CredentialsError),
 }
 
+impl EnrolError {
+    /// Whether the token is of no use for this node, so that it need not be tried again.
+    #[must_use]
+    pub fn token_is_refused(&self) -> bool {
+        match self {
+            Self::Refused { for_good, .. } => *for_good,
+            Self::Dial(error) => error.is_another_authority(),
+            Self::Enrolled { .. }
+            | Self::Tls(_)
+            | Self::Key(_)
+            | Self::Silent { .. }
+            | Self::Busy
+            | Self::BadAnswer { .. }
+            | Self::Keep(_) => false,
+        }
+    }
+}
+
 /// Enrols the node and keeps its credentials. Nothing is changed unless all is well.
 ///
 /// # Errors
@@ -73,6 +111,7 @@ pub async fn enrol(
     node: &NodeId,
     force: bool,
 ) -> Result<FleetId, EnrolError> {
+    let _alone = credentials::alone(state_directory).map_err(EnrolError::Keep)?.ok_or(EnrolError::Busy)?;
     if let (false, Ok(enrolled)) = (force, credentials::load(state_directory)) {
         return Err(EnrolError::Enrolled { node: enrolled.node, fleet: enrolled.fleet });
     }
@@ -92,10 +131,11 @@ pub async fn enrol(
         node: node.to_string(),
         csr_pem,
     };
-    let answer = EnrolmentServiceClient::new(channel).enrol(request).await;
-    let answer = match answer {
-        Ok(answer) => answer.into_inner(),
-        Err(status) => {
+    let mut client = EnrolmentServiceClient::new(channel);
+    let answer = match tokio::time::timeout(ANSWER_WITHIN, client.enrol(request)).await {
+        Ok(Ok(answer)) => answer.into_inner(),
+        Err(_) => return Err(EnrolError::Silent { address: address.clone() }),
+        Ok(Err(status)) => {
             // The coordinator said no: nothing was signed for this key. Any other end may hide a yes that got lost.
             if said_no(&status) {
                 credentials::forget_enrolling_key(state_directory).map_err(EnrolError::Keep)?;
@@ -169,5 +209,6 @@ fn refused(address: &Address, node: &NodeId, status: &tonic::Status) -> EnrolErr
     };
     let reason = status.message().to_owned();
     let next = if reason.contains("wavegate token create") { "" } else { next };
-    EnrolError::Refused { address: address.clone(), node: node.clone(), reason, next }
+    let for_good = said_no(status);
+    EnrolError::Refused { address: address.clone(), node: node.clone(), reason, next, for_good }
 }

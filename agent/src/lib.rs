@@ -3,6 +3,7 @@
 //! `runner` decides by the journal alone and acts through `action` and `host`; `agent` is the one loop around it.
 
 pub mod action;
+pub mod admission;
 pub mod agent;
 pub mod command_line;
 pub mod config;
@@ -15,8 +16,10 @@ pub mod journal;
 pub mod link;
 pub mod os;
 pub mod output;
+mod ownership;
 pub mod policy;
 pub mod preview;
 pub mod runner;
+pub mod service_manager;
 pub mod show;
 pub mod worker;

@@ -4,14 +4,15 @@ use anyhow::Context;
 use clap::Parser;
 use sd_notify::NotifyState;
 use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use tracing_subscriber::EnvFilter;
+use wavegate_agent::admission::{self, AdmissionError, Waiting};
 use wavegate_agent::agent::{self, AgentError, Setup};
 use wavegate_agent::command_line::{Arguments, Command, Format};
 use wavegate_agent::config::{Address, Config, ConfigError};
-use wavegate_agent::credentials::{self, CredentialsError};
+use wavegate_agent::credentials::{self, CredentialsError, Enrolled};
 use wavegate_agent::enrol::{self, EnrolError};
 use wavegate_agent::host::Host;
 use wavegate_agent::host::real::{RealHost, run_transaction};
@@ -19,6 +20,7 @@ use wavegate_agent::journal::{self, JournalFile, OpenError, SharedJournal, lines
 use wavegate_agent::os::Os;
 use wavegate_agent::output::Output;
 use wavegate_agent::policy::{InForce, PolicyError, PolicyFile};
+use wavegate_agent::service_manager::{Signs, notify};
 use wavegate_agent::{facts, show};
 use wavegate_common::id::NodeId;
 use wavegate_common::policy::{Policy, SHIPPED};
@@ -41,9 +43,9 @@ fn carry_out(arguments: Arguments) -> anyhow::Result<()> {
         return run_transaction(directory);
     }
     let config = Config::load(arguments.config.as_deref())?;
-    log_to_stderr(&config)?;
+    let set_log = log_to_stderr(&config)?;
     match arguments.command.unwrap_or(Command::Run) {
-        Command::Run => run(config),
+        Command::Run => run(arguments.config.as_deref(), &set_log),
         Command::Enrol { token, coordinator, node, force } => enrol(config, &token, coordinator, node, force),
         Command::Facts { output } => print_facts(&config, output),
         Command::Status { output } => print_status(&config, output),
@@ -53,28 +55,72 @@ fn carry_out(arguments: Arguments) -> anyhow::Result<()> {
     }
 }
 
-fn log_to_stderr(config: &Config) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(&config.log).context("reading the setting log")?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+/// Sets what is logged.
+type SetLog = Box<dyn Fn(&Config) -> anyhow::Result<()>>;
+
+/// Logs by the setting `log`; the result sets it anew.
+fn log_to_stderr(config: &Config) -> anyhow::Result<SetLog> {
+    let builder = tracing_subscriber::fmt().with_writer(std::io::stderr);
     let builder = builder.with_ansi(std::io::stderr().is_terminal());
+    let filter = log_filter(config)?;
+    let setting = "setting what is logged";
     if std::env::var_os("JOURNAL_STREAM").is_some() {
         // The system's journal has a clock of its own.
-        builder.without_time().init();
-    } else {
+        let builder = builder.without_time().with_env_filter(filter).with_filter_reloading();
+        let filter = builder.reload_handle();
         builder.init();
+        Ok(Box::new(move |config| filter.reload(log_filter(config)?).context(setting)))
+    } else {
+        let builder = builder.with_env_filter(filter).with_filter_reloading();
+        let filter = builder.reload_handle();
+        builder.init();
+        Ok(Box::new(move |config| filter.reload(log_filter(config)?).context(setting)))
     }
-    Ok(())
 }
 
-fn run(config: Config) -> anyhow::Result<()> {
+fn log_filter(config: &Config) -> anyhow::Result<EnvFilter> {
+    EnvFilter::try_new(&config.log).context("reading the setting log")
+}
+
+fn run(config: Option<&Path>, set_log: &SetLog) -> anyhow::Result<()> {
+    let runtime = runtime()?;
+    let ended = runtime.block_on(async {
+        let mut stop = std::pin::pin!(asked_to_end()?);
+        let mut signs = Signs::for_service_manager();
+        // Whoever installs or starts the agent does not wait for its enrolment.
+        notify(&[NotifyState::Ready]);
+        let waiting = Waiting {
+            config: || Config::load(config),
+            host_name,
+            look_every: admission::LOOK_EVERY,
+            seed: agent::seed(&host_name(), &RealHost::new(PathBuf::new())),
+        };
+        let (config, enrolled) = tokio::select! {
+            biased;
+            () = &mut stop => return Ok(()),
+            admitted = admission::admitted(waiting, &mut signs) => admitted.map_err(|error| match error {
+                AdmissionError::Config(error) => anyhow::Error::from(error),
+                AdmissionError::Credentials(error) => error.into(),
+            })?,
+        };
+        set_log(&config)?;
+        agent::run(set_up(config, enrolled, signs)?, stop).await.map_err(anyhow::Error::from)
+    });
+    notify(&[NotifyState::Stopping]);
+    // Not waited for: the worker may be in the middle of a package transaction, which goes on without the agent.
+    runtime.shutdown_background();
+    ended
+}
+
+/// Opens everything that an enrolled agent works with.
+fn set_up(config: Config, enrolled: Enrolled, signs: Signs) -> anyhow::Result<Setup> {
     let coordinator = config.coordinator()?.clone();
-    let enrolled = credentials::load(&config.state_directory)?;
     if let Some(node) = config.node.as_ref().filter(|node| **node != enrolled.node) {
         let wrong = format!(
             "it is {node}, the node's certificate says {}: take the setting out, or enrol again with --force",
             enrolled.node
         );
-        return Err(config.wrong("node", wrong).into());
+        return Err(ConfigError::Value { place: config.node_is_set_in, key: "node", wrong }.into());
     }
     let host = Arc::new(RealHost::new(config.state_directory.clone()));
     let os = Os { platform: facts::platform(&*host).context("finding out what this node runs on")? };
@@ -91,7 +137,7 @@ fn run(config: Config) -> anyhow::Result<()> {
         version = env!("CARGO_PKG_VERSION"), node = %enrolled.node, fleet = %enrolled.fleet,
         platform = %os.platform, coordinator = %coordinator, "started"
     );
-    let setup = Setup {
+    Ok(Setup {
         output: Output::kept_in(&config.state_directory),
         coordinator,
         enrolled,
@@ -103,17 +149,8 @@ fn run(config: Config) -> anyhow::Result<()> {
         os,
         policy: PolicyFile::new(config.policy_file),
         journal: SharedJournal::new(journal),
-    };
-    let runtime = runtime()?;
-    let ended = runtime.block_on(async {
-        let stop = asked_to_end()?;
-        agent::notify(&[NotifyState::Ready]);
-        agent::run(setup, stop).await.map_err(anyhow::Error::from)
-    });
-    agent::notify(&[NotifyState::Stopping]);
-    // Not waited for: the worker may be in the middle of a package transaction, which goes on without the agent.
-    runtime.shutdown_background();
-    ended
+        signs,
+    })
 }
 
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
@@ -152,33 +189,38 @@ fn enrol(
     };
     let node = match node.or_else(|| config.node.clone()) {
         Some(node) => node,
-        None => short_host_name(&config)?,
+        None => admission::node_name(&config, &host_name())
+            .map_err(|why| anyhow::anyhow!("{why}, or give a name with --node"))?,
     };
     let before = credentials::load(&config.state_directory).ok();
     let enrolled = enrol::enrol(&config.state_directory, &token, &coordinator, &node, force);
     let fleet = runtime()?.block_on(enrolled)?;
     let mut text = format!("{node} is enrolled in fleet {fleet}.\n");
-    if let Some(before) = before {
-        text +=
-            "An agent that runs here still has the certificate before: systemctl restart wavegate-agent\n";
-        if before.node != node {
-            let was = before.node;
-            text += &format!("This node was {was}, which stays in the fleet: wavegate node remove {was}\n");
+    match before {
+        Some(before) => {
+            text += "An agent that runs here still has the certificate before: systemctl restart wavegate-agent\n";
+            if before.node != node {
+                let was = before.node;
+                text +=
+                    &format!("This node was {was}, which stays in the fleet: wavegate node remove {was}\n");
+            }
+        }
+        None => {
+            text += "An agent that runs here goes on by itself; if none does: systemctl enable --now wavegate-agent\n"
         }
     }
     if let Some(given) = given.filter(|given| config.coordinator.as_ref() != Some(given)) {
-        let file = config.file.display();
+        let file = config.drop_ins().join("coordinator.toml");
         text += &format!(
-            "Set coordinator = \"{given}\" in {file}, then: systemctl enable --now wavegate-agent\n"
+            "The agent must be told where the coordinator is: echo 'coordinator = \"{given}\"' > {}\n",
+            file.display()
         );
     }
     say(&text)
 }
 
-fn short_host_name(config: &Config) -> anyhow::Result<NodeId> {
-    let hostname = RealHost::new(config.state_directory.clone()).system().hostname.to_lowercase();
-    let short = hostname.split('.').next().unwrap_or_default();
-    NodeId::new(short).context("the host name is not a node name; give one with --node")
+fn host_name() -> String {
+    RealHost::new(PathBuf::new()).system().hostname
 }
 
 fn print_facts(config: &Config, output: Format) -> anyhow::Result<()> {
@@ -186,7 +228,7 @@ fn print_facts(config: &Config, output: Format) -> anyhow::Result<()> {
     let enrolled = credentials::load(&config.state_directory).ok().map(|enrolled| enrolled.node);
     let node = match enrolled.or_else(|| config.node.clone()) {
         Some(node) => node,
-        None => short_host_name(config)?,
+        None => admission::node_name(config, &host_name()).map_err(anyhow::Error::msg)?,
     };
     let facts = facts::observe(&host, node, &config.roles, &config.etcd).context("observing this node")?;
     match output {

@@ -1,10 +1,9 @@
 //! The node's own policy, as the agent goes by it: whose file it may be, when it is read, and what a refusal says. What a
 //! policy permits is `wavegate_common::policy`.
 
-use rustix::process::geteuid;
-use std::fs::{File, Metadata};
+use crate::ownership::{Untrusted, trusted, trusted_directories};
+use std::fs::File;
 use std::io::{ErrorKind, Read};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use wavegate_common::action::Action;
 use wavegate_common::order::{PlannedStep, Work};
@@ -20,11 +19,6 @@ const BUILT_IN: &str = "the built-in policy";
 
 /// Bytes of the largest file that is read.
 const LARGEST: u64 = 1 << 20;
-
-/// Group and others may write.
-const OTHERS_WRITE: u32 = 0o022;
-/// Files in the directory can be replaced by their owners alone.
-const STICKY: u32 = 0o1000;
 
 /// The file of the policy; it need not be there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,13 +36,8 @@ pub enum PolicyError {
         source: std::io::Error,
     },
     /// Somebody else than root could have written it.
-    #[error("{} {why}", path.display())]
-    Untrusted {
-        /// The file or directory.
-        path: PathBuf,
-        /// What is wrong with it; what to do.
-        why: String,
-    },
+    #[error(transparent)]
+    Untrusted(#[from] Untrusted),
     /// It is no policy.
     #[error("{0}")]
     Wrong(Diagnostics),
@@ -128,7 +117,7 @@ impl PolicyFile {
         if metadata.len() > LARGEST {
             return Err(untrusted(&real, "is larger than 1 MiB; no policy is"));
         }
-        trusted(&real, &metadata, 0)?;
+        trusted(&real, &metadata)?;
         // Where the file is a link, whoever can replace the link can replace the policy.
         trusted_directories(real.parent().unwrap_or(Path::new("/"))).map_err(failed)??;
         self.trusted_directory()?;
@@ -143,42 +132,12 @@ impl PolicyFile {
         let failed = |source| PolicyError::File { path: self.0.clone(), source };
         let there = self.0.ancestors().skip(1).find(|directory| directory.exists());
         let named = there.unwrap_or(Path::new("/")).canonicalize().map_err(failed)?;
-        trusted_directories(&named).map_err(failed)?
+        Ok(trusted_directories(&named).map_err(failed)??)
     }
-}
-
-/// Whether a directory, by its name without links, and those above it are in the hands of root.
-fn trusted_directories(directory: &Path) -> std::io::Result<Result<(), PolicyError>> {
-    for (depth, directory) in directory.ancestors().enumerate() {
-        let metadata = directory.metadata()?;
-        if let Err(error) = trusted(directory, &metadata, if depth == 0 { 0 } else { STICKY }) {
-            return Ok(Err(error));
-        }
-    }
-    Ok(Ok(()))
-}
-
-/// Whether a file or directory is in the hands of root, or of the user that the agent runs as, who could do what the
-/// agent does without any policy.
-fn trusted(path: &Path, metadata: &Metadata, excused_by: u32) -> Result<(), PolicyError> {
-    let owner = metadata.uid();
-    if owner != 0 && owner != geteuid().as_raw() {
-        let why =
-            format!("belongs to user {owner}, not to root; give it to root: chown root {}", path.display());
-        return Err(untrusted(path, &why));
-    }
-    if metadata.mode() & OTHERS_WRITE != 0 && metadata.mode() & excused_by == 0 {
-        let why = format!(
-            "can be written by others than its owner; take that from them: chmod go-w {}",
-            path.display()
-        );
-        return Err(untrusted(path, &why));
-    }
-    Ok(())
 }
 
 fn untrusted(path: &Path, why: &str) -> PolicyError {
-    PolicyError::Untrusted { path: path.to_owned(), why: why.to_owned() }
+    Untrusted { path: path.to_owned(), why: why.to_owned() }.into()
 }
 
 impl InForce {

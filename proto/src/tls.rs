@@ -35,6 +35,17 @@ pub enum TlsError {
     Verifier(#[from] rustls::client::VerifierBuilderError),
 }
 
+/// What an enrolling client says of a coordinator whose authority is not the one that the join token names.
+const ANOTHER_AUTHORITY: &str = "the coordinator's authority is not the one that the join token names";
+
+/// Whether a connection with [`enrolling_client`] did not come about because the other end's authority is not the one that the join
+/// token names.
+#[must_use]
+pub fn is_another_authority(error: &std::io::Error) -> bool {
+    let error = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
+    matches!(error, Some(rustls::Error::General(text)) if text == ANOTHER_AUTHORITY)
+}
+
 /// A certificate chain with its key, and the authority to check others by; all PEM.
 #[derive(Clone)]
 pub struct Credentials {
@@ -170,11 +181,7 @@ impl ServerCertVerifier for PinnedAuthority {
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
         let pinned = intermediates.iter().find(|der| <[u8; 32]>::from(Sha256::digest(der)) == self.ca_sha256);
-        let pinned = pinned.ok_or_else(|| {
-            rustls::Error::General(
-                "the coordinator's authority is not the one that the join token names".to_owned(),
-            )
-        })?;
+        let pinned = pinned.ok_or_else(|| rustls::Error::General(ANOTHER_AUTHORITY.to_owned()))?;
         let mut roots = RootCertStore::empty();
         roots.add(pinned.clone().into_owned())?;
         let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), self.provider.clone())

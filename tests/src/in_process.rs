@@ -22,6 +22,7 @@ use wavegate_agent::journal::{self, JournalFile, SharedJournal};
 use wavegate_agent::os::Os;
 use wavegate_agent::output::Output as AgentOutput;
 use wavegate_agent::policy::PolicyFile;
+use wavegate_agent::service_manager::Signs;
 use wavegate_common::id::NodeId;
 use wavegate_common::policy::SHIPPED;
 use wavegate_coordinator::clock::Clock;
@@ -178,6 +179,7 @@ impl InProcess {
             policy: PolicyFile::new(node.policy_file()),
             journal: SharedJournal::new(journal),
             output: AgentOutput::kept_in(&node.state),
+            signs: Signs::none(),
         };
         let (stop, stopped) = oneshot::channel();
         let ended = tokio::spawn(agent::run(setup, async { drop(stopped.await) }));

@@ -128,7 +128,7 @@ fn a_file_that_others_could_have_written_is_refused() {
         "whoever can take a policy away could permit what the built-in one permits"
     );
     mode(state.path(), 0o700);
-    if geteuid().is_root() {
+    if rustix::process::geteuid().is_root() {
         std::os::unix::fs::chown(&path, Some(1000), None).expect("given away");
         let error = file.read().expect_err("refused").to_string();
         assert!(error.contains("belongs to user 1000, not to root"), "{error}");

@@ -15,6 +15,7 @@ use wavegate_agent::host::fake::{FakeHost, FakeMachine};
 use wavegate_agent::journal::{JournalFile, Store};
 use wavegate_agent::link::dial::{self, DialError};
 use wavegate_agent::output::Output;
+use wavegate_agent::service_manager::Signs;
 use wavegate_common::action::{Action, ServiceCheck};
 use wavegate_common::facts::Facts;
 use wavegate_common::id::{FleetId, NodeId, StepId};
@@ -71,6 +72,7 @@ impl Fleet {
             policy: policy(self.state.path()),
             journal: journal(self.state.path()),
             output: Output::kept_in(self.state.path()),
+            signs: Signs::none(),
         };
         let ended = tokio::spawn(run(setup, async { drop(stopped.await) }));
         Running { stop, ended }

@@ -3,6 +3,7 @@
 // All of this is test code, also where it is not in a #[test] itself.
 #![allow(clippy::expect_used)]
 
+mod admission;
 mod coordinator;
 mod cut;
 mod enrolment;

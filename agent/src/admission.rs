@@ -1,0 +1,224 @@
+//! An agent that has no certificate or no coordinator yet: it waits until both are there, and enrols with the join token that
+//! provisioning puts into a file. Installation, configuration and enrolment may come in any order, and nobody starts the agent
+//! again. What to do is decided in `decide`, from what is seen here; an agent that is enrolled is `agent`'s.
+
+mod decide;
+mod token_file;
+
+use crate::config::{Config, ConfigError};
+use crate::credentials::{self, CredentialsError, Enrolled};
+use crate::enrol::{self, EnrolError};
+use crate::link::Backoff;
+use crate::service_manager::{Signs, notify};
+use decide::{Admission, Look, Next, Request};
+use sd_notify::NotifyState;
+use std::path::Path;
+use std::time::Duration;
+use token_file::{Found, Seen};
+use tokio::time::Instant;
+use wavegate_common::id::NodeId;
+
+/// Where the join token is looked for if the configuration names no other file.
+pub const DEFAULT_TOKEN_FILE: &str = "/etc/wavegate/join-token";
+
+/// How often an agent that waits looks whether it still has to.
+pub const LOOK_EVERY: Duration = Duration::from_secs(3);
+
+/// What an agent that may have to wait is given.
+pub struct Waiting<C, N> {
+    /// Reads the configuration as it is now.
+    pub config: C,
+    /// The machine's host name as it is now.
+    pub host_name: N,
+    /// How often to look.
+    pub look_every: Duration,
+    /// Of the waits between two enrolments that did not come about.
+    pub seed: u64,
+}
+
+/// Why an agent can't wait for its enrolment.
+#[derive(Debug, thiserror::Error)]
+pub enum AdmissionError {
+    /// The configuration became one that can't be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// There are credentials that can't be used.
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
+}
+
+/// Waits until this node is enrolled and its coordinator is known. May be dropped at any moment: whatever was begun goes on with
+/// the next call, also of the next agent.
+///
+/// # Errors
+/// [`AdmissionError`].
+pub async fn admitted<C, N>(
+    waiting: Waiting<C, N>,
+    signs: &mut Signs,
+) -> Result<(Config, Enrolled), AdmissionError>
+where
+    C: Fn() -> Result<Config, ConfigError>,
+    N: Fn() -> String,
+{
+    let Waiting { config: read, host_name, look_every, seed } = waiting;
+    let mut config = read()?;
+    let mut wrong = None;
+    let mut admission = Admission::new(Backoff::new(config.reconnect_min, config.reconnect_max, seed));
+    loop {
+        match read() {
+            Ok(as_it_is_now) => (config, wrong) = (as_it_is_now, None),
+            Err(error) => {
+                // A file that is being written may be wrong for a moment.
+                let text = error.to_string();
+                if wrong.replace(text.clone()) == Some(text) {
+                    return Err(error.into());
+                }
+            }
+        }
+        let enrolled = match credentials::load(&config.state_directory) {
+            Ok(enrolled) => Some(enrolled),
+            Err(CredentialsError::None { .. }) => None,
+            Err(error) => return Err(error.into()),
+        };
+        let file = &config.join_token_file;
+        match (admission.next(look(&config, enrolled.is_some(), &host_name()), Instant::now()), enrolled) {
+            (Next::Begin, Some(enrolled)) => {
+                say_if_not_used(file, &enrolled);
+                return Ok((config, enrolled));
+            }
+            (Next::Enrol(request), _) => {
+                let enrolment = going_round(signs, enrol(&config.state_directory, &request)).await;
+                take(&mut admission, file, request, enrolment);
+                continue;
+            }
+            (Next::Refuse(seen, why), _) => refuse(&mut admission, file, seen, why),
+            (Next::Wait(Some(news)), _) => {
+                tracing::warn!("{news}");
+                notify(&[NotifyState::Status(&news.to_string())]);
+            }
+            (Next::Wait(None) | Next::Begin, _) => {}
+        }
+        let until_then = admission.look_again_in(look_every, Instant::now());
+        going_round(signs, tokio::time::sleep(until_then)).await;
+    }
+}
+
+/// Waits for something, and gives the signs that are due meanwhile.
+async fn going_round<T>(signs: &mut Signs, awaited: impl Future<Output = T>) -> T {
+    let mut awaited = std::pin::pin!(awaited);
+    loop {
+        tokio::select! {
+            done = &mut awaited => return done,
+            () = signs.due() => signs.give(),
+        }
+    }
+}
+
+fn look(config: &Config, enrolled: bool, host_name: &str) -> Look {
+    Look {
+        coordinator: config.coordinator.clone(),
+        drop_ins: config.drop_ins(),
+        enrolled,
+        node: node_name(config, host_name),
+        file: config.join_token_file.clone(),
+        token: token_file::look(&config.join_token_file),
+    }
+}
+
+/// The name that a node enrols with: the configuration's, else the short host name.
+///
+/// # Errors
+/// Why there is none, and what to do.
+pub fn node_name(config: &Config, host_name: &str) -> Result<NodeId, String> {
+    if let Some(node) = &config.node {
+        return Ok(node.clone());
+    }
+    let lower = host_name.to_lowercase();
+    let short = lower.split('.').next().unwrap_or_default();
+    let next = || {
+        format!(
+            "give the machine its name, or write node = \"NAME\" into a file in {}",
+            config.drop_ins().display()
+        )
+    };
+    // What a machine is called before it is given a name; every node of a fleet would be it.
+    if matches!(short, "" | "localhost" | "(none)") {
+        return Err(format!("the host name is '{host_name}', which many machines have; {}", next()));
+    }
+    NodeId::new(short).map_err(|error| format!("the host name is no name for a node: {error}; {}", next()))
+}
+
+/// Enrols; whether the token has served.
+async fn enrol(state_directory: &Path, request: &Request) -> Result<bool, EnrolError> {
+    let Request { token, coordinator, node, .. } = request;
+    tracing::info!(%node, %coordinator, token = token.id, "enrolling with the join token");
+    match enrol::enrol(state_directory, token, coordinator, node, false).await {
+        Ok(fleet) => {
+            tracing::info!(%node, %fleet, "enrolled");
+            Ok(true)
+        }
+        // Another process was faster; the token was not sent.
+        Err(EnrolError::Enrolled { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+fn take(admission: &mut Admission, file: &Path, request: Request, enrolment: Result<bool, EnrolError>) {
+    match enrolment {
+        Ok(served) => {
+            if served {
+                forget(file);
+            }
+        }
+        Err(error) if error.token_is_refused() => refuse(admission, file, request.seen, chain(&error)),
+        Err(error) => admission.failed(request, chain(&error), Instant::now()),
+    }
+}
+
+/// Removes the token that has served; another agent, or this one when it is started again, would only have to refuse it.
+fn forget(file: &Path) {
+    match std::fs::remove_file(file) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => tracing::warn!(
+            file = %file.display(), %error,
+            "the join token has served and cannot be removed; it is worth nothing any more, the agent goes on"
+        ),
+        _ => {}
+    }
+}
+
+/// Puts a token file away, so that it is seen that it was not taken and the next one can come.
+fn refuse(admission: &mut Admission, file: &Path, seen: Seen, why: String) {
+    let refused = token_file::refused(file);
+    match std::fs::rename(file, &refused) {
+        Ok(()) => tracing::error!(
+            "the join token in {} is refused: {why}. It is in {} now; put another one into {0}",
+            file.display(),
+            refused.display()
+        ),
+        Err(error) => {
+            tracing::error!(
+                "the join token in {} is refused: {why}. It cannot be renamed to {} ({error}); put another one in its place",
+                file.display(),
+                refused.display()
+            );
+            admission.stays(seen, why);
+        }
+    }
+}
+
+fn say_if_not_used(file: &Path, enrolled: &Enrolled) {
+    if token_file::look(file) != Found::Nothing {
+        tracing::warn!(
+            "the join token in {0} is not used: this node is enrolled, as {1} of fleet {2}. Remove the file; to enrol the node anew: \
+             wavegate-agent enrol --force --token TOKEN, then restart the agent",
+            file.display(),
+            enrolled.node,
+            enrolled.fleet
+        );
+    }
+}
+
+fn chain(error: &EnrolError) -> String {
+    let errors = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
+    errors.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}

@@ -1,0 +1,198 @@
+//! The file in which provisioning gives a node its join token: whether it can be believed, and what becomes of it.
+
+use crate::ownership::trusted_directories;
+use rustix::fs::{Mode, OFlags, open};
+use rustix::process::geteuid;
+use std::fs::{File, Metadata};
+use std::io::{ErrorKind, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use wavegate_proto::token::JoinToken;
+
+/// Bytes of the largest file that is read; a token has less than 200.
+const LARGEST: u64 = 4096;
+/// What group and others may do with a file.
+const OTHERS: u32 = 0o077;
+
+/// What is in the token file's place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Found {
+    /// Nothing.
+    Nothing,
+    /// A token of root's.
+    Token(Seen, JoinToken),
+    /// Something that is not believed, perhaps because it is being written at this moment: why, and what to do.
+    Unfit(Seen, String),
+    /// The system does not say.
+    Unknown(String),
+}
+
+/// A file as it was at one moment; any change to it or its content is a difference.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Seen {
+    file: (u64, u64),
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Seen {
+    fn of(metadata: &Metadata) -> Self {
+        Self {
+            file: (metadata.dev(), metadata.ino()),
+            size: metadata.size(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            // Owner and mode are part of this.
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
+}
+
+/// Looks at the token file. Who can write it, or put a link there, could choose which coordinator root's agent obeys; who can read
+/// it could enrol in this node's place.
+pub(super) fn look(path: &Path) -> Found {
+    let metadata = match path.symlink_metadata() {
+        Ok(metadata) => metadata,
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            return Found::Nothing;
+        }
+        Err(error) => return Found::Unknown(error.to_string()),
+    };
+    let seen = Seen::of(&metadata);
+    match judged(path, &metadata) {
+        Ok(Ok(token)) => Found::Token(seen, token),
+        Ok(Err(why)) => Found::Unfit(seen, why),
+        // Taken away since.
+        Err(error) if error.kind() == ErrorKind::NotFound => Found::Nothing,
+        Err(error) => Found::Unknown(error.to_string()),
+    }
+}
+
+/// The token, or why it is not believed.
+fn judged(path: &Path, metadata: &Metadata) -> std::io::Result<Result<JoinToken, String>> {
+    if metadata.is_symlink() {
+        return Ok(Err("it is a link; write the token into a file of its own".to_owned()));
+    }
+    if !metadata.is_file() {
+        return Ok(Err("it is not a file; write the token into a file".to_owned()));
+    }
+    let owner = metadata.uid();
+    if owner != 0 && owner != geteuid().as_raw() {
+        return Ok(Err(format!("it belongs to user {owner}, not to root; let root write it")));
+    }
+    let mode = metadata.mode() & 0o7777;
+    if mode & OTHERS != 0 {
+        return Ok(Err(format!(
+            "others than root can use it (mode {mode:04o}), so they may have the token too; write it with mode 0600"
+        )));
+    }
+    let directory = path.parent().unwrap_or(Path::new("/")).canonicalize()?;
+    if let Err(untrusted) = trusted_directories(&directory)? {
+        return Ok(Err(format!("others could have put it there: {untrusted}")));
+    }
+    // Neither a link nor a pipe is waited for, if it took the file's place a moment ago.
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = File::from(open(path, flags, Mode::empty())?);
+    if Seen::of(&file.metadata()?) != Seen::of(metadata) {
+        return Ok(Err("it changed while it was read".to_owned()));
+    }
+    let mut text = Vec::new();
+    file.take(LARGEST).read_to_end(&mut text)?;
+    let token = String::from_utf8_lossy(&text).parse::<JoinToken>();
+    Ok(token.map_err(|error| error.to_string()))
+}
+
+/// Where a refused token goes: beside its file, with `.refused` at the end of the name.
+pub(super) fn refused(path: &Path) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".refused");
+    path.with_file_name(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    const MODE: u32 = 0o600;
+
+    fn token() -> String {
+        format!("wg1.{}.{}.{}", "0a".repeat(8), "5a".repeat(32), "c4".repeat(32))
+    }
+
+    fn write(path: &Path, text: &str, mode: u32) {
+        std::fs::write(path, text).expect("written");
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("its mode");
+    }
+
+    /// What is wrong with a file of this text and mode.
+    fn unfit(path: &Path) -> String {
+        match look(path) {
+            Found::Unfit(_, why) => {
+                why.replace(&*path.parent().expect("a directory").to_string_lossy(), "DIR")
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_token_of_roots_alone_is_believed() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("join-token");
+        assert_eq!(look(&path), Found::Nothing);
+        assert_eq!(look(&path.join("below")), Found::Nothing);
+        for mode in [MODE, 0o400] {
+            write(&path, &format!("{}\n", token()), mode);
+            let Found::Token(_, found) = look(&path) else { panic!("{:?}", look(&path)) };
+            assert_eq!(found.to_string(), token());
+        }
+        assert_eq!(look(&path), look(&path), "nothing has changed");
+    }
+
+    #[test]
+    fn what_others_can_read_write_or_choose_is_not_believed() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("join-token");
+        for mode in [0o644, 0o640, 0o604, 0o620, 0o601] {
+            write(&path, &token(), mode);
+            let why = unfit(&path);
+            assert!(why.contains(&format!("{mode:04o}")) && why.contains("write it with mode 0600"), "{why}");
+        }
+        write(&path, &token(), MODE);
+        std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o777)).expect("a mode");
+        insta::assert_snapshot!(unfit(&path), @"others could have put it there: DIR can be written by others than its owner; take that from them: chmod go-w DIR");
+        std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o700)).expect("a mode");
+        let real = directory.path().join("real");
+        std::fs::rename(&path, &real).expect("renamed");
+        symlink(&real, &path).expect("a link");
+        insta::assert_snapshot!(unfit(&path), @"it is a link; write the token into a file of its own");
+        std::fs::remove_file(&path).expect("removed");
+        std::fs::create_dir(&path).expect("a directory");
+        insta::assert_snapshot!(unfit(&path), @"it is not a file; write the token into a file");
+        std::fs::remove_dir(&path).expect("removed");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &path, Mode::RUSR | Mode::WUSR).expect("a pipe");
+        insta::assert_snapshot!(unfit(&path), @"it is not a file; write the token into a file");
+    }
+
+    #[test]
+    fn what_is_half_written_or_no_token_is_told_from_one() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("join-token");
+        let whole = token();
+        for text in ["", "wg1.", &whole[..whole.len() - 1], &"x".repeat(10_000)] {
+            write(&path, text, MODE);
+            assert!(unfit(&path).contains("not a join token"), "{text}");
+        }
+        let before = look(&path);
+        write(&path, "", MODE);
+        assert_ne!(look(&path), before, "a change shows");
+    }
+
+    #[test]
+    fn a_refused_one_has_a_name_of_its_own() {
+        assert_eq!(
+            refused(Path::new("/etc/wavegate/join-token")),
+            Path::new("/etc/wavegate/join-token.refused")
+        );
+    }
+}
