@@ -62,9 +62,9 @@ glibc_of() { # glibc_of PROGRAM...
   objdump --dynamic-syms "$@" | grep -o 'GLIBC_[0-9.]*' | sed 's/GLIBC_//' | sort --version-sort | tail -1
 }
 
-# What both families install alike; $stage is the tree. Units go to $units.
+# What both families install alike; $stage is the tree. Units go to $units, completions for zsh to $zsh.
 stage_package() { # stage_package PACKAGE
-  local program short
+  local program short page
   for program in "${programs[@]}"; do put 0755 "$scratch/programs/$program" "/usr/bin/$program"; done
   put 0644 "$packaging/systemd/$1.service" "$units/$1.service"
   short=${1#wavegate-}
@@ -75,11 +75,20 @@ stage_package() { # stage_package PACKAGE
   if [[ $1 == wavegate-agent ]]; then
     put 0644 "$packaging/config/policy.toml" "/usr/share/doc/$1/examples/policy.toml"
   fi
+
+  for page in "$scratch/documents/$1/man"/*; do put 0644 "$page" "/usr/share/man/man${page##*.}/${page##*/}"; done
+  for program in "${programs[@]}"; do
+    put 0644 "$scratch/documents/$1/bash/$program" "/usr/share/bash-completion/completions/$program"
+    put 0644 "$scratch/documents/$1/zsh/_$program" "$zsh/_$program"
+    put 0644 "$scratch/documents/$1/fish/$program.fish" "/usr/share/fish/vendor_completions.d/$program.fish"
+  done
+  put 0644 "$scratch/documents/$1/third-party-notices" "/usr/share/doc/$1/third-party-notices"
+  gzip -9n "$stage"/usr/share/man/man*/* "$stage/usr/share/doc/$1/third-party-notices"
 }
 
 make_deb() { # make_deb PACKAGE
   local size script
-  stage=$scratch/deb/$1 units=/lib/systemd/system
+  stage=$scratch/deb/$1 units=/lib/systemd/system zsh=/usr/share/zsh/vendor-completions
   stage_package "$1"
   [[ $1 != wavegate-agent ]] || put 0644 "$packaging/upstart/$1.conf" "/usr/share/$1/upstart/$1.conf"
   put 0644 "$packaging/deb/copyright" "/usr/share/doc/$1/copyright"
@@ -101,7 +110,7 @@ make_deb() { # make_deb PACKAGE
 }
 
 make_rpm() { # make_rpm PACKAGE
-  stage=$scratch/rpm/$1 units=/usr/lib/systemd/system
+  stage=$scratch/rpm/$1 units=/usr/lib/systemd/system zsh=/usr/share/zsh/site-functions
   stage_package "$1"
   put 0644 "$workspace/LICENSE" "/usr/share/licenses/$1/LICENSE"
   put 0644 "$scratch/changelog" "/usr/share/doc/$1/changelog"
@@ -132,6 +141,7 @@ version=$(cd "$workspace" && cargo pkgid --offline --package wavegate-agent)
 version=${version##*[@#]}
 deb_version=$version-$revision
 changelogs
+(cd "$workspace" && cargo run --quiet --locked --package wavegate-packaging -- "$scratch/documents")
 mkdir -p "$out" "$scratch/programs"
 for package in wavegate-agent wavegate-coordinator; do
   programs=("$package")

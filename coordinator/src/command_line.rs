@@ -6,9 +6,17 @@ use clap::{Parser, Subcommand};
 use std::path::PathBuf;
 use wavegate_common::id::HIGHEST_GENERATION;
 
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done; for `run`: it was asked to end
+  1  something else went wrong: the message says what
+  2  the command line is wrong
+  3  the configuration is wrong
+  4  what the state directory holds cannot be used until a person has seen to it";
+
 /// Holds the barrier between the stages of an upgrade, and serves agents and operators.
 #[derive(Debug, Parser)]
-#[command(name = "wavegate-coordinator", version, disable_help_subcommand = true)]
+#[command(name = "wavegate-coordinator", version, after_help = EXIT_CODES, disable_help_subcommand = true)]
 pub struct Arguments {
     #[command(subcommand)]
     /// What to do.
