@@ -3,6 +3,7 @@
 
 mod core;
 mod obey;
+mod skew;
 
 pub use self::core::{Beginning, Core, Effect, Event, OBSERVE_EVERY};
 

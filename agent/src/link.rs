@@ -7,7 +7,9 @@ mod message;
 mod outbox;
 
 pub use backoff::Backoff;
-pub use message::{FromCoordinator, ToCoordinator, Welcome, from_wire, to_wire};
+pub use message::{
+    FromCoordinator, KeyAsGiven, ToCoordinator, UnreadablePreview, Welcome, from_wire, to_wire,
+};
 pub use outbox::{Outbox, Sources};
 
 use crate::config::Address;
@@ -58,6 +60,16 @@ pub enum LinkError {
     /// The coordinator closed the session.
     #[error("the coordinator at {address} closed the session")]
     Closed {
+        /// The coordinator.
+        address: Address,
+    },
+    /// It does not begin with a welcome that can be read.
+    #[error(
+        "the coordinator at {address} began the session with something that this agent, version {}, does not understand (the log \
+         says what); install the coordinator's version of wavegate-agent here",
+        env!("CARGO_PKG_VERSION")
+    )]
+    NotUnderstood {
         /// The coordinator.
         address: Address,
     },
@@ -132,16 +144,18 @@ where
     };
     let mut within = Some(WELCOME_WITHIN);
     loop {
+        let first = within.is_some();
         let next = match within.take() {
             Some(limit) => tokio::time::timeout(limit, incoming.message()).await,
             None => Ok(incoming.message().await),
         };
         match next {
-            Ok(Ok(Some(message))) => {
-                if let Some(said) = message::from_wire(message) {
-                    tell(Told::Said(Box::new(said))).await;
-                }
-            }
+            Ok(Ok(Some(message))) => match message::from_wire(message) {
+                Some(said) => tell(Told::Said(Box::new(said))).await,
+                // A session without a welcome would stay open and come to nothing.
+                None if first => return LinkError::NotUnderstood { address: address() },
+                None => {}
+            },
             Ok(Ok(None)) => return LinkError::Closed { address: address() },
             Ok(Err(status)) => return ended(target, &status),
             Err(_) => return LinkError::Silent { address: address() },

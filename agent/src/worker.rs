@@ -54,8 +54,8 @@ pub struct PreviewJob {
 pub struct PreviewDone {
     /// The request's id.
     pub request: u64,
-    /// The stage of the steps.
-    pub stage: Stage,
+    /// The stage of the steps, as it was asked for.
+    pub stage: String,
     /// What each would do.
     pub previews: Vec<StepPreview>,
 }
@@ -299,7 +299,7 @@ fn look(tools: &Tools, job: PreviewJob) -> PreviewDone {
         let preview = Preview::Blocked { error: defect(&message) };
         runs.map(|step| StepPreview { step: step.id.clone(), preview: preview.clone() }).collect()
     });
-    PreviewDone { request, stage, previews }
+    PreviewDone { request, stage: stage.to_string(), previews }
 }
 
 /// An error and its sources.

@@ -97,7 +97,8 @@ pub struct Core {
 /// The session that is open, or being opened.
 #[derive(Default)]
 pub(super) struct Open {
-    pub(super) welcomed: bool,
+    /// The coordinator's version, once it has said who it is and that was good.
+    pub(super) welcomed: Option<String>,
     pub(super) outbox: Outbox,
 }
 
@@ -241,6 +242,13 @@ impl Core {
         let delay = self.backoff.next_delay();
         tracing::info!(coordinator = %self.coordinator, delay_ms = delay.as_millis(), "dialling again");
         self.want(Effect::Status(format!("not connected to {}", self.coordinator)));
+        self.connect(delay);
+    }
+
+    /// Gives the session up, and opens another after a long while: a person must do something first.
+    pub(super) fn connect_much_later(&mut self) {
+        let delay = self.backoff.long_delay();
+        tracing::info!(coordinator = %self.coordinator, delay_ms = delay.as_millis(), "dialling again");
         self.connect(delay);
     }
 

@@ -2,13 +2,16 @@
 
 use super::AgentError;
 use super::core::{Core, Effect};
+use super::skew;
 use crate::journal::{AppendError, Store};
-use crate::link::{FromCoordinator, Welcome};
-use crate::worker::{Job, PreviewJob};
+use crate::link::{FromCoordinator, KeyAsGiven, UnreadablePreview, Welcome};
+use crate::worker::{Job, PreviewDone, PreviewJob};
 use std::time::Duration;
 use wavegate_common::journal::{Journal, Record, Verdict};
 use wavegate_common::leader::Leader;
 use wavegate_common::order::{TaskKey, TaskOrder};
+use wavegate_common::outcome::{Preview, StepError};
+use wavegate_common::plan::StepPreview;
 
 /// Heartbeats are sent this often if the coordinator does not say.
 const DEFAULT_HEARTBEAT_S: u32 = 5;
@@ -21,19 +24,23 @@ impl Core {
     /// # Errors
     /// [`AgentError::Journal`] if what is on disk is not known any more: only a new start can go on.
     pub(super) fn on_said(&mut self, said: FromCoordinator) -> Result<(), AgentError> {
-        let welcomed = self.session.as_ref().is_some_and(|open| open.welcomed);
+        let version = self.session.as_ref().and_then(|open| open.welcomed.clone());
         match said {
             FromCoordinator::Welcome(welcome) => return self.welcome(&welcome),
-            _ if !welcomed => {
+            _ if version.is_none() => {
                 tracing::warn!(
                     "the coordinator gave an order before it said who it is; the session is given up"
                 );
                 self.connect_again();
             }
             FromCoordinator::Order(order) => return self.on_order(&order),
-            FromCoordinator::UnreadableOrder { key, reason } => self.refuse(key, reason),
+            FromCoordinator::UnreadableOrder { key, what } => {
+                let StepError { what, next, .. } = skew::unreadable("the order", &what, version.as_deref());
+                self.refuse(key, format!("{what}; {next}"));
+            }
             FromCoordinator::Acknowledged(key) => return self.acknowledged(key),
             FromCoordinator::Preview(job) => self.preview(job),
+            FromCoordinator::UnreadablePreview(asked) => self.unreadable_preview(asked, version.as_deref()),
         }
         Ok(())
     }
@@ -43,6 +50,12 @@ impl Core {
         if *fleet != self.fleet {
             tracing::error!(ours = %self.fleet, theirs = %fleet, "the coordinator is of another fleet; its orders are not obeyed");
             self.connect_again();
+            return Ok(());
+        }
+        if let Err(apart) = skew::judge(version) {
+            tracing::error!(coordinator = %self.coordinator, "the session is ended: {apart}");
+            self.want(Effect::Status(format!("not connected to {}: {apart}", self.coordinator)));
+            self.connect_much_later();
             return Ok(());
         }
         if !self.believes(*leader)? {
@@ -55,7 +68,7 @@ impl Core {
         let every = if *heartbeat_interval_s == 0 { DEFAULT_HEARTBEAT_S } else { *heartbeat_interval_s };
         self.want(Effect::Heartbeat { every: Duration::from_secs(every.into()) });
         if let Some(open) = &mut self.session {
-            open.welcomed = true;
+            open.welcomed = Some(version.clone());
             self.journal.read(|journal| open.outbox.welcomed(journal, &self.output));
         }
         Ok(())
@@ -106,7 +119,8 @@ impl Core {
         Ok(())
     }
 
-    fn refuse(&mut self, key: TaskKey, reason: String) {
+    fn refuse(&mut self, key: impl Into<KeyAsGiven>, reason: String) {
+        let key = key.into();
         tracing::warn!(task = %key, reason, "order refused");
         self.outbox(|outbox| outbox.refuse(key, reason));
     }
@@ -134,6 +148,16 @@ impl Core {
             }
         }
         Ok(())
+    }
+
+    /// Answers for every step, so that whoever plans sees why there is no preview of this node.
+    fn unreadable_preview(&mut self, asked: UnreadablePreview, version: Option<&str>) {
+        let UnreadablePreview { request, stage, steps, what } = asked;
+        let error = skew::unreadable(&format!("the steps of stage {stage}"), &what, version);
+        tracing::warn!(request, error = error.what, "a preview is not made");
+        let blocked = |step| StepPreview { step, preview: Preview::Blocked { error: error.clone() } };
+        let previews = steps.into_iter().map(blocked).collect();
+        self.outbox(|outbox| outbox.preview(PreviewDone { request, stage, previews }));
     }
 
     fn preview(&mut self, job: PreviewJob) {

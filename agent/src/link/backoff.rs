@@ -27,6 +27,13 @@ impl Backoff {
         Duration::from_millis(self.random() % (ceiling_ms + 1))
     }
 
+    /// The wait before something that a person must mend first: at least half of the longest, and no more than that.
+    pub fn long_delay(&mut self) -> Duration {
+        self.failures = self.failures.saturating_add(1);
+        let half_ms = u64::try_from(self.max.as_millis() / 2).unwrap_or(u64::MAX - 1);
+        self.max - Duration::from_millis(self.random() % (half_ms + 1))
+    }
+
     /// It worked: the next failure is the first again.
     pub const fn reset(&mut self) {
         self.failures = 0;
@@ -57,6 +64,15 @@ mod tests {
             (0..100).for_each(|_| assert!(backoff.next_delay() <= max));
             backoff.reset();
             assert!(backoff.next_delay() <= min);
+        }
+    }
+
+    #[test]
+    fn a_long_wait_is_long_at_once() {
+        let (min, max) = (Duration::from_secs(1), Duration::from_secs(20));
+        for seed in 0..200 {
+            let delay = Backoff::new(min, max, seed).long_delay();
+            assert!((max / 2..=max).contains(&delay), "seed {seed}: {delay:?}");
         }
     }
 

@@ -41,7 +41,7 @@ pub enum ToCoordinator {
     /// An order that is not obeyed.
     Refused {
         /// Its key.
-        key: TaskKey,
+        key: KeyAsGiven,
         /// Why.
         reason: String,
     },
@@ -60,17 +60,56 @@ pub enum FromCoordinator {
     Welcome(Welcome),
     /// Run a task.
     Order(TaskOrder),
-    /// An order that this agent can't read, with its key.
+    /// An order that this agent can't read.
     UnreadableOrder {
         /// Its key.
-        key: TaskKey,
-        /// Why.
-        reason: String,
+        key: KeyAsGiven,
+        /// What can't be read.
+        what: String,
     },
     /// The end of the task is in the coordinator's log.
     Acknowledged(TaskKey),
     /// Say what steps would change.
     Preview(PreviewJob),
+    /// The same with words that this agent can't read.
+    UnreadablePreview(UnreadablePreview),
+}
+
+/// The key of a task as the coordinator wrote it, whatever its words; so that an order can be refused of which no more is understood.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct KeyAsGiven {
+    rollout: String,
+    plan: String,
+    stage: String,
+    node: String,
+    attempt: u32,
+}
+
+impl From<TaskKey> for KeyAsGiven {
+    fn from(key: TaskKey) -> Self {
+        let TaskKey { rollout, plan, stage, node, attempt } = key;
+        let (rollout, plan, stage) = (rollout.to_string(), plan.to_string(), stage.to_string());
+        Self { rollout, plan, stage, node: node.to_string(), attempt }
+    }
+}
+
+impl std::fmt::Display for KeyAsGiven {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {} {} attempt {}", self.rollout, self.stage, self.node, self.attempt)
+    }
+}
+
+/// A preview that was asked for in words that this agent can't read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnreadablePreview {
+    /// The request's id.
+    pub request: u64,
+    /// The stage, as it was asked for.
+    pub stage: String,
+    /// The steps that would run, as far as their ids can be read.
+    pub steps: Vec<StepId>,
+    /// What can't be read.
+    pub what: String,
 }
 
 /// What the coordinator says of itself.
@@ -123,14 +162,16 @@ fn written(message: ToCoordinator) -> Result<Out, BadMessage> {
             result: result_to_wire(task.result).into(),
         }),
         ToCoordinator::Refused { key, reason } => {
-            Out::OrderRefused(v1::OrderRefused { key: Some((&key).into()), reason })
+            let KeyAsGiven { rollout, plan, stage, node, attempt } = key;
+            let key = v1::TaskKey { rollout, plan, stage, node, attempt };
+            Out::OrderRefused(v1::OrderRefused { key: Some(key), reason })
         }
         ToCoordinator::Output(Piece { key, step, offset, data }) => {
             Out::Output(v1::Output { key: Some((&key).into()), step: step.into(), offset, data })
         }
         ToCoordinator::Preview(done) => Out::PreviewReport(v1::PreviewReport {
             request: done.request,
-            stage: done.stage.to_string(),
+            stage: done.stage,
             step_previews: Some(document("step_previews", &done.previews)?),
         }),
         ToCoordinator::Facts(facts) => Out::Facts(facts_document(&facts)?),
@@ -167,29 +208,65 @@ fn understood(message: v1::CoordinatorMessage) -> Result<FromCoordinator, BadMes
         In::Acknowledge(acknowledge) => {
             FromCoordinator::Acknowledged(acknowledge.key.ok_or(BadMessage::Missing("task key"))?.try_into()?)
         }
-        In::PreviewRequest(asked) => FromCoordinator::Preview(PreviewJob {
-            request: asked.request,
-            stage: asked.stage.parse()?,
-            steps: read_document("planned_steps", asked.planned_steps.as_ref())?,
-        }),
+        In::PreviewRequest(asked) => preview(asked),
     })
 }
 
 /// The part of an order that says which it is.
 #[derive(Deserialize)]
 struct OnlyKey {
-    key: TaskKey,
+    key: KeyAsGiven,
 }
 
 /// An order that can't be read is refused by its key, so that it is seen on the coordinator and not on this node alone.
 fn unreadable(order: &v1::Document, error: BadMessage) -> Result<FromCoordinator, BadMessage> {
     let Ok(OnlyKey { key }) = serde_json::from_slice(&order.json) else { return Err(error) };
-    let version = env!("CARGO_PKG_VERSION");
-    let cause = std::error::Error::source(&error).map(|cause| format!(" ({cause})")).unwrap_or_default();
-    let reason = format!(
-        "the agent, version {version}, cannot read the order: {error}{cause}; install the agent of the coordinator's version"
-    );
-    Ok(FromCoordinator::UnreadableOrder { key, reason })
+    Ok(FromCoordinator::UnreadableOrder { key, what: chain(&error) })
+}
+
+fn preview(asked: v1::PreviewRequest) -> FromCoordinator {
+    let v1::PreviewRequest { request, stage, planned_steps } = asked;
+    let read = || {
+        let (stage, steps) = (stage.parse()?, read_document("planned_steps", planned_steps.as_ref())?);
+        Ok::<_, BadMessage>(PreviewJob { request, stage, steps })
+    };
+    match read() {
+        Ok(job) => FromCoordinator::Preview(job),
+        Err(error) => {
+            let steps = planned_steps.map(|steps| ids(&steps)).unwrap_or_default();
+            FromCoordinator::UnreadablePreview(UnreadablePreview {
+                request,
+                stage,
+                steps,
+                what: chain(&error),
+            })
+        }
+    }
+}
+
+/// The part of a step that says which it is, and whether it does anything.
+#[derive(Deserialize)]
+struct OnlyId {
+    id: StepId,
+    work: OnlyDo,
+}
+
+#[derive(Deserialize)]
+struct OnlyDo {
+    #[serde(rename = "do")]
+    what: String,
+}
+
+/// The ids of the steps of a list that would run.
+fn ids(steps: &v1::Document) -> Vec<StepId> {
+    let steps: Vec<serde_json::Value> = serde_json::from_slice(&steps.json).unwrap_or_default();
+    let steps = steps.into_iter().filter_map(|step| serde_json::from_value::<OnlyId>(step).ok());
+    steps.filter(|step| step.work.what != "skip").map(|step| step.id).collect()
+}
+
+fn chain(error: &BadMessage) -> String {
+    let errors = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
+    errors.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 #[cfg(test)]
@@ -201,15 +278,80 @@ mod tests {
         v1::CoordinatorMessage { message: Some(message) }
     }
 
-    #[test]
-    fn an_order_of_a_newer_coordinator_is_refused_by_its_key() {
-        let json = r#"{"key":{"rollout":"r1","plan":"p1","stage":"compute","node":"n1","attempt":1},"generation":3,
-            "steps":[{"id":"s","title":"t","work":{"do":"run","action":"moon.fly","timeout_s":5}}]}"#;
+    const KEY: &str = r#"{"rollout":"r1","plan":"p1","stage":"compute","node":"n1","attempt":1}"#;
+
+    /// What an order with this key and these steps is to the agent.
+    fn ordered(key: &str, steps: &str) -> FromCoordinator {
+        let json = format!(r#"{{"key":{key},"generation":3,"steps":[{steps}],"of_a_later_version":[1]}}"#);
         let order = v1::Document { schema: "task_order".to_owned(), json: json.into() };
-        let said = from_wire(wire(In::TaskOrder(order))).expect("understood so far");
-        let FromCoordinator::UnreadableOrder { key, reason } = said else { panic!("{said:?}") };
-        assert_eq!(key.to_string(), "r1 compute n1 attempt 1");
-        assert!(reason.contains("moon.fly") && reason.contains("install the agent"), "{reason}");
+        from_wire(wire(In::TaskOrder(order))).expect("understood so far")
+    }
+
+    fn step(id: &str, action: &str) -> String {
+        format!(
+            r#"{{"id":"{id}","title":"t","of_a_later_version":1,"work":{{"do":"run","timeout_s":5,{action}}}}}"#
+        )
+    }
+
+    const KNOWN: &str = r#""action":"service.check","inactive":["nothing"]"#;
+
+    fn previewed(stage: &str, steps: &str) -> FromCoordinator {
+        let planned_steps = Some(v1::Document { schema: "planned_steps".to_owned(), json: steps.into() });
+        let asked = v1::PreviewRequest { request: 7, stage: stage.to_owned(), planned_steps };
+        from_wire(wire(In::PreviewRequest(asked))).expect("understood so far")
+    }
+
+    #[test]
+    fn fields_of_a_later_version_are_not_seen() {
+        let said = ordered(&KEY.replace('{', r#"{"of_a_later_version":true,"#), &step("a", KNOWN));
+        let FromCoordinator::Order(order) = said else { panic!("{said:?}") };
+        assert_eq!((order.steps.len(), order.planned), (1, None));
+        let said = previewed("compute", &format!("[{}]", step("a", KNOWN)));
+        assert!(matches!(said, FromCoordinator::Preview(_)), "{said:?}");
+    }
+
+    #[test]
+    fn an_order_with_words_of_a_later_version_is_refused_by_its_key() {
+        let planned = r#"{"rollout":"r1","plan":"p1","stage":"verify","node":"n1","attempt":1}"#;
+        let moon = r#""action":"moon.fly""#;
+        let argument = r#""action":"service.check","inactive":["nothing"],"moons":3"#;
+        for (key, action, expected, what) in [
+            (KEY, moon, "r1 compute n1 attempt 1", "moon.fly"),
+            (KEY, argument, "r1 compute n1 attempt 1", "moons"),
+            (planned, KNOWN, "r1 verify n1 attempt 1", "verify"),
+        ] {
+            let said = ordered(key, &step("a", action));
+            let FromCoordinator::UnreadableOrder { key, what: said } = said else { panic!("{said:?}") };
+            assert_eq!(key.to_string(), expected);
+            assert!(said.contains(what), "{said}");
+            let refused = to_wire(ToCoordinator::Refused { key, reason: "r".to_owned() });
+            let Some(Out::OrderRefused(refused)) = refused.and_then(|message| message.message) else {
+                panic!("{what}")
+            };
+            let key = refused.key.expect("a key");
+            assert_eq!(
+                format!("{} {} {} attempt {}", key.rollout, key.stage, key.node, key.attempt),
+                expected
+            );
+        }
+    }
+
+    #[test]
+    fn a_preview_in_words_of_a_later_version_is_answered_step_by_step() {
+        let skipped = r#"{"id":"c","title":"t","work":{"do":"skip","reason":"r"}}"#;
+        let known = step("a", KNOWN);
+        let steps = format!(r#"[{known},{},{skipped},{{"no":"id"}}]"#, step("b", r#""action":"moon.fly""#));
+        for (stage, steps, ids, expected) in [
+            ("compute", steps, vec!["a", "b"], "moon.fly"),
+            ("verify", format!("[{known}]"), vec!["a"], "verify"),
+            ("compute", "{}".to_owned(), vec![], "planned_steps"),
+        ] {
+            let said = previewed(stage, &steps);
+            let FromCoordinator::UnreadablePreview(asked) = said else { panic!("{said:?}") };
+            let found: Vec<&str> = asked.steps.iter().map(StepId::as_str).collect();
+            assert_eq!((asked.request, asked.stage.as_str(), found), (7, stage, ids));
+            assert!(asked.what.contains(expected), "{}", asked.what);
+        }
     }
 
     #[test]
@@ -221,6 +363,13 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn arbitrary_previews_never_panic(stage in "\\PC{0,8}", json in any::<Vec<u8>>()) {
+            let planned_steps = Some(v1::Document { schema: "planned_steps".to_owned(), json });
+            let asked = v1::PreviewRequest { request: 1, stage, planned_steps };
+            prop_assert!(from_wire(wire(In::PreviewRequest(asked))).is_some());
+        }
+
         #[test]
         fn arbitrary_orders_never_panic(schema in "task_order|plan", json in any::<Vec<u8>>()) {
             let _ = from_wire(wire(In::TaskOrder(v1::Document { schema, json })));

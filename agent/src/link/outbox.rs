@@ -1,7 +1,7 @@
 //! What is still to be said in a session. Messages are made when the link has room for one, from what is then true: a
 //! slow link makes reports rarer, never longer, and holds nobody up.
 
-use super::message::ToCoordinator;
+use super::message::{KeyAsGiven, ToCoordinator};
 use crate::journal::Store;
 use crate::output::{Output, Position};
 use crate::worker::PreviewDone;
@@ -21,7 +21,7 @@ pub struct Outbox {
     welcomed: bool,
     heartbeat: bool,
     sequence: u64,
-    refusals: VecDeque<(TaskKey, String)>,
+    refusals: VecDeque<(KeyAsGiven, String)>,
     reports: BTreeSet<TaskKey>,
     facts: bool,
     previews: VecDeque<PreviewDone>,
@@ -71,7 +71,7 @@ impl Outbox {
     }
 
     /// An order is refused.
-    pub fn refuse(&mut self, key: TaskKey, reason: String) {
+    pub fn refuse(&mut self, key: KeyAsGiven, reason: String) {
         self.refusals.push_back((key, reason));
         keep_last(&mut self.refusals);
     }
@@ -230,7 +230,7 @@ mod tests {
         let mut outbox = Outbox::default();
         outbox.report(node.key(1));
         outbox.facts();
-        outbox.refuse(node.key(2), "busy".to_owned());
+        outbox.refuse(node.key(2).into(), "busy".to_owned());
         assert!(outbox.is_empty(&node.output));
         outbox.connected();
         assert_eq!(node.said(&mut outbox), ["hello 2"]);
@@ -254,8 +254,8 @@ mod tests {
         for request in 0..40 {
             outbox.report(node.key(1));
             outbox.heartbeat();
-            outbox.refuse(node.key(2), request.to_string());
-            outbox.preview(PreviewDone { request, stage: Stage::Etcd, previews: Vec::new() });
+            outbox.refuse(node.key(2).into(), request.to_string());
+            outbox.preview(PreviewDone { request, stage: "etcd".to_owned(), previews: Vec::new() });
         }
         let said = node.said(&mut outbox);
         let of = |kind: &str| said.iter().filter(|message| message.starts_with(kind)).count();

@@ -149,7 +149,12 @@ impl Session {
 
     /// Says that it is this start of a coordinator.
     pub async fn welcome_of(&self, generation: u64, leader: &str) {
-        let coordinator_version = "1".to_owned();
+        self.welcome_as(generation, leader, env!("CARGO_PKG_VERSION")).await;
+    }
+
+    /// The same for a coordinator of a version.
+    pub async fn welcome_as(&self, generation: u64, leader: &str, version: &str) {
+        let coordinator_version = version.to_owned();
         self.say(ToAgent::Welcome(v1::Welcome {
             fleet: FLEET.to_owned(),
             generation,

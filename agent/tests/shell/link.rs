@@ -5,8 +5,10 @@ use crate::pki::{Authority, FLEET};
 use crate::support::{compute_steps, journal, key, node, order, order_as_planned, os, policy};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::mpsc::TryRecvError;
+use std::task::Poll;
 use std::time::Duration;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use wavegate_agent::agent::{AgentError, Setup, run};
 use wavegate_agent::credentials::Enrolled;
@@ -20,7 +22,7 @@ use wavegate_common::action::{Action, ServiceCheck};
 use wavegate_common::facts::Facts;
 use wavegate_common::id::{FleetId, NodeId, StepId};
 use wavegate_common::order::{PlannedStep, Work};
-use wavegate_common::outcome::Outcome;
+use wavegate_common::outcome::{Outcome, Preview};
 use wavegate_common::plan::StepPreview;
 use wavegate_proto::convert::{document, read_document};
 use wavegate_proto::tls;
@@ -54,9 +56,14 @@ impl Fleet {
     }
 
     pub fn agent(&self, host: Arc<FakeHost>) -> Running {
-        let os = os(&host.machine());
         let (stop, stopped) = oneshot::channel();
-        let setup = Setup {
+        let ended = tokio::spawn(run(self.setup(host), async { drop(stopped.await) }));
+        Running { stop, ended }
+    }
+
+    fn setup(&self, host: Arc<FakeHost>) -> Setup {
+        let os = os(&host.machine());
+        Setup {
             coordinator: self.coordinator.address.clone(),
             enrolled: Enrolled {
                 fleet: FleetId::new(FLEET).expect("a name"),
@@ -73,9 +80,7 @@ impl Fleet {
             journal: journal(self.state.path()),
             output: Output::kept_in(self.state.path()),
             signs: Signs::none(),
-        };
-        let ended = tokio::spawn(run(setup, async { drop(stopped.await) }));
-        Running { stop, ended }
+        }
     }
 }
 
@@ -221,7 +226,56 @@ async fn orders_that_are_not_for_this_agent_are_refused_with_the_reason() {
         String::from_utf8(newer.json).expect("text").replace("service.check", "moon.fly").into_bytes();
     session.say(ToAgent::TaskOrder(newer)).await;
     let reason = session.refusal().await;
+    let version = env!("CARGO_PKG_VERSION");
     assert!(reason.contains("cannot read the order") && reason.contains("moon.fly"), "{reason}");
+    assert!(reason.matches(version).count() == 2, "both versions: {reason}");
+    let steps = [check("look")];
+    let mut asked = document("planned_steps", &steps).expect("a document");
+    asked.json =
+        String::from_utf8(asked.json).expect("text").replace("service.check", "moon.fly").into_bytes();
+    let asked = v1::PreviewRequest { request: 5, stage: "compute".to_owned(), planned_steps: Some(asked) };
+    session.say(ToAgent::PreviewRequest(asked)).await;
+    let report = session
+        .until(|message| match message {
+            FromAgent::PreviewReport(report) => Some(report.clone()),
+            _ => None,
+        })
+        .await;
+    let previews: Vec<StepPreview> =
+        read_document("step_previews", report.step_previews.as_ref()).expect("previews");
+    assert!(
+        matches!(&previews[..], [StepPreview { preview: Preview::Blocked { error }, .. }] if error.what.contains("moon.fly")),
+        "{previews:?}"
+    );
+    // The session goes on with what it can read.
+    session.order(&order(1, 1, &[check("look")])).await;
+    assert_eq!(session.ended().await.0, v1::TaskResult::Finished);
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn a_coordinator_of_a_version_too_far_away_gets_nothing_but_the_hello() {
+    let mut fleet = Fleet::new().await;
+    let agent = fleet.agent(compute());
+    let (mut session, _) = fleet.coordinator.session().await;
+    session.welcome_as(5, "", "99.0.0").await;
+    assert!(session.try_next().await.is_none());
+    let mut session = fleet.coordinator.welcomed(1).await;
+    assert!(matches!(session.next().await, FromAgent::Heartbeat(_)), "one that fits is obeyed");
+    agent.stop().await;
+    let generation = journal(fleet.state.path()).read(|journal| journal.leader().generation);
+    assert_eq!(generation.0, 1, "the generation of the other one was not taken");
+}
+
+#[tokio::test]
+async fn a_session_that_does_not_begin_with_a_welcome_that_can_be_read_is_given_up() {
+    let mut fleet = Fleet::new().await;
+    let agent = fleet.agent(compute());
+    let (mut session, _) = fleet.coordinator.session().await;
+    session.welcome_of(1, "no leader's name").await;
+    assert!(session.try_next().await.is_none(), "it would wait for a welcome for ever");
+    let mut session = fleet.coordinator.welcomed(1).await;
+    assert!(matches!(session.next().await, FromAgent::Heartbeat(_)));
     agent.stop().await;
 }
 
@@ -319,4 +373,40 @@ async fn a_node_that_somebody_changed_since_the_plan_says_so_and_is_left_as_it_i
     let after = host.machine().clone();
     assert_eq!((after.files, after.installed), (before.files, before.installed));
     agent.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_loop_that_stands_still_gives_the_watchdog_no_sign() {
+    let fleet = Fleet::new().await;
+    let (given, mut signs) = watch::channel(0);
+    let give = move || given.send_modify(|given| *given += 1);
+    let setup = Setup { signs: Signs::every(Duration::from_millis(1), give), ..fleet.setup(compute()) };
+    let (hold, held) = std::sync::mpsc::channel::<std::sync::mpsc::Receiver<()>>();
+    let (tell, mut stands_still) = mpsc::unbounded_channel();
+    // The loop asks whether it is to end whenever it goes round. It is held up there, as by a disk that does not answer; it ends
+    // when nobody can hold it up any more.
+    let stop = std::future::poll_fn(move |_| match held.try_recv() {
+        Ok(until) => {
+            tell.send(()).expect("the test goes on");
+            until.recv().expect("the test goes on");
+            Poll::Pending
+        }
+        Err(TryRecvError::Empty) => Poll::Pending,
+        Err(TryRecvError::Disconnected) => Poll::Ready(()),
+    });
+    let agent = tokio::spawn(run(setup, stop));
+    soon(signs.wait_for(|given| *given > 3)).await.expect("the loop goes round");
+    let (release, until) = std::sync::mpsc::channel();
+    hold.send(until).expect("the loop goes round");
+    soon(stands_still.recv()).await.expect("it stands still");
+    let before = *signs.borrow();
+    let mut ticks = tokio::time::interval(Duration::from_millis(1));
+    for _ in 0..50 {
+        ticks.tick().await;
+    }
+    assert_eq!(*signs.borrow(), before, "fifty were due");
+    release.send(()).expect("the loop waits");
+    soon(signs.wait_for(|given| *given > before)).await.expect("the loop goes round again");
+    drop(hold);
+    soon(agent).await.expect("no panic").expect("a clean end");
 }

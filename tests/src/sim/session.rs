@@ -262,8 +262,11 @@ fn heard(said: &link::FromCoordinator) -> String {
         link::FromCoordinator::Order(order) => {
             format!("order {} of generation {}", order.key, order.generation)
         }
-        link::FromCoordinator::UnreadableOrder { key, reason } => format!("unreadable order {key}: {reason}"),
+        link::FromCoordinator::UnreadableOrder { key, what } => format!("unreadable order {key}: {what}"),
         link::FromCoordinator::Acknowledged(key) => format!("acknowledgement of {key}"),
         link::FromCoordinator::Preview(asked) => format!("question {} about {}", asked.request, asked.stage),
+        link::FromCoordinator::UnreadablePreview(asked) => {
+            format!("unreadable question {} about {}: {}", asked.request, asked.stage, asked.what)
+        }
     }
 }

@@ -1,11 +1,12 @@
 //! Tests of the agent's decisions, on one thread: without timers, sockets and waiting.
 
 use super::*;
+use crate::agent::skew::OWN;
 use crate::etcd::EtcdSettings;
 use crate::host::fake::{FakeHost, FakeMachine};
 use crate::journal::JournalFile;
 use crate::journal::medium::fake::{FakeMedium, Operation};
-use crate::link::{FromCoordinator, Told, Welcome};
+use crate::link::{FromCoordinator, Told, UnreadablePreview, Welcome};
 use crate::os::Os;
 use crate::policy::PolicyFile;
 use crate::worker::{Doing, Pace, PreviewJob, Tools};
@@ -13,8 +14,12 @@ use std::collections::{BTreeSet, VecDeque};
 use wavegate_common::id::{Generation, LeaderId, PlanId, RolloutId, StepId};
 use wavegate_common::leader::Leader;
 use wavegate_common::order::{PlannedStep, TaskKey, TaskOrder, Work};
+use wavegate_common::outcome::Preview;
 use wavegate_common::platform::Stage;
 use wavegate_common::rollout::TaskResult;
+
+/// No wait between two sessions is longer.
+const RECONNECT_MAX: Duration = Duration::from_secs(20);
 
 /// An agent whose effects are carried out by the test.
 struct Node {
@@ -73,7 +78,7 @@ impl Node {
             host: host.clone(),
             journal: journal.clone(),
             output: output.clone(),
-            backoff: Backoff::new(Duration::from_secs(1), Duration::from_secs(20), 7),
+            backoff: Backoff::new(Duration::from_secs(1), RECONNECT_MAX, 7),
         });
         let policy = PolicyFile::new(state.path().join("policy.toml"));
         let (extra_roles, etcd) = (BTreeSet::new(), EtcdSettings::default());
@@ -124,7 +129,7 @@ impl Node {
     }
 
     fn welcome_of(&mut self, fleet: FleetId, leader: Leader) {
-        let version = "1".to_owned();
+        let version = OWN.to_owned();
         self.said(FromCoordinator::Welcome(Welcome { fleet, leader, version, heartbeat_interval_s: 3 }));
     }
 
@@ -217,7 +222,7 @@ fn whoever_is_not_to_be_obeyed_is_left_and_dialled_again_later_and_later() {
         FromCoordinator::Welcome(Welcome {
             fleet: FleetId::new("other").expect("a name"),
             leader: leader(9, 1),
-            version: "1".to_owned(),
+            version: OWN.to_owned(),
             heartbeat_interval_s: 3,
         }),
     ] {
@@ -343,7 +348,7 @@ fn an_agent_ends_when_what_is_on_its_disk_is_not_known_any_more() {
         FromCoordinator::Welcome(Welcome {
             fleet: fleet(),
             leader: leader(4, 2),
-            version: "1".to_owned(),
+            version: OWN.to_owned(),
             heartbeat_interval_s: 3,
         }),
         FromCoordinator::Order(order(3, 2)),
@@ -361,4 +366,60 @@ fn an_agent_ends_when_what_is_on_its_disk_is_not_known_any_more() {
         let ended = node.core.take(event).expect_err("it can't go on");
         assert!(matches!(ended, AgentError::Journal(_)), "{said:?}: {ended}");
     }
+}
+
+#[test]
+fn a_coordinator_that_is_too_far_from_this_version_is_left_for_a_long_while() {
+    let mut node = Node::connected();
+    node.said(FromCoordinator::Order(order(3, 1)));
+    node.settle();
+    let before = node.tools.journal.read(Journal::leader);
+    let mut delays = Vec::new();
+    for version in ["99.0.0", "", "1", "99.0.0"] {
+        node.told(Told::Down(LinkError::Closed { address: node.core.coordinator.clone() }));
+        node.told(Told::Connected);
+        node.settle();
+        node.new_log();
+        let (version, leader) = (version.to_owned(), leader(9, 9));
+        let welcome = Welcome { fleet: fleet(), leader, version, heartbeat_interval_s: 3 };
+        let said = Told::Said(Box::new(FromCoordinator::Welcome(welcome)));
+        let effects = node.core.take(Event::Link { session: node.session, told: said }).expect("it goes on");
+        delays.extend(effects.iter().filter_map(|effect| match effect {
+            Effect::Dial { after, .. } => Some(*after),
+            _ => None,
+        }));
+        node.carry_out(effects);
+        let log = node.new_log();
+        let status = log.lines().next().unwrap_or_default();
+        assert!(status.contains("version") && status.contains(OWN) && status.contains("install"), "{log}");
+    }
+    assert_eq!(delays.len(), 4);
+    assert!(delays.iter().all(|delay| *delay >= RECONNECT_MAX / 2), "{delays:?}");
+    assert_eq!(node.tools.journal.read(Journal::leader), before, "its generation is not believed");
+    node.told(Told::Connected);
+    node.welcome(fleet(), 3);
+    node.settle();
+    assert!(node.new_log().contains("connected to coordinator.example:7600"), "one that fits is");
+}
+
+#[test]
+fn what_can_not_be_read_is_refused_with_both_versions_and_changes_nothing() {
+    let mut node = Node::connected();
+    node.new_log();
+    let before = node.tools.journal.read(Journal::clone);
+    let (key, what) = (key(1).into(), "unknown action 'moon.fly'".to_owned());
+    node.said(FromCoordinator::UnreadableOrder { key, what: what.clone() });
+    node.settle();
+    let log = node.new_log().replace(OWN, "OWN");
+    insta::assert_snapshot!(log, @"say refused: wavegate-agent OWN on this node cannot read the order of wavegate-coordinator OWN: unknown action 'moon.fly'; report this as a defect of wavegate, with the agent's log");
+    let steps = vec![StepId::new("a").expect("an id"), StepId::new("b").expect("an id")];
+    let asked = UnreadablePreview { request: 7, stage: "verify".to_owned(), steps, what };
+    node.said(FromCoordinator::UnreadablePreview(asked));
+    let Some(ToCoordinator::Preview(done)) = node.core.next_message() else { panic!("an answer") };
+    assert_eq!((done.request, done.stage.as_str(), done.previews.len()), (7, "verify", 2));
+    for given in done.previews {
+        let Preview::Blocked { error } = given.preview else { panic!("{given:?}") };
+        assert!(error.what.contains("moon.fly") && error.what.contains(OWN), "{}", error.what);
+    }
+    assert_eq!(node.tools.journal.read(Journal::clone), before);
 }
