@@ -251,6 +251,10 @@ mod tests {
         for line in [
             "wavegate init",
             "wavegate token create --valid-for 2d --node compute-1",
+            "wavegate token create --uses 10000 --declared --valid-for 7d",
+            "wavegate token list",
+            "wavegate token show 0a1b2c3d4e5f6071",
+            "wavegate token revoke 0a1b2c3d4e5f6071 -o json",
             "wavegate nodes -o json",
             "wavegate node remove compute-9",
             "wavegate node remove compute-9 --force --yes",
@@ -298,6 +302,10 @@ mod tests {
             "wavegate retry",
             "wavegate retry a --all-failed",
             "wavegate token create --valid-for soon",
+            "wavegate token create --node compute-1 --uses 2",
+            "wavegate token create --uses 0",
+            "wavegate token create --uses 100001",
+            "wavegate token revoke",
         ] {
             let error = Cli::try_parse_from(line.split(' ')).map(|_| ()).expect_err(line);
             assert_eq!(error.exit_code(), Exit::Usage as i32, "{line}");

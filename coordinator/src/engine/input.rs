@@ -54,12 +54,19 @@ pub enum Input {
     CreateToken {
         /// Who.
         by: Actor,
-        /// Seconds for which it is valid.
-        valid_for_s: u64,
-        /// The only node that may use it.
-        node: Option<NodeId>,
+        /// For whom, and for how long.
+        wish: TokenWish,
         /// Where the answer goes.
         reply: Reply<CreatedToken>,
+    },
+    /// An operator asks that a token be worth nothing from now on.
+    RevokeToken {
+        /// Who.
+        by: Actor,
+        /// The token's id.
+        id: String,
+        /// Where the answer goes.
+        reply: Reply<Done>,
     },
     /// An operator asks that a node be taken out of the fleet.
     RemoveNode {
@@ -282,6 +289,19 @@ pub struct Answer {
     pub changed: bool,
     /// For people.
     pub text: String,
+}
+
+/// A token that is to be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenWish {
+    /// Seconds for which it is valid.
+    pub valid_for_s: u64,
+    /// The only node that may use it.
+    pub node: Option<NodeId>,
+    /// How many nodes may, each once.
+    pub uses: u32,
+    /// Whether only nodes of the inventory may.
+    pub declared: bool,
 }
 
 /// A token that was made.

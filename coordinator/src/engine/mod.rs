@@ -28,7 +28,7 @@ mod words;
 pub use error::{RequestError, told};
 pub use input::{
     Answer, Command, Connected, CreatedToken, Done, Enrol, Enrolled, FromAgent, Input, InventoryText,
-    MakePlan, PlanUpdate, Question, Reply, ToAgent,
+    MakePlan, PlanUpdate, Question, Reply, ToAgent, TokenWish,
 };
 pub use links::Session;
 pub use port::Port;
@@ -285,9 +285,8 @@ impl Engine {
                 self.settle();
                 drop(reply.send(answer));
             }
-            Input::CreateToken { by, valid_for_s, node, reply } => {
-                drop(reply.send(self.create_token(&by, valid_for_s, node)));
-            }
+            Input::CreateToken { by, wish, reply } => drop(reply.send(self.create_token(&by, wish))),
+            Input::RevokeToken { by, id, reply } => drop(reply.send(self.revoke_token(&by, &id))),
             Input::RemoveNode { by, node, force, reply } => {
                 drop(reply.send(self.remove_node(&by, &node, force)));
             }

@@ -2,8 +2,10 @@
 
 use super::auth::operator;
 use super::watch;
-use crate::engine::{About, Answer, Command, Done, Input, InventoryText, MakePlan, PlanUpdate, Port};
-use crate::status::history;
+use crate::engine::{
+    About, Answer, Command, Done, Input, InventoryText, MakePlan, PlanUpdate, Port, TokenWish,
+};
+use crate::status::{history, tokens};
 use crate::store::Store;
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -62,11 +64,43 @@ impl OperatorService for Operators {
         request: Request<v1::CreateTokenRequest>,
     ) -> Result<Response<v1::CreateTokenResponse>, Status> {
         let by = operator(&request)?;
-        let v1::CreateTokenRequest { valid_for_s, node } = request.into_inner();
-        let node = given::<NodeId>(&node)?;
-        let created = self.port.ask(|reply| Input::CreateToken { by, valid_for_s, node, reply }).await?;
+        let v1::CreateTokenRequest { valid_for_s, node, uses, declared } = request.into_inner();
+        let wish = TokenWish { valid_for_s, node: given::<NodeId>(&node)?, uses: uses.max(1), declared };
+        let created = self.port.ask(|reply| Input::CreateToken { by, wish, reply }).await?;
         let (token, expires_at_ms) = (created.token, created.expires_at_ms);
         Ok(Response::new(v1::CreateTokenResponse { token, expires_at_ms }))
+    }
+
+    async fn list_tokens(
+        &self,
+        request: Request<v1::ListTokensRequest>,
+    ) -> Result<Response<v1::Document>, Status> {
+        operator(&request)?;
+        let now = self.port.clock().now();
+        let list = self.port.read(move |store| tokens::token_list(store, now)).await?;
+        Ok(Response::new(document("token_list", &list)?))
+    }
+
+    async fn get_token(
+        &self,
+        request: Request<v1::GetTokenRequest>,
+    ) -> Result<Response<v1::Document>, Status> {
+        operator(&request)?;
+        let (id, now) = (request.into_inner().id, self.port.clock().now());
+        let no_such =
+            format!("there is no join token {}; those there are: wavegate token list", id.escape_default());
+        let token = self.port.read(move |store| tokens::token(store, &id, now)).await?;
+        Ok(Response::new(document("token", &token.ok_or_else(|| Status::not_found(no_such))?)?))
+    }
+
+    async fn revoke_token(
+        &self,
+        request: Request<v1::RevokeTokenRequest>,
+    ) -> Result<Response<v1::Done>, Status> {
+        let by = operator(&request)?;
+        let id = request.into_inner().id;
+        let Done { changed, text } = self.port.ask(|reply| Input::RevokeToken { by, id, reply }).await?;
+        Ok(Response::new(v1::Done { changed, text }))
     }
 
     async fn list_nodes(

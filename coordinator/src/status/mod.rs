@@ -3,4 +3,5 @@
 pub mod history;
 pub mod nodes;
 pub mod plan;
+pub mod tokens;
 pub mod view;

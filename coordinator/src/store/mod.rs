@@ -47,11 +47,56 @@ pub struct TokenRecord {
     pub expires_at: Timestamp,
     /// Who made it.
     pub created_by: Actor,
-    /// When it was used and by which node, once it was.
+    /// When it was made; `None` if it was before this was kept.
+    #[serde(default)]
+    pub created_at: Option<Timestamp>,
+    /// How many nodes may use it, each once.
+    #[serde(default = "once")]
+    pub uses: u32,
+    /// Whether only nodes of the inventory may.
+    #[serde(default)]
+    pub declared: bool,
+    /// How many nodes have; see [`TokenRecord::times_used`].
+    #[serde(default)]
+    pub times_used: u32,
+    /// The last use, once there was one. The others are kept beside the record, which does not grow with them.
     pub used: Option<TokenUse>,
+    /// Who has made it worth nothing, if somebody has.
+    #[serde(default)]
+    pub revoked: Option<Revocation>,
 }
 
-/// The one use of a token.
+const fn once() -> u32 {
+    1
+}
+
+impl TokenRecord {
+    /// How many nodes have enrolled with it. Tokens of the time when each worked once have no count.
+    #[must_use]
+    pub fn times_used(&self) -> u32 {
+        self.times_used.max(u32::from(self.used.is_some()))
+    }
+}
+
+/// An operator's word that a token is worth nothing from now on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Revocation {
+    /// Who.
+    pub by: Actor,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// A token that somebody shows to enrol a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShownToken {
+    /// The token.
+    pub record: TokenRecord,
+    /// When this node has enrolled with it, if it has.
+    pub used_at: Option<Timestamp>,
+}
+
+/// A use of a token.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TokenUse {
     /// By which node.

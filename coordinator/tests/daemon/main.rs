@@ -17,6 +17,7 @@ mod rollouts;
 mod service;
 mod sessions;
 mod support;
+mod tokens;
 mod trouble;
 mod verbs;
 mod waivers;

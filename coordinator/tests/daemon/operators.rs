@@ -13,7 +13,7 @@ async fn the_socket_serves_this_user_and_is_private() {
     let mut site = Site::start().await;
     let mode = std::fs::metadata(site.daemon().socket()).expect("the socket").permissions().mode() & 0o777;
     assert_eq!(mode, 0o600);
-    let request = v1::CreateTokenRequest { valid_for_s: 60, node: String::new() };
+    let request = v1::CreateTokenRequest { valid_for_s: 60, ..v1::CreateTokenRequest::default() };
     let mut local = site.local_operator().await;
     local.create_token(request).await.expect("a token");
     let me = nix::unistd::User::from_uid(nix::unistd::Uid::effective()).expect("known").expect("there").name;

@@ -11,7 +11,8 @@ use wavegate_coordinator::clock::Clock;
 use wavegate_coordinator::daemon::Daemon;
 use wavegate_coordinator::pki::Authority;
 use wavegate_coordinator::store::{
-    Append, AuditRecord, NodeRecord, OutputPiece, RolloutRecord, StepPlace, Store, StoreError, TokenRecord,
+    Append, AuditRecord, NodeRecord, OutputPiece, RolloutRecord, ShownToken, StepPlace, Store, StoreError,
+    TokenRecord,
 };
 
 async fn site_on(disk: &Disk) -> Site {
@@ -212,12 +213,17 @@ fn a_token_and_the_node_are_kept_together_or_not_at_all() {
         node: None,
         expires_at: Timestamp(10),
         created_by: Actor("alice".to_owned()),
+        created_at: None,
+        uses: 1,
+        declared: false,
+        times_used: 0,
         used: None,
+        revoked: None,
     };
     store.put_token(&token, Timestamp(1), &audit()).expect("kept");
     let node = super::support::node("c1");
     let refused = store.enrol("t", &node, &audit(), |found, known| {
-        assert_eq!((found.as_ref(), known), (Some(&token), None));
+        assert_eq!((found, known), (Some(ShownToken { record: token.clone(), used_at: None }), None));
         Err::<(TokenRecord, NodeRecord), _>("no")
     });
     assert_eq!(refused.expect("the store is fine").expect_err("refused"), "no");
@@ -235,7 +241,8 @@ fn a_token_and_the_node_are_kept_together_or_not_at_all() {
     let used = TokenRecord { used: Some(used), ..token };
     let kept = store.enrol("t", &node, &audit(), |_, _| Ok::<_, ()>((used.clone(), record.clone())));
     kept.expect("the store is fine").expect("agreed");
-    assert_eq!(store.token("t").expect("readable"), Some(used));
+    assert_eq!(store.token("t").expect("readable"), Some(used.clone()));
+    assert_eq!(store.token_uses(&used).expect("readable"), used.used.clone().into_iter().collect::<Vec<_>>());
     assert_eq!(store.nodes().expect("nodes"), [record]);
 }
 

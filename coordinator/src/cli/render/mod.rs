@@ -14,6 +14,7 @@ pub mod roll;
 pub mod status;
 pub mod summary;
 pub mod time;
+pub mod tokens;
 pub mod waiting;
 
 #[cfg(test)]
@@ -25,7 +26,7 @@ use wavegate_common::outcome::{Change, Outcome};
 use wavegate_common::rollout::{PauseReason, StageState, Status, TaskState};
 
 /// Columns of names: a name that is broken in two can't be copied.
-const WHOLE: [&str; 6] = ["STAGE", "NODE", "STEP", "PROCEDURE", "PLAN", "MADE"];
+const WHOLE: [&str; 7] = ["STAGE", "NODE", "STEP", "PROCEDURE", "PLAN", "MADE", "TOKEN"];
 
 /// How output looks.
 #[derive(Debug, Clone)]

@@ -183,7 +183,13 @@ impl Site {
     }
 
     pub async fn token(&self, node: &str) -> JoinToken {
-        let request = v1::CreateTokenRequest { valid_for_s: 600, node: node.to_owned() };
+        let request = v1::CreateTokenRequest { node: node.to_owned(), ..v1::CreateTokenRequest::default() };
+        self.token_as(request).await
+    }
+
+    /// A token that is valid for ten minutes, else as it is asked for.
+    pub async fn token_as(&self, request: v1::CreateTokenRequest) -> JoinToken {
+        let request = v1::CreateTokenRequest { valid_for_s: 600, ..request };
         let created = self.operator().await.create_token(request).await.expect("a token").into_inner();
         created.token.parse().expect("a token's text")
     }
