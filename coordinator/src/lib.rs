@@ -13,6 +13,7 @@ pub mod init;
 pub mod owner;
 pub mod pki;
 pub mod rpc;
+mod skew;
 pub mod status;
 pub mod store;
 pub mod token;

@@ -13,5 +13,8 @@ pub mod v1 {
     tonic::include_proto!("wavegate.v1");
 }
 
+/// The gRPC metadata in which a command line says its version with every call of the operator service.
+pub const VERSION_METADATA: &str = "wavegate-version";
+
 /// The encoded file descriptors, for gRPC reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

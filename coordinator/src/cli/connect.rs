@@ -12,12 +12,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
+use tonic::metadata::MetadataValue;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
-use wavegate_proto::tls;
+use tonic::{Request, Status};
 use wavegate_proto::v1::operator_service_client::OperatorServiceClient;
+use wavegate_proto::{VERSION_METADATA, tls};
 
 /// The operator service of a coordinator.
-pub type Operator = OperatorServiceClient<Channel>;
+pub type Operator = OperatorServiceClient<InterceptedService<Channel, TellVersion>>;
+
+/// Says with every call which version this program is.
+pub type TellVersion = fn(Request<()>) -> Result<Request<()>, Status>;
 
 /// Plans of large fleets with long lists of packages are larger than tonic's 4 MiB.
 const MAX_DOCUMENT: usize = 256 << 20;
@@ -44,7 +50,14 @@ pub async fn connect(settings: &Settings) -> Result<Operator, CliError> {
             channel(stream.map_err(|error| tls_error(&address, &error))?, &address).await?
         }
     };
-    Ok(OperatorServiceClient::new(channel).max_decoding_message_size(MAX_DOCUMENT))
+    Ok(OperatorServiceClient::with_interceptor(channel, tell_version as TellVersion)
+        .max_decoding_message_size(MAX_DOCUMENT))
+}
+
+fn tell_version(mut request: Request<()>) -> Result<Request<()>, Status> {
+    let version = MetadataValue::from_static(env!("CARGO_PKG_VERSION"));
+    request.metadata_mut().insert(VERSION_METADATA, version);
+    Ok(request)
 }
 
 async fn timed<T>(connecting: impl Future<Output = io::Result<T>>) -> io::Result<T> {

@@ -1,8 +1,10 @@
 //! What agents say. An agent speaks for its node alone; what contradicts the log is noted and changes nothing.
 
 use super::{
-    Complaint, Connected, Engine, FromAgent, RequestError, ToAgent, cut, error::told, record::RecordError,
+    Complaint, Connected, Engine, FromAgent, NotTaken, RequestError, ToAgent, cut, error::told,
+    record::RecordError,
 };
+use crate::skew;
 use crate::store::{OutputPiece, StepPlace};
 use wavegate_common::facts::Facts;
 use wavegate_common::id::{NodeId, StepId};
@@ -11,8 +13,10 @@ use wavegate_common::rollout::Report;
 
 impl Engine {
     pub(super) fn connected(&mut self, connected: Connected) {
-        let Connected { node, fingerprint, agent_version, seen, facts, session, reply } = connected;
-        if let Err(error) = self.has_place(&node, &fingerprint) {
+        let Connected { node, fingerprint, agent_version, seen, facts, not_understood, session, reply } =
+            connected;
+        let admitted = self.has_place(&node, &fingerprint).and_then(|()| self.in_step(&node, &agent_version));
+        if let Err(error) = admitted {
             drop(reply.send(Err(error)));
             return;
         }
@@ -21,6 +25,9 @@ impl Engine {
         let number = self.links.open(&node, session, now);
         tracing::info!(%node, agent_version, replaced, "online");
         self.complaints.remove(&node);
+        if let Some(what) = not_understood {
+            self.not_understood(&node, &what);
+        }
         self.heed(&node, seen);
         if reply.send(Ok(number)).is_err() {
             self.offline(&node);
@@ -63,6 +70,33 @@ impl Engine {
         Err(error)
     }
 
+    /// Whether a node's agent is of a version that we work with. That it is not is told once a version, not at every try.
+    fn in_step(&mut self, node: &NodeId, agent_version: &str) -> Result<(), RequestError> {
+        let Err(skew) = skew::look(agent_version) else {
+            self.not_taken.remove(node);
+            return Ok(());
+        };
+        let error = RequestError::Skew { node: node.clone(), skew: skew.clone() };
+        if self.not_taken.get(node).is_none_or(|known| known.skew != skew) {
+            self.refused(format!("node {node}"), format!("a session: {error}"));
+            let since = self.clock.now();
+            self.not_taken.insert(node.clone(), NotTaken { skew, since });
+            self.changed();
+        }
+        Err(error)
+    }
+
+    /// Notes that an agent said something in words that we don't have. It goes on; that message alone has no effect.
+    fn not_understood(&mut self, node: &NodeId, what: &str) {
+        let ours = skew::OURS;
+        self.complain(
+            node,
+            format!(
+                "it said what this coordinator ({ours}) does not understand, so that has no effect: {what}"
+            ),
+        );
+    }
+
     pub(super) fn said(&mut self, node: &NodeId, session: u64, message: FromAgent) {
         if !self.links.is_current(node, session) {
             return;
@@ -88,6 +122,7 @@ impl Engine {
                     self.keep_output(&key, &step, offset, data);
                 }
             }
+            FromAgent::NotUnderstood(what) => self.not_understood(node, &what),
             FromAgent::Preview { request, stage, previews } => self.previewed(node, request, stage, previews),
             FromAgent::Facts(facts) => self.keep_facts(node, *facts),
         }
@@ -105,9 +140,10 @@ impl Engine {
     pub(super) fn complain(&mut self, node: &NodeId, mut what: String) {
         cut(&mut what);
         self.refused(format!("node {node}"), what.clone());
-        let now = self.clock.now();
-        let since =
-            self.complaints.get(node).filter(|known| known.what == what).map_or(now, |known| known.since);
+        if self.complaints.get(node).is_some_and(|known| known.what == what) {
+            return;
+        }
+        let since = self.clock.now();
         self.complaints.insert(node.clone(), Complaint { what, since });
         self.changed();
     }

@@ -2,9 +2,9 @@
 
 use super::commands::no_rollout;
 use super::reasons::About;
-use super::{Engine, LoadError, Question, RequestError, replay};
+use super::{Engine, LoadError, NotTaken, Question, RequestError, replay};
 use crate::status::nodes::node_list;
-use crate::status::view::{RolloutStatus, rollout_status};
+use crate::status::view::{NodeStatus, RolloutStatus, rollout_status};
 use std::collections::BTreeMap;
 use wavegate_common::id::{NodeId, RolloutId};
 use wavegate_common::plan::StagePlan;
@@ -18,8 +18,20 @@ impl Engine {
             Question::Why(id, about, reply) => drop(reply.send(self.why(id.as_ref(), &about))),
             Question::Nodes(reply) => {
                 let inventory = self.inventory.as_ref().map(|record| &record.inventory);
-                drop(reply.send(Ok(node_list(&self.nodes, self.links.all(), inventory))));
+                let mut list = node_list(&self.nodes, self.links.all(), inventory);
+                list.iter_mut().for_each(|node| self.tell_trouble(node));
+                drop(reply.send(Ok(list)));
             }
+        }
+    }
+
+    /// What is wrong with a node's agent, beside what its record and its link say.
+    fn tell_trouble(&self, status: &mut NodeStatus) {
+        if let Some(NotTaken { skew, .. }) = self.not_taken.get(&status.node) {
+            status.agent_version = Some(skew.theirs.clone());
+            status.trouble = Some(format!("{}; {}", skew.agent(), skew.agent_next(status.node.as_str())));
+        } else if let Some(complaint) = self.complaints.get(&status.node) {
+            status.trouble = Some(complaint.what.clone());
         }
     }
 

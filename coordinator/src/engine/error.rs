@@ -1,6 +1,7 @@
 //! Why the engine does not do what it was asked.
 
 use crate::pki::PkiError;
+use crate::skew::Skew;
 use crate::store::StoreError;
 use crate::token::Refusal;
 use wavegate_common::id::NodeId;
@@ -55,6 +56,14 @@ pub enum RequestError {
     NotEnrolled {
         /// The node.
         node: NodeId,
+    },
+    /// A node's agent is of a version that this coordinator does not work with.
+    #[error("node {node}: {}; {}", skew.agent(), skew.agent_next(node.as_str()))]
+    Skew {
+        /// The node.
+        node: NodeId,
+        /// The versions.
+        skew: Skew,
     },
     /// A certificate can't be made.
     #[error(transparent)]

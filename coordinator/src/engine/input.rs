@@ -124,8 +124,10 @@ pub struct Connected {
     pub agent_version: String,
     /// The highest generation that its journal has seen, and whose it was.
     pub seen: Leader,
-    /// What it observed; `None` if it could observe nothing.
+    /// What it observed; `None` if it could observe nothing, or nothing that we understand.
     pub facts: Option<Facts>,
+    /// What of its first message we don't understand.
+    pub not_understood: Option<String>,
     /// The session.
     pub session: Session,
     /// Where the session's number goes.
@@ -157,6 +159,8 @@ pub enum FromAgent {
         /// The bytes.
         data: Vec<u8>,
     },
+    /// Something that we don't understand, and why not: it may be newer than we are.
+    NotUnderstood(String),
     /// What steps would do.
     Preview {
         /// The request's id.

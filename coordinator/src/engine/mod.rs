@@ -36,6 +36,7 @@ pub use reasons::About;
 
 use crate::clock::Clock;
 use crate::pki::Authority;
+use crate::skew::Skew;
 use crate::store::{AuditRecord, InventoryRecord, NodeRecord, RolloutRecord, Store, StoreError};
 use crate::watchdog::Watchdog;
 use links::Links;
@@ -104,6 +105,12 @@ struct Complaint {
     since: Timestamp,
 }
 
+/// A node whose agent was refused for its version, until one that is not comes.
+struct NotTaken {
+    skew: Skew,
+    since: Timestamp,
+}
+
 /// The store can't be written; tried again with every input.
 struct Trouble {
     what: String,
@@ -132,6 +139,7 @@ pub struct Engine {
     /// What agents last said they work on.
     steps: BTreeMap<NodeId, StepId>,
     complaints: BTreeMap<NodeId, Complaint>,
+    not_taken: BTreeMap<NodeId, NotTaken>,
     /// Nodes whose task can't go on, as they say.
     stand_still: BTreeMap<NodeId, Complaint>,
     /// When an order was last sent to a node.
@@ -195,6 +203,7 @@ impl Engine {
             rollout,
             steps: BTreeMap::new(),
             complaints: BTreeMap::new(),
+            not_taken: BTreeMap::new(),
             stand_still: BTreeMap::new(),
             ordered: BTreeMap::new(),
             unstored: BTreeMap::new(),

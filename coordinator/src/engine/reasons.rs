@@ -1,7 +1,7 @@
 //! What is waited for beyond what the rollout itself can know: another coordinator, a store that can't be written, what is
 //! wrong with agents, nodes outside the plan. And the log's part of it: each reason is there once, when it comes up.
 
-use super::{Engine, RequestError};
+use super::{Engine, NotTaken, RequestError};
 use std::collections::BTreeSet;
 use wavegate_common::id::NodeId;
 use wavegate_common::platform::Stage;
@@ -78,12 +78,22 @@ impl Engine {
             let look = format!("look at the agent's log there: journalctl -u wavegate-agent (on {node})");
             of_node(node, complaint.since, format!("{node}: {}", complaint.what), look)
         });
+        let not_taken = self.not_taken.iter().filter(|(node, _)| concerns(node) && unsettled(rollout, node));
+        let not_taken = not_taken.filter_map(|(node, NotTaken { skew, since })| {
+            of_node(node, *since, format!("{node}: {}", skew.agent()), skew.agent_next(node.as_str()))
+        });
         let still = self.stand_still.iter().filter(|(node, _)| concerns(node));
         let still = still.filter_map(|(node, stands)| {
             let mend = format!("mend that on {node}; its task goes on by itself then");
             of_node(node, stands.since, format!("{node} stands still: {}", stands.what), mend)
         });
-        self.superseded_reason().into_iter().chain(trouble).chain(still).chain(complaints).collect()
+        self.superseded_reason()
+            .into_iter()
+            .chain(trouble)
+            .chain(still)
+            .chain(not_taken)
+            .chain(complaints)
+            .collect()
     }
 
     /// Nodes of the fleet that a rollout's plan does not have: they enrolled after it was made.
@@ -120,6 +130,12 @@ impl Engine {
         }
         RequestError::NotFound(format!("rollout {id} has no node {node}; its nodes: wavegate status"))
     }
+}
+
+/// Whether a node has something to do in the rollout yet.
+fn unsettled(rollout: &Rollout, node: &NodeId) -> bool {
+    let mut tasks = rollout.plan().body.stages.iter().filter_map(|stage| rollout.task(stage.stage, node));
+    tasks.any(|task| !task.settled())
 }
 
 /// The nodes that a question is about; `None` for all.

@@ -45,6 +45,7 @@ impl Engine {
         tracing::info!(%node, %by, "removed from the fleet");
         self.nodes.remove(node);
         self.complaints.remove(node);
+        self.not_taken.remove(node);
         self.stand_still.remove(node);
         self.unstored.remove(node);
         self.links.forget(node);

@@ -107,7 +107,7 @@ impl Reader {
             Ok(None) => true,
             Err(bad) => {
                 let what = format!(
-                    "a message that cannot be read; its session is closed: {}",
+                    "a message that breaks the protocol; its session is closed: {}",
                     crate::engine::told(&bad)
                 );
                 self.port.refused(format!("node {}", self.incoming.node()), what);

@@ -3,6 +3,7 @@
 use super::code;
 use super::peer::Peer;
 use crate::pki;
+use crate::skew::Skew;
 use std::net::SocketAddr;
 use wavegate_common::id::{Actor, FleetId, NodeId};
 use wavegate_proto::identity::{BadIdentity, Identity, Subject};
@@ -78,6 +79,9 @@ pub enum Refusal {
         /// What.
         service: String,
     },
+    /// Their command line is of a version that this coordinator does not work with.
+    #[error("{}", .0.command_line())]
+    Skew(Skew),
     /// The connection tells nothing of its peer.
     #[error("nothing is known of who calls")]
     Nobody,

@@ -10,9 +10,10 @@ impl From<RequestError> for Status {
     fn from(error: RequestError) -> Self {
         let code = match &error {
             RequestError::NotFound(_) | RequestError::Store(StoreError::NoRolloutId(_)) => Code::NotFound,
-            RequestError::NotNow(_) | RequestError::Illegal { .. } | RequestError::Plan(_) => {
-                Code::FailedPrecondition
-            }
+            RequestError::NotNow(_)
+            | RequestError::Illegal { .. }
+            | RequestError::Plan(_)
+            | RequestError::Skew { .. } => Code::FailedPrecondition,
             RequestError::Compile(_)
             | RequestError::Invalid(_)
             | RequestError::Pki(PkiError::Request { .. }) => Code::InvalidArgument,
@@ -40,6 +41,7 @@ pub(super) fn of_refusal(refusal: &Refusal) -> Status {
         | Refusal::NotFor { .. }
         | Refusal::LocalUser { .. } => Code::PermissionDenied,
         Refusal::NotHere { .. } => Code::Unimplemented,
+        Refusal::Skew(_) => Code::FailedPrecondition,
     };
     Status::new(code, refusal.to_string())
 }

@@ -7,6 +7,7 @@ use super::enrolment::Enrolment;
 use super::operator::Operators;
 use super::peer::Peer;
 use crate::engine::Port;
+use crate::skew;
 use std::convert::Infallible;
 use std::task::{Context, Poll};
 use tonic::body::Body;
@@ -16,10 +17,13 @@ use tonic_health::pb::health_server::{Health, HealthServer};
 use tonic_reflection::server::v1::{ServerReflection, ServerReflectionServer};
 use tower::Service;
 use wavegate_common::id::FleetId;
+use wavegate_proto::VERSION_METADATA;
 use wavegate_proto::v1::agent_service_server::AgentServiceServer;
 use wavegate_proto::v1::enrolment_service_server::EnrolmentServiceServer;
 use wavegate_proto::v1::operator_service_server::OperatorServiceServer;
 
+/// Characters shown of what a command line says its version is.
+const VERSION_KEPT: usize = 32;
 /// The largest message of an agent: a report of a long task, with output in its errors.
 const AGENT_MESSAGE_MAX: usize = 8 << 20;
 /// The largest message of an operator: a procedure and its parameters.
@@ -85,7 +89,9 @@ pub async fn services(
 impl<H, R> Services<H, R> {
     fn admit(&self, request: &http::Request<Body>, service: &str) -> Result<Caller, Refusal> {
         let peer = request.extensions().get::<Peer>().ok_or(Refusal::Nobody)?;
-        admit(peer, &self.fleet, service).inspect_err(|refusal| {
+        let caller = admit(peer, &self.fleet, service);
+        let caller = caller.and_then(|caller| in_step(request, service).map(|()| caller));
+        caller.inspect_err(|refusal| {
             let who = match peer {
                 Peer::Remote { address, .. } => address.ip().to_string(),
                 Peer::Local { name, .. } => format!("local user {name}"),
@@ -123,6 +129,18 @@ impl<H: Health, R: ServerReflection> Service<http::Request<Body>> for Services<H
             name if name == ServerReflectionServer::<R>::NAME => self.reflection.call(request),
             _ => answer(tonic::Status::unimplemented("there is no such service")),
         }
+    }
+}
+
+/// Whether an operator's command line is of a version that we work with. One that says none is taken: it may be any client.
+fn in_step(request: &http::Request<Body>, service: &str) -> Result<(), Refusal> {
+    match request.headers().get(VERSION_METADATA) {
+        // What is no text is no version.
+        Some(theirs) if service == OPERATOR => {
+            let theirs: String = theirs.to_str().unwrap_or("?").chars().take(VERSION_KEPT).collect();
+            skew::look(&theirs).map_err(Refusal::Skew)
+        }
+        _ => Ok(()),
     }
 }
 

@@ -1,7 +1,7 @@
 //! An agent's session without its connection: the wire's messages in the engine's words and back, and which of them the
 //! engine need not see. Sockets, waiting and who may speak are `agent`'s.
 
-use crate::engine::{Connected, FromAgent, Input, Reply, Session, ToAgent};
+use crate::engine::{Connected, FromAgent, Input, Reply, Session, ToAgent, told};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::{mpsc, oneshot};
@@ -33,7 +33,7 @@ pub struct Opened {
 /// clock, with the certificate of this fingerprint. The session's number will go to `reply`.
 ///
 /// # Errors
-/// [`BadMessage`] if the node's facts, or whom it has obeyed, can't be read.
+/// [`BadMessage`] if whom it has obeyed can't be read. Facts that can't be are not its end: they may be a newer agent's.
 pub fn open(
     node: NodeId,
     fingerprint: String,
@@ -41,8 +41,12 @@ pub fn open(
     elapsed_ms: u64,
     reply: Reply<u64>,
 ) -> Result<(Connected, Opened), BadMessage> {
-    let facts: Option<Facts> =
-        hello.facts.is_some().then(|| read_document("facts", hello.facts.as_ref())).transpose()?;
+    let facts: Result<Option<Facts>, BadMessage> =
+        hello.facts.is_some().then(|| read_document("facts", hello.facts.as_ref())).transpose();
+    let (facts, not_understood) = match facts {
+        Ok(facts) => (facts, None),
+        Err(bad) => (None, Some(told(&bad))),
+    };
     let (outbound, messages) = mpsc::channel(OUTBOUND);
     let (alive, ended) = oneshot::channel();
     let heard = Arc::new(AtomicU64::new(elapsed_ms));
@@ -52,6 +56,7 @@ pub fn open(
         agent_version: printable(&hello.agent_version),
         seen: leader_from_wire(hello.generation_seen, &hello.leader_seen)?,
         facts,
+        not_understood,
         session: Session { outbound, heard: heard.clone(), alive },
         reply,
     };
@@ -93,11 +98,16 @@ impl Incoming {
     /// What a message that came at `elapsed_ms` of the engine's clock is to the engine; `None` if the engine need not see it.
     ///
     /// # Errors
-    /// [`BadMessage`] if it can't be read; the session is to end then.
+    /// [`BadMessage`] if it breaks the protocol; the session is to end then. A message that can't be read does not: a newer agent's
+    /// words are refused by themselves, else it would come back with them again and again.
     pub fn take(&mut self, message: v1::AgentMessage, elapsed_ms: u64) -> Result<Option<Input>, BadMessage> {
         self.heard.store(elapsed_ms, Ordering::Relaxed);
         // A newer agent may say something that we don't know.
-        let Some(message) = message.message.map(from_wire).transpose()? else { return Ok(None) };
+        let Some(message) = message.message else { return Ok(None) };
+        if matches!(message, In::Hello(_)) {
+            return Err(BadMessage::Missing("place here: a hello is the first message and no other"));
+        }
+        let message = from_wire(message).unwrap_or_else(|bad| FromAgent::NotUnderstood(told(&bad)));
         if matches!(message, FromAgent::Working(..)) {
             if self.last.as_ref() == Some(&message) {
                 return Ok(None);
@@ -115,9 +125,7 @@ fn from_wire(message: In) -> Result<FromAgent, BadMessage> {
     let key = |key: Option<v1::TaskKey>| TaskKey::try_from(key.ok_or(BadMessage::Missing("task key"))?);
     let step = |step: String| if step.is_empty() { Ok(None) } else { StepId::new(step).map(Some) };
     Ok(match message {
-        In::Hello(_) => {
-            return Err(BadMessage::Missing("place here: a hello is the first message and no other"));
-        }
+        In::Hello(_) => return Err(BadMessage::Missing("place here")),
         In::Heartbeat(v1::Heartbeat { task, step: at, stands_still, .. }) => {
             let working = if task.is_some() { Some((key(task)?, step(at)?)) } else { None };
             FromAgent::Working(working, Some(stands_still).filter(|why| !why.is_empty()))

@@ -42,6 +42,7 @@ fn node_status(node: &NodeId, record: Option<&NodeRecord>, links: &BTreeMap<Node
         dhcp_agent: facts.map(|facts| facts.dhcp_agent),
         etcd: facts.and_then(|facts| facts.etcd.clone()),
         agent_version: facts.map(|facts| facts.agent_version.clone()),
+        trouble: None,
         observed_at: facts.map(|facts| facts.observed_at),
         enrolled_at,
         declared: None,

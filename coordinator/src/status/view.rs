@@ -146,6 +146,9 @@ pub struct NodeStatus {
     pub etcd: Option<EtcdFacts>,
     /// The agent's version.
     pub agent_version: Option<String>,
+    /// What is wrong with its agent, and what to do: it is not taken, or what it says is not understood or can't be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
     /// When its facts were observed.
     pub observed_at: Option<Timestamp>,
     /// When it enrolled; `None` if it is only declared.

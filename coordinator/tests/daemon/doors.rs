@@ -121,7 +121,7 @@ async fn an_agent_speaks_for_its_own_node_alone() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_read_ends_the_session() {
+async fn what_breaks_the_protocol_ends_the_session() {
     let site = Site::start().await;
     let agents = site.fleet(&[("c1", "compute")]).await;
     let mut wire = Wire::open(&site, &agents[0].credentials).await;
@@ -131,9 +131,9 @@ async fn what_cannot_be_read_ends_the_session() {
     let mut wire = Wire::open(&site, &agents[0].credentials).await;
     wire.hello("c1", Generation(0), None).await;
     wire.next().await;
-    wire.say(Out::Facts(v1::Document { schema: "facts".into(), json: b"{".to_vec() })).await;
+    wire.hello("c1", Generation(0), None).await;
     assert!(matches!(within(wire.answer()).await, Ok(None)), "closed");
-    site.until_audited("node c1", "cannot be read").await;
+    site.until_audited("node c1", "breaks the protocol").await;
     site.until_link("c1", false).await;
 }
 

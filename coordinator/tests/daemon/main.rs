@@ -16,6 +16,7 @@ mod restarts;
 mod rollouts;
 mod service;
 mod sessions;
+mod skew;
 mod support;
 mod tokens;
 mod trouble;

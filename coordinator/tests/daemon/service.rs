@@ -1,21 +1,25 @@
 //! The coordinator as a service: signs of life, the user that it runs as, and how its program ends.
 
 use super::support::flaky::Disk;
-use super::support::{PATIENCE, Site};
+use super::support::{PATIENCE, Site, newest};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Gid, Pid, Uid, chown};
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Output};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use wavegate_common::id::LeaderId;
+use wavegate_common::platform::Stage;
+use wavegate_common::rollout::{Status, TaskState};
 use wavegate_coordinator::clock::Clock;
 use wavegate_coordinator::engine::{Engine, Timing};
 use wavegate_coordinator::pki::Authority;
 use wavegate_coordinator::watchdog::Watchdog;
+use wavegate_proto::v1;
 
 /// The user `nobody`, which every system has.
 const NOBODY: u32 = 65_534;
@@ -182,4 +186,59 @@ fn the_state_directory_stays_its_owners_whoever_works_in_it() {
     let refused = coordinator(&site, &["run"]);
     assert_eq!(refused.status.code(), Some(4));
     insta::assert_snapshot!(said(&site, &refused), @"wavegate-coordinator: the state directory /packaged belongs to user nobody, and this is user root: the coordinator runs as nobody alone, so that nothing in there becomes another's. Start it with: systemctl start wavegate-coordinator. If root is who should run it: chown -R root: /packaged");
+}
+
+/// Its package is upgraded in the middle of a rollout: ended with SIGTERM's means and begun again, with everybody looking on.
+#[tokio::test]
+async fn a_restart_takes_no_longer_than_its_last_answers_and_everybody_is_back() {
+    let mut site = Site::start().await;
+    let agents = site.fleet(&[("e1", "etcd-member"), ("c1", "compute")]).await;
+    agents[0].script(|book| book.hold = true);
+    let rollout = site.run_plan().await;
+    site.until_task(Stage::Etcd, "e1", TaskState::Applying).await;
+    let mut watches = Vec::new();
+    for _ in 0..3 {
+        watches.push(site.operator().await.watch_status(newest()).await.expect("a stream").into_inner());
+    }
+    let logs = v1::LogsRequest { rollout, node: "e1".to_owned(), follow: true, ..v1::LogsRequest::default() };
+    let logs = site.operator().await.logs(logs).await.expect("a stream").into_inner();
+    let mut looking_on = Command::new(env!("CARGO_BIN_EXE_wavegate"))
+        .args(["--coordinator", &format!("unix:{}", site.config.socket.display()), "watch"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("started");
+    let mut lines = BufReader::new(looking_on.stdout.take().expect("piped"));
+    let (first, lines) = tokio::task::spawn_blocking(move || {
+        let mut line = String::new();
+        lines.read_line(&mut line).expect("a line");
+        (line, lines)
+    })
+    .await
+    .expect("read");
+    assert!(!first.is_empty(), "it looks on");
+
+    let begin = Instant::now();
+    site.shut_down().await;
+    assert!(
+        begin.elapsed() < Duration::from_secs(5),
+        "it waited for those who look on: {:?}",
+        begin.elapsed()
+    );
+    drop((watches, logs));
+    site.start_again().await;
+    agents[0].script(|book| book.hold = false);
+    for agent in &agents {
+        agent.connect(&site).await;
+    }
+    site.until_status(Status::Finished).await;
+    let (seen, ended) = tokio::task::spawn_blocking(move || {
+        let seen: Vec<String> = lines.lines().map(|line| line.expect("text")).collect();
+        (seen, looking_on.wait_with_output().expect("ended"))
+    })
+    .await
+    .expect("read");
+    let said = format!("{}\n{}", seen.join("\n"), String::from_utf8_lossy(&ended.stderr));
+    assert!(ended.status.success(), "{said}");
+    assert!(said.contains("the coordinator is back"), "{said}");
 }

@@ -22,9 +22,10 @@ async fn open(port: &Port) -> (u64, mpsc::Receiver<ToAgent>, oneshot::Receiver<(
         Input::Connected(Box::new(Connected {
             node: node("c1"),
             fingerprint: "f".to_owned(),
-            agent_version: "0.1.0".to_owned(),
+            agent_version: env!("CARGO_PKG_VERSION").to_owned(),
             seen: Leader::default(),
             facts: None,
+            not_understood: None,
             session,
             reply,
         }))

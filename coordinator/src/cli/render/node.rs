@@ -31,6 +31,7 @@ pub fn node(node: &NodeStatus, now: Timestamp, look: &Look) -> String {
     rows.extend(node.release.map(|release| ("OpenStack", release.to_string())));
     rows.extend(node.dhcp_agent.map(|agent| ("DHCP agent", agent.to_string())));
     rows.extend(node.agent_version.as_ref().map(|version| ("agent", version.clone())));
+    rows.extend(node.trouble.as_ref().map(|trouble| ("trouble", trouble.clone())));
     if !node.labels.is_empty() {
         rows.push(("labels", labels(&node.labels)));
     }

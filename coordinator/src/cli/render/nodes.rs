@@ -30,10 +30,17 @@ pub fn nodes(nodes: &[NodeStatus], now: Timestamp, look: &Look) -> String {
         machines(nodes, now, look),
         versions(nodes, look),
         etcd(nodes, look),
+        troubles(nodes, look),
         against_inventory(nodes, look),
     ];
     parts.retain(|part| !part.is_empty());
     parts.join("\n")
+}
+
+/// What is wrong with agents.
+fn troubles(nodes: &[NodeStatus], look: &Look) -> String {
+    let troubled = nodes.iter().filter_map(|node| Some((&node.node, node.trouble.as_ref()?)));
+    troubled.map(|(node, trouble)| look.paragraph(&format!("{node}: {trouble}"), 0)).collect()
 }
 
 /// Who is declared and not there, and who is there and not declared.
@@ -198,6 +205,21 @@ mod tests {
         --node NODE)
         Not in the inventory: compute-4. They take part all the same; declare them (wavegate inventory set
         FILE) or remove them (wavegate node remove NODE)
+        ");
+        let mut skewed = samples::nodes();
+        skewed.retain(|node| node.node.as_str() == "compute-3");
+        skewed[0].trouble = Some("its agent 0.3.0 is not taken: the coordinator is 0.1.0, and they work together within one minor version; install wavegate-agent 0.1.0 on compute-3".to_owned());
+        insta::assert_snapshot!(nodes(&skewed, samples::at(200), &samples::look()), @r"
+        1 node, 0 online
+
+        NODE       LINK           ROLES    PLATFORM               RELEASE  DHCP AGENT  AGENT
+        compute-3  offline 2 min  compute  centos 7, yum/systemd  kilo     neutron     0.1.0
+
+        NODE       FELIX         DNSMASQ
+        compute-3  1.4.5~trusty  2.68-1ubuntu0.1
+
+        compute-3: its agent 0.3.0 is not taken: the coordinator is 0.1.0, and they work together within
+        one minor version; install wavegate-agent 0.1.0 on compute-3
         ");
         insta::assert_snapshot!(nodes(&[], samples::at(0), &samples::look()), @"No node has enrolled yet. Make a token (wavegate token create) and give it to an agent.");
     }

@@ -161,7 +161,7 @@ impl Wire {
     /// Says hello as a node that has obeyed this leader.
     pub async fn hello_of(&self, node: &str, seen: (Generation, &str), facts: Option<&Facts>) {
         let facts = facts.map(|facts| document("facts", facts).expect("facts"));
-        let (node, agent_version) = (node.to_owned(), "0.1.0".to_owned());
+        let (node, agent_version) = (node.to_owned(), env!("CARGO_PKG_VERSION").to_owned());
         let (generation_seen, leader_seen) = (seen.0.0, seen.1.to_owned());
         self.say(Out::Hello(v1::Hello { node, agent_version, generation_seen, facts, leader_seen })).await;
     }
