@@ -13,7 +13,20 @@ Exit codes:
   3  the configuration or the policy is wrong
   4  the credentials of this node cannot be used
   5  the journal is in use by another agent, damaged, or cannot be written
-  6  enrolment did not succeed";
+  6  enrolment did not succeed
+  7  `hand-back`: the agent is still at work on its task, and goes on with it
+  8  `hand-back`: asked inside a package transaction of the agent's own, which would remove the agent";
+
+const HAND_BACK: &str = "\
+The agent finishes the step that it is at and begins no other: its task then ends as failed, and can be tried again with
+`wavegate retry NODE` when the agent is back. If no agent runs and a task is open, this program is the agent until the task
+has ended. The coordinator is given 10 seconds to take note. The package runs this before it is removed.
+
+Nothing is stopped: if this is ended, or the time is over (exit code 7), the agent goes on with its task. Exit code 8: asked
+inside one of the agent's own package transactions, which is refused at once.
+
+Example:
+  wavegate-agent hand-back --within 600 -- systemctl stop wavegate-agent";
 
 /// Wavegate's agent: runs on every node, dials the coordinator, and does this node's part of an upgrade.
 #[derive(Debug, Parser)]
@@ -70,6 +83,19 @@ pub enum Command {
         /// For people or for programs
         #[arg(long, value_enum, default_value_t = Format::Text)]
         output: Format,
+    },
+    /// Bring this node's task to an end between two steps, because the agent is about to be removed
+    #[command(after_help = HAND_BACK)]
+    HandBack {
+        /// How long the step at hand may take to end
+        #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+        within: u64,
+        /// For people or for programs
+        #[arg(long, value_enum, default_value_t = Format::Text)]
+        output: Format,
+        /// Run this when it is done, while no step can begin yet: what stops the agent
+        #[arg(last = true, value_name = "COMMAND")]
+        then: Vec<String>,
     },
     /// Run one prepared package transaction (started by the agent itself)
     #[command(hide = true)]

@@ -22,6 +22,12 @@ pub trait Store {
     /// # Errors
     /// [`AppendError`]; the journal is then as it was.
     fn append(&self, record: &Record) -> Result<(), AppendError>;
+
+    /// Whether somebody is taking the agent off its node: then no further step is begun.
+    ///
+    /// # Errors
+    /// The system's reason, if that can't be told.
+    fn is_leaving(&self) -> std::io::Result<bool>;
 }
 
 /// One journal for the loop, which takes orders, and the runner, which carries them out.
@@ -89,6 +95,14 @@ impl Store for SharedJournal {
         match &mut *self.state() {
             State::Open(file) => file.append(record),
             State::Closed(_) => Err(AppendError::Closed),
+        }
+    }
+
+    fn is_leaving(&self) -> std::io::Result<bool> {
+        match &*self.state() {
+            State::Open(file) => file.is_leaving(),
+            // Nothing can be begun any more.
+            State::Closed(_) => Ok(true),
         }
     }
 }

@@ -11,6 +11,7 @@ pub mod credentials;
 pub mod enrol;
 pub mod etcd;
 pub mod facts;
+pub mod hand_back;
 pub mod host;
 pub mod journal;
 pub mod link;

@@ -7,6 +7,7 @@ use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 use wavegate_agent::admission::{self, AdmissionError, Waiting};
 use wavegate_agent::agent::{self, AgentError, Setup};
@@ -14,8 +15,9 @@ use wavegate_agent::command_line::{Arguments, Command, Format};
 use wavegate_agent::config::{Address, Config, ConfigError};
 use wavegate_agent::credentials::{self, CredentialsError, Enrolled};
 use wavegate_agent::enrol::{self, EnrolError};
-use wavegate_agent::host::Host;
+use wavegate_agent::hand_back::{self, HandBackError, Request};
 use wavegate_agent::host::real::{RealHost, run_transaction};
+use wavegate_agent::host::{self, Host};
 use wavegate_agent::journal::{self, JournalFile, OpenError, SharedJournal, lines};
 use wavegate_agent::os::Os;
 use wavegate_agent::output::Output;
@@ -50,6 +52,7 @@ fn carry_out(arguments: Arguments) -> anyhow::Result<()> {
         Command::Facts { output } => print_facts(&config, output),
         Command::Status { output } => print_status(&config, output),
         Command::Policy { shipped: true, .. } => say(SHIPPED),
+        Command::HandBack { within, output, then } => hand_back(&config, within, output, then),
         Command::Policy { check, output, .. } => print_policy(&config, check, output),
         Command::Transaction { directory } => run_transaction(&directory),
     }
@@ -104,7 +107,8 @@ fn run(config: Option<&Path>, set_log: &SetLog) -> anyhow::Result<()> {
             })?,
         };
         set_log(&config)?;
-        agent::run(set_up(config, enrolled, signs)?, stop).await.map_err(anyhow::Error::from)
+        let journal = open_journal(&config)?;
+        agent::run(set_up(config, enrolled, journal, signs)?, stop).await.map_err(anyhow::Error::from)
     });
     notify(&[NotifyState::Stopping]);
     // Not waited for: the worker may be in the middle of a package transaction, which goes on without the agent.
@@ -112,8 +116,21 @@ fn run(config: Option<&Path>, set_log: &SetLog) -> anyhow::Result<()> {
     ended
 }
 
-/// Opens everything that an enrolled agent works with.
-fn set_up(config: Config, enrolled: Enrolled, signs: Signs) -> anyhow::Result<Setup> {
+fn open_journal(config: &Config) -> anyhow::Result<SharedJournal> {
+    let (journal, torn) = JournalFile::open(&config.state_directory)?;
+    if let Some(torn) = torn {
+        tracing::warn!(
+            line = torn.line,
+            bytes = torn.bytes,
+            "the last line of the journal was not completely written when the agent or the machine stopped; it is cut \
+             off, and what it was about is looked at again"
+        );
+    }
+    Ok(SharedJournal::new(journal))
+}
+
+/// Everything that an enrolled agent works with.
+fn set_up(config: Config, enrolled: Enrolled, journal: SharedJournal, signs: Signs) -> anyhow::Result<Setup> {
     let coordinator = config.coordinator()?.clone();
     if let Some(node) = config.node.as_ref().filter(|node| **node != enrolled.node) {
         let wrong = format!(
@@ -124,15 +141,6 @@ fn set_up(config: Config, enrolled: Enrolled, signs: Signs) -> anyhow::Result<Se
     }
     let host = Arc::new(RealHost::new(config.state_directory.clone()));
     let os = Os { platform: facts::platform(&*host).context("finding out what this node runs on")? };
-    let (journal, torn) = JournalFile::open(&config.state_directory)?;
-    if let Some(torn) = torn {
-        tracing::warn!(
-            line = torn.line,
-            bytes = torn.bytes,
-            "the last line of the journal was not completely written when the agent or the machine stopped; it is cut \
-             off, and what it was about is looked at again"
-        );
-    }
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"), node = %enrolled.node, fleet = %enrolled.fleet,
         platform = %os.platform, coordinator = %coordinator, "started"
@@ -148,9 +156,46 @@ fn set_up(config: Config, enrolled: Enrolled, signs: Signs) -> anyhow::Result<Se
         host,
         os,
         policy: PolicyFile::new(config.policy_file),
-        journal: SharedJournal::new(journal),
+        journal,
         signs,
     })
+}
+
+/// Hands the agent back; then runs what stops it, while no step can begin.
+fn hand_back(config: &Config, within: u64, output: Format, then: Vec<String>) -> anyhow::Result<()> {
+    let host = RealHost::new(config.state_directory.clone());
+    let os = facts::platform(&host).ok().map(|platform| Os { platform });
+    let request = Request {
+        state_directory: &config.state_directory,
+        within: Duration::from_secs(within),
+        host: &host,
+        os: os.as_ref(),
+    };
+    let mut run_agent = |journal: SharedJournal, until| {
+        let enrolled = credentials::load(&config.state_directory)?;
+        let setup = set_up(config.clone(), enrolled, journal.clone(), Signs::none())?;
+        let runtime = runtime()?;
+        let ended = runtime.block_on(agent::run(setup, hand_back::until_told(journal, until)));
+        runtime.shutdown_background();
+        ended.map_err(anyhow::Error::from)
+    };
+    let mut progress = |line: &str| eprintln!("wavegate-agent: {line}");
+    let (held, handed_back) = hand_back::hand_back(&request, &mut run_agent, &mut progress)?;
+    match output {
+        Format::Text => say(&handed_back.text())?,
+        Format::Json => say_json(&handed_back)?,
+    }
+    let ran = if then.is_empty() { Ok(()) } else { run_then(&host, then) };
+    drop(held);
+    ran
+}
+
+fn run_then(host: &RealHost, argv: Vec<String>) -> anyhow::Result<()> {
+    let line = argv.join(" ");
+    let exit = host.run(&host::Command::new(argv)).with_context(|| format!("running '{line}'"))?;
+    eprint!("{}{}", exit.stdout, exit.stderr);
+    anyhow::ensure!(exit.code == 0, "'{line}' ended with exit code {}", exit.code);
+    Ok(())
 }
 
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
@@ -324,6 +369,15 @@ fn exit_code(error: &anyhow::Error) -> ExitCode {
     } else if error.is::<EnrolError>() || error.is::<BadToken>() {
         6
     } else {
-        1
+        match error.downcast_ref() {
+            Some(
+                HandBackError::StillAtWork { .. }
+                | HandBackError::NotEnded { .. }
+                | HandBackError::HeldUp { .. }
+                | HandBackError::Busy { .. },
+            ) => 7,
+            Some(HandBackError::OwnTransaction { .. }) => 8,
+            Some(HandBackError::File { .. }) | None => 1,
+        }
     })
 }

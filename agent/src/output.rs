@@ -32,6 +32,15 @@ pub struct Piece {
     pub data: Vec<u8>,
 }
 
+/// The last line that a step has printed, by what an agent keeps of it in its state directory; `None` if nothing is kept.
+#[must_use]
+pub fn last_line(state_directory: &Path, key: &TaskKey, step: &StepId) -> Option<String> {
+    let (heading, text) = OutputFile::in_directory(state_directory).read()?;
+    let text = (heading.key == *key && heading.step == *step).then_some(text)?;
+    let lines = String::from_utf8_lossy(&text);
+    lines.lines().rev().map(str::trim).find(|line| !line.is_empty()).map(str::to_owned)
+}
+
 /// How far somebody has read. The default is the beginning.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Position {
@@ -275,6 +284,11 @@ mod tests {
         let all = read(&second, &mut Position::default());
         assert_eq!((all[0].0.as_str(), all[0].1), ("b", 0));
         assert!(second.end().offset > told.offset);
+        let last = |step_name| last_line(state.path(), &key(1), &step(step_name));
+        assert_eq!(
+            (last("b").as_deref(), last("a"), last_line(Path::new("/nowhere"), &key(1), &step("b"))),
+            (Some("two"), None, None)
+        );
         drop(second);
         let third = Output::kept_in(state.path());
         third.begin(&key(1), &step("c"));

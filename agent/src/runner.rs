@@ -2,6 +2,7 @@
 //! decision alone, so a runner that was killed anywhere is taken up by the next one. Threads and panics are `worker`'s.
 
 mod drift;
+mod leaving;
 
 use crate::action::{self, Check, Context, Forecast};
 use crate::etcd::EtcdSettings;
@@ -106,7 +107,9 @@ pub fn go_on(
     let place = match at.0 {
         Place::BetweenSteps => match store.read(open_task) {
             None => return Ok(None),
-            Some((order, Next::Step { index, .. })) => begin_step(store, machine, &order, index, tell)?,
+            Some((order, Next::Step { index, interrupted })) => {
+                begin_step(store, machine, &order, index, interrupted, tell)?
+            }
             Some((order, Next::End { result })) => {
                 let key = order.key;
                 store.append(&Record::TaskEnded { key: key.clone(), result, at: machine.host.now() })?;
@@ -141,6 +144,7 @@ fn begin_step(
     machine: Machine<'_>,
     order: &TaskOrder,
     index: usize,
+    interrupted: bool,
     tell: &mut dyn FnMut(Progress<'_>),
 ) -> Result<Place, AppendError> {
     let (key, step) = (order.key.clone(), &order.steps[index]);
@@ -153,7 +157,9 @@ fn begin_step(
             return end_step(store, machine, key, id, outcome, tell);
         }
     };
-    let policy = permitted(machine.policy, &order.steps[index..]).and_then(|policy| {
+    // One that an agent before this one was at is brought to its end.
+    let stays = if interrupted { Ok(()) } else { leaving::refuse(store, &key, &step.title) };
+    let policy = stays.and_then(|()| permitted(machine.policy, &order.steps[index..])).and_then(|policy| {
         drift::still_as_planned(store, machine, order, index)?;
         Ok(policy)
     });

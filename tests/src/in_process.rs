@@ -47,7 +47,8 @@ struct RunningAgent {
 pub struct FakeNode {
     /// The machine in memory.
     pub host: Arc<FakeHost>,
-    state: PathBuf,
+    /// The agent's state directory.
+    pub state: PathBuf,
     agent: Option<RunningAgent>,
 }
 

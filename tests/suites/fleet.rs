@@ -1,9 +1,11 @@
 //! Whole fleets in one process: the barrier, limits, crashes of both sides, and the operators' verbs, on production code.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
+use wavegate_agent::hand_back::lock;
 use wavegate_agent::host::fake::{FakeMachine, Stopped, has_effect, join};
 use wavegate_tests::in_process::{InProcess, site_policy};
 
@@ -213,6 +215,31 @@ async fn a_failure_on_the_canary_leaves_the_others_untouched_until_it_is_retried
     for node in ["compute-2", "compute-3", "control-1"] {
         ensure!(before[node] == after[node], "{node} was touched");
     }
+    fleet.cli(&["retry", "compute-1"])?;
+    fleet.cli(&["resume"])?;
+    fleet.wait_status("finished").await?;
+    fleet.end().await
+}
+
+/// The agent's package is removed from a node, installed again later, and the task tried again.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_is_handed_back_leaves_a_failed_task_that_goes_on_when_it_is_installed_again()
+-> Result<()> {
+    let mut fleet = fleet(&MIXED[3..7]).await?;
+    let before = packages(&fleet);
+    let state = fleet.nodes["compute-1"].state.clone();
+    let held = lock::take(&state, Instant::now())?.context("somebody else hands it back")?;
+    fleet.start_rollout(&[])?;
+    let status = fleet.wait_status("paused").await?;
+    ensure!(status["stages"][1]["counts"]["failed"] == 1, "{status}");
+    let why = fleet.cli(&["status"])?;
+    for word in ["compute-1", "hand-back", "wavegate retry compute-1"] {
+        ensure!(why.contains(word), "status does not say {word}:\n{why}");
+    }
+    ensure!(packages(&fleet) == before, "a step was begun");
+    fleet.stop_agent("compute-1").await?;
+    drop(held);
+    fleet.start_agent("compute-1")?;
     fleet.cli(&["retry", "compute-1"])?;
     fleet.cli(&["resume"])?;
     fleet.wait_status("finished").await?;

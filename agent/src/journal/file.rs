@@ -162,6 +162,14 @@ impl JournalFile {
         &self.journal
     }
 
+    /// Whether somebody is taking the agent off its node.
+    ///
+    /// # Errors
+    /// The system's reason, if that can't be told.
+    pub fn is_leaving(&self) -> std::io::Result<bool> {
+        self.medium.is_leaving()
+    }
+
     /// Adds a record. When this returns, the record is on disk.
     ///
     /// # Errors

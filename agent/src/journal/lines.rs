@@ -1,5 +1,6 @@
 //! The journal's text: a format line, then one record a line, each behind its checksum. No file is touched here.
 
+use wavegate_common::id::Timestamp;
 use wavegate_common::journal::{Journal, Record};
 
 /// The first line of a journal, without its line end.
@@ -15,6 +16,8 @@ pub struct Reading {
     pub journal: Journal,
     /// Bytes up to the end of the last record that counts.
     pub length: u64,
+    /// When the last step that was started was started, if that is known.
+    pub started_at: Option<Timestamp>,
     /// The last line, if it does not count: it was being written when the machine or the agent stopped.
     pub torn: Option<Torn>,
 }
@@ -71,6 +74,10 @@ pub fn read(text: &[u8]) -> Result<Reading, Damaged> {
         let record: Record = serde_json::from_slice(json)
             .map_err(|error| damaged(number, format!("this agent does not know such a record ({error})")))?;
         reading.journal.apply(&record).map_err(|error| damaged(number, error.to_string()))?;
+        if let Record::StepStarted { at, .. } = record {
+            // A journal that was rewritten does not have it.
+            reading.started_at = Some(at).filter(|at| *at != Timestamp::default());
+        }
         reading.length += line.len() as u64;
     }
     Ok(reading)

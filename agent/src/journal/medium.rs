@@ -28,6 +28,12 @@ pub trait Medium: Debug + Send {
     /// [`TryLockError::WouldBlock`] if another agent has it, otherwise the system's reason.
     fn lock(&self) -> Result<Box<dyn Lock>, TryLockError>;
 
+    /// Whether somebody is taking the agent off its node; see `hand_back`.
+    ///
+    /// # Errors
+    /// The system's reason, if that can't be told.
+    fn is_leaving(&self) -> io::Result<bool>;
+
     /// A file's bytes; `None` if there is none.
     ///
     /// # Errors

@@ -35,13 +35,18 @@ impl OutputFile {
 
     /// What an earlier agent left; `None` if there is nothing that can be read.
     pub(super) fn load(&mut self) -> Option<(Heading, Vec<u8>)> {
-        let content = std::fs::read(&self.path).ok()?;
-        let end = content.iter().position(|byte| *byte == b'\n')?;
-        let heading = serde_json::from_slice(&content[..end]).ok()?;
-        let text = content[end + 1..].to_vec();
+        let (heading, text) = self.read()?;
         self.file = OpenOptions::new().append(true).open(&self.path).ok();
         self.bytes = text.len();
         Some((heading, text))
+    }
+
+    /// What is in the file, without touching it; `None` if there is nothing that can be read.
+    pub(super) fn read(&self) -> Option<(Heading, Vec<u8>)> {
+        let content = std::fs::read(&self.path).ok()?;
+        let end = content.iter().position(|byte| *byte == b'\n')?;
+        let heading = serde_json::from_slice(&content[..end]).ok()?;
+        Some((heading, content[end + 1..].to_vec()))
     }
 
     /// Begins the file anew.

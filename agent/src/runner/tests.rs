@@ -1,6 +1,7 @@
 //! Tests of the runner: what it records, and what it makes of a step that was begun before.
 
 mod as_planned;
+mod leaving;
 
 use super::*;
 use crate::etcd::EtcdSettings;

@@ -2,7 +2,7 @@
 //! like in the end.
 
 use crate::support::{key, order_as_planned, os, policy, shipped_steps};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use wavegate_agent::etcd::EtcdSettings;
@@ -11,12 +11,12 @@ use wavegate_agent::journal::medium::fake::{FakeMedium, Unsynced};
 use wavegate_agent::journal::{JournalFile, SharedJournal, Store};
 use wavegate_agent::os::Os;
 use wavegate_agent::policy::PolicyFile;
-use wavegate_agent::runner::{Machine, Progress, advance};
+use wavegate_agent::runner::{At, Machine, Progress, advance, go_on};
 use wavegate_common::id::Timestamp;
 use wavegate_common::journal::{Record, TaskInJournal};
 use wavegate_common::order::{PlannedStep, TaskOrder};
 use wavegate_common::outcome::Outcome;
-use wavegate_common::platform::Stage;
+use wavegate_common::platform::{Role, Stage};
 use wavegate_common::rollout::TaskResult;
 
 /// A task: the steps of a stage of the shipped procedure on a machine.
@@ -83,10 +83,47 @@ impl<'a> Node<'a> {
         };
     }
 
-    fn work(&mut self) {
+    /// An agent that is taken off the node after so many pieces of the task; what became of that then.
+    pub fn leave_after(&mut self, pieces: usize) -> TaskInJournal {
+        let journal = self.journal();
+        let (extra_roles, etcd) = (BTreeSet::new(), EtcdSettings::default());
+        let machine = self.machine(&extra_roles, &etcd);
+        journal.take(&self.case.order, Timestamp(1)).expect("taken or known");
+        let mut at = Some(At::default());
+        for _ in 0..pieces {
+            at = at.and_then(|at| go_on(&journal, machine, at, &mut |_| ()).expect("recorded"));
+        }
+        self.medium.set_leaving(true);
+        while let Some(next) = at {
+            at = go_on(&journal, machine, next, &mut |_| ()).expect("recorded");
+        }
+        self.medium.set_leaving(false);
+        journal.append(&Record::Acknowledged { key: key(1) }).expect("noted");
+        in_journal(&journal).expect("the task")
+    }
+
+    /// Another attempt at the task, by an agent that was installed again.
+    pub fn retry(&mut self) {
+        let journal = self.journal();
+        let (extra_roles, etcd) = (BTreeSet::new(), EtcdSettings::default());
+        let order = TaskOrder { key: key(2), ..self.case.order.clone() };
+        journal.take(&order, Timestamp(2)).expect("taken");
+        advance(&journal, self.machine(&extra_roles, &etcd), &mut |_| ()).expect("advanced");
+    }
+
+    fn journal(&self) -> SharedJournal {
         let (file, _) = JournalFile::open_on(Box::new(self.medium.clone())).expect("torn, not damaged");
-        let journal = SharedJournal::new(file);
+        SharedJournal::new(file)
+    }
+
+    fn machine<'m>(&'m self, extra_roles: &'m BTreeSet<Role>, etcd: &'m EtcdSettings) -> Machine<'m> {
+        Machine { host: &self.host, os: &self.case.os, policy: &self.case.policy, extra_roles, etcd }
+    }
+
+    fn work(&mut self) {
+        let journal = self.journal();
         self.nothing_is_lost(&journal);
+        // Not through `self`, which learns what is told.
         let machine = Machine {
             host: &self.host,
             os: &self.case.os,
@@ -118,8 +155,7 @@ impl<'a> Node<'a> {
 
     /// The end of the task, and what the machine then looks like.
     pub fn end(&self) -> End {
-        let (file, _) = JournalFile::open_on(Box::new(self.medium.clone())).expect("a journal");
-        end(&self.host, &SharedJournal::new(file))
+        end(&self.host, &self.journal())
     }
 }
 
@@ -196,6 +232,16 @@ fn end(host: &FakeHost, journal: &SharedJournal) -> End {
         stale: stale.map(|process| process.cmdline.join(" ")).collect(),
         processes,
         effects,
+    }
+}
+
+impl End {
+    /// The same, with copies of files called as the first attempt would have called them.
+    pub fn named_after_the_first_attempt(mut self) -> Self {
+        let name =
+            |path: PathBuf| PathBuf::from(path.to_string_lossy().replace("-compute-2-", "-compute-1-"));
+        self.files = self.files.into_iter().map(|(path, text)| (name(path), text)).collect();
+        self
     }
 }
 

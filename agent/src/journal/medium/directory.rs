@@ -1,6 +1,7 @@
 //! A real directory.
 
 use super::{Lock, Medium, MediumFile};
+use crate::hand_back;
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
@@ -36,6 +37,10 @@ impl Medium for Directory {
         let file = options.open(self.0.join(LOCK)).map_err(TryLockError::Error)?;
         file.try_lock()?;
         Ok(Box::new(Locked(file)))
+    }
+
+    fn is_leaving(&self) -> io::Result<bool> {
+        hand_back::lock::is_held(&self.0)
     }
 
     fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {

@@ -80,6 +80,7 @@ struct State {
     stop: Option<(usize, When)>,
     stopped: bool,
     room: Option<usize>,
+    leaving: bool,
     failing: VecDeque<Operation>,
 }
 
@@ -108,6 +109,11 @@ impl FakeMedium {
     /// From now on there is room for so many bytes; with `None` for any number again.
     pub fn set_room(&self, bytes: Option<usize>) {
         self.state().room = bytes;
+    }
+
+    /// From now on somebody is taking the agent off its node, or nobody is any more.
+    pub fn set_leaving(&self, leaving: bool) {
+        self.state().leaving = leaving;
     }
 
     /// The next operation of this kind fails with an error of the disk, without effect. Called again, so does the one after
@@ -219,6 +225,10 @@ impl Medium for FakeMedium {
         let lock = Arc::new(FakeLock);
         state.lock = Arc::downgrade(&lock);
         Ok(Box::new(lock))
+    }
+
+    fn is_leaving(&self) -> io::Result<bool> {
+        Ok(self.state().leaving)
     }
 
     fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
