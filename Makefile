@@ -30,6 +30,15 @@ build: build-host ## Build everything
 packages: packages-host ## Make the packages that operators install: deb and rpm, for hosts as old as Ubuntu 14.04 and CentOS 7
 	packaging/build.sh
 
+.PHONY: packages-lint
+packages-lint: packages ## Check the packages with lintian, rpmlint, shellcheck and mandoc
+	tests/lab/host.sh lint
+	packaging/lint.sh
+
+.PHONY: reproducible
+reproducible: packages-host ## Make the packages of the last commit twice, in different places, and compare them
+	packaging/reproducible.sh
+
 .PHONY: test
 test: lab-host build ## Run every test: unit, property, in-process fleets, and real hosts
 	$(CARGO) test --workspace --exclude wavegate-tests

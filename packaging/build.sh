@@ -41,8 +41,16 @@ toolchain() {
 
 build_programs() {
   toolchain
-  (cd "$workspace" && cargo zigbuild --locked --profile packaged --target x86_64-unknown-linux-gnu.2.17 \
-    --package wavegate-agent --package wavegate-coordinator --bins)
+  (
+    cd "$workspace"
+    # No path of this machine gets into the programs: the same commit is the same program wherever it is built.
+    paths=("$workspace=/wavegate" "$target=/target" "${CARGO_HOME:-$HOME/.cargo}=/cargo")
+    paths+=("$(rustc --print sysroot)/lib/rustlib/src/rust=/rustc/$(rustc --version --verbose | sed -n 's/^commit-hash: //p')")
+    export RUSTFLAGS="${paths[*]/#/--remap-path-prefix=}"
+    export CFLAGS_x86_64_unknown_linux_gnu="${paths[*]/#/-ffile-prefix-map=}"
+    cargo zigbuild --locked --profile packaged --target x86_64-unknown-linux-gnu.2.17 \
+      --package wavegate-agent --package wavegate-coordinator --bins
+  )
   binaries=$target/x86_64-unknown-linux-gnu/packaged
 }
 
@@ -92,6 +100,7 @@ make_deb() { # make_deb PACKAGE
   stage_package "$1"
   [[ $1 != wavegate-agent ]] || put 0644 "$packaging/upstart/$1.conf" "/usr/share/$1/upstart/$1.conf"
   put 0644 "$packaging/deb/copyright" "/usr/share/doc/$1/copyright"
+  put 0644 "$packaging/lint/$1.lintian-overrides" "/usr/share/lintian/overrides/$1"
   put 0644 "$scratch/changelog" "/usr/share/doc/$1/changelog.Debian"
   gzip -9n "$stage/usr/share/doc/$1/changelog.Debian"
 
@@ -146,7 +155,9 @@ mkdir -p "$out" "$scratch/programs"
 for package in wavegate-agent wavegate-coordinator; do
   programs=("$package")
   [[ $package != wavegate-coordinator ]] || programs+=(wavegate)
-  for program in "${programs[@]}"; do strip -o "$scratch/programs/$program" "$binaries/$program"; done
+  for program in "${programs[@]}"; do
+    strip --remove-section=.comment -o "$scratch/programs/$program" "$binaries/$program"
+  done
   glibc=$(glibc_of "${programs[@]/#/$scratch/programs/}")
   make_deb "$package"
   make_rpm "$package"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# host.sh [build|packages]: makes this machine able to build wavegate, to make its packages too, or by default to boot the lab's
-# hosts as well: installs what is missing, or names it.
+# host.sh [build|packages|lint]: makes this machine able to build wavegate, to make its packages too, to check them, or by default
+# to boot the lab's hosts as well: installs what is missing, or names it.
 set -euo pipefail
 wanted=${1:-all}
 
@@ -13,7 +13,13 @@ declare -A package_of=(
   [strip]=binutils
   [python3]=python3
 )
-[[ $wanted == build || $wanted == packages ]] || package_of+=(
+[[ $wanted != lint ]] || package_of+=(
+  [lintian]=lintian
+  [rpmlint]=rpmlint
+  [shellcheck]=shellcheck
+  [mandoc]=mandoc
+)
+[[ $wanted != all ]] || package_of+=(
   [mmdebstrap]=mmdebstrap
   [systemd-nspawn]=systemd-container
   [ip]=iproute2
@@ -30,7 +36,7 @@ done
 # Python's own environments, for the tools that the packages' programs are built with.
 [[ $wanted == build ]] || python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
 # Debian's archive key checks the packages that the hosts are made of, on Ubuntu too.
-[[ $wanted == build || $wanted == packages || -e /usr/share/keyrings/debian-archive-keyring.gpg ]] || missing+=(debian-archive-keyring)
+[[ $wanted != all || -e /usr/share/keyrings/debian-archive-keyring.gpg ]] || missing+=(debian-archive-keyring)
 
 # etcd's client is made from etcd's .proto files, by protoc, which needs the well-known ones beside it.
 protoc_works() {

@@ -2,6 +2,7 @@
 
 pub mod demo;
 pub mod deploy;
+pub mod elf;
 pub mod etcd;
 pub mod evidence;
 pub mod in_process;
