@@ -22,7 +22,8 @@ while (($#)); do
   shift
 done
 export SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git -C "$workspace" log -1 --format=%ct)}
-export LC_ALL=C TZ=UTC
+# One thread compresses: several would cut the data elsewhere, by how many there are.
+export LC_ALL=C TZ=UTC DPKG_DEB_THREADS_MAX=1
 umask 022
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
@@ -125,9 +126,9 @@ make_rpm() { # make_rpm PACKAGE
   put 0644 "$scratch/changelog" "/usr/share/doc/$1/changelog"
   aged
   filled "$packaging/rpm/$1.spec" > "$scratch/$1.spec"
-  rpmbuild -bb --quiet --load "$packaging/rpm/macros" --define "_topdir $scratch/rpmbuild" --define "_rpmdir $out" \
+  rpmbuild -bb --quiet --load "$packaging/rpm/macros" --define "_topdir $scratch/rpmbuild/$1" --define "_rpmdir $out" \
     --define "_binary_payload $rpm_payload" --define '_build_name_fmt %%{NAME}-%%{VERSION}-%%{RELEASE}.%%{ARCH}.rpm' \
-    "$scratch/$1.spec" > "$scratch/rpmbuild.log" 2>&1 || { cat "$scratch/rpmbuild.log" >&2; return 1; }
+    "$scratch/$1.spec" > "$scratch/$1.log" 2>&1 || { cat "$scratch/$1.log" >&2; return 1; }
 }
 
 # Every file is of the time of the commit, whenever it was staged.
@@ -152,6 +153,7 @@ deb_version=$version-$revision
 changelogs
 (cd "$workspace" && cargo run --quiet --locked --package wavegate-packaging -- "$scratch/documents")
 mkdir -p "$out" "$scratch/programs"
+jobs=()
 for package in wavegate-agent wavegate-coordinator; do
   programs=("$package")
   [[ $package != wavegate-coordinator ]] || programs+=(wavegate)
@@ -159,7 +161,8 @@ for package in wavegate-agent wavegate-coordinator; do
     strip --remove-section=.comment -o "$scratch/programs/$program" "$binaries/$program"
   done
   glibc=$(glibc_of "${programs[@]/#/$scratch/programs/}")
-  make_deb "$package"
-  make_rpm "$package"
+  make_deb "$package" & jobs+=($!)
+  make_rpm "$package" & jobs+=($!)
 done
+for job in "${jobs[@]}"; do wait "$job"; done
 echo "packages of wavegate $version, revision $revision, are in $out" >&2
