@@ -40,7 +40,7 @@ reproducible: packages-host ## Make the packages of the last commit twice, in di
 	packaging/reproducible.sh
 
 .PHONY: test
-test: lab-host build ## Run every test: unit, property, in-process fleets, and real hosts
+test: lab-host build packages ## Run every test: unit, property, in-process fleets, and real hosts
 	$(CARGO) test --workspace --exclude wavegate-tests
 	$(CARGO) run --package wavegate-model --bin mutants
 	$(CARGO) test --package wavegate-tests --no-fail-fast -- --test-threads=2

@@ -208,22 +208,156 @@ fn without_commands(lines: impl Iterator<Item = String>) -> String {
 
 #[test]
 fn the_agents_deb_installs_these_files() {
-    insta::assert_snapshot!(files_of_deb("wavegate-agent"), @"");
+    insta::assert_snapshot!(files_of_deb("wavegate-agent"), @r"
+    drwxr-xr-x root/root /
+    drwxr-xr-x root/root /etc/
+    drwxr-xr-x root/root /etc/wavegate/
+    drwxr-xr-x root/root /etc/wavegate/agent.d/
+    -rw-r--r-- root/root /etc/wavegate/agent.toml
+    drwxr-xr-x root/root /lib/
+    drwxr-xr-x root/root /lib/systemd/
+    drwxr-xr-x root/root /lib/systemd/system/
+    -rw-r--r-- root/root /lib/systemd/system/wavegate-agent.service
+    drwxr-xr-x root/root /usr/
+    drwxr-xr-x root/root /usr/bin/
+    -rwxr-xr-x root/root /usr/bin/wavegate-agent
+    drwxr-xr-x root/root /usr/share/
+    drwxr-xr-x root/root /usr/share/bash-completion/
+    drwxr-xr-x root/root /usr/share/bash-completion/completions/
+    -rw-r--r-- root/root /usr/share/bash-completion/completions/wavegate-agent
+    drwxr-xr-x root/root /usr/share/doc/
+    drwxr-xr-x root/root /usr/share/doc/wavegate-agent/
+    -rw-r--r-- root/root /usr/share/doc/wavegate-agent/changelog.Debian.gz
+    -rw-r--r-- root/root /usr/share/doc/wavegate-agent/copyright
+    drwxr-xr-x root/root /usr/share/doc/wavegate-agent/examples/
+    -rw-r--r-- root/root /usr/share/doc/wavegate-agent/examples/policy.toml
+    -rw-r--r-- root/root /usr/share/doc/wavegate-agent/third-party-notices.gz
+    drwxr-xr-x root/root /usr/share/fish/
+    drwxr-xr-x root/root /usr/share/fish/vendor_completions.d/
+    -rw-r--r-- root/root /usr/share/fish/vendor_completions.d/wavegate-agent.fish
+    drwxr-xr-x root/root /usr/share/lintian/
+    drwxr-xr-x root/root /usr/share/lintian/overrides/
+    -rw-r--r-- root/root /usr/share/lintian/overrides/wavegate-agent
+    drwxr-xr-x root/root /usr/share/man/
+    drwxr-xr-x root/root /usr/share/man/man5/
+    -rw-r--r-- root/root /usr/share/man/man5/wavegate-agent.toml.5.gz
+    drwxr-xr-x root/root /usr/share/man/man8/
+    -rw-r--r-- root/root /usr/share/man/man8/wavegate-agent.8.gz
+    drwxr-xr-x root/root /usr/share/wavegate-agent/
+    drwxr-xr-x root/root /usr/share/wavegate-agent/upstart/
+    -rw-r--r-- root/root /usr/share/wavegate-agent/upstart/wavegate-agent.conf
+    drwxr-xr-x root/root /usr/share/zsh/
+    drwxr-xr-x root/root /usr/share/zsh/vendor-completions/
+    -rw-r--r-- root/root /usr/share/zsh/vendor-completions/_wavegate-agent
+    drwxr-xr-x root/root /var/
+    drwxr-xr-x root/root /var/lib/
+    drwx--x--x root/root /var/lib/wavegate/
+    drwx------ root/root /var/lib/wavegate/agent/
+    ");
 }
 
 #[test]
 fn the_coordinators_deb_installs_these_files() {
-    insta::assert_snapshot!(files_of_deb("wavegate-coordinator"), @"");
+    insta::assert_snapshot!(files_of_deb("wavegate-coordinator"), @r"
+    drwxr-xr-x root/root /
+    drwxr-xr-x root/root /etc/
+    drwxr-xr-x root/root /etc/wavegate/
+    drwxr-xr-x root/root /etc/wavegate/coordinator.d/
+    -rw-r--r-- root/root /etc/wavegate/coordinator.toml
+    drwxr-xr-x root/root /lib/
+    drwxr-xr-x root/root /lib/systemd/
+    drwxr-xr-x root/root /lib/systemd/system/
+    -rw-r--r-- root/root /lib/systemd/system/wavegate-coordinator.service
+    drwxr-xr-x root/root /usr/
+    drwxr-xr-x root/root /usr/bin/
+    -rwxr-xr-x root/root /usr/bin/wavegate
+    -rwxr-xr-x root/root /usr/bin/wavegate-coordinator
+    drwxr-xr-x root/root /usr/share/
+    drwxr-xr-x root/root /usr/share/bash-completion/
+    drwxr-xr-x root/root /usr/share/bash-completion/completions/
+    -rw-r--r-- root/root /usr/share/bash-completion/completions/wavegate
+    -rw-r--r-- root/root /usr/share/bash-completion/completions/wavegate-coordinator
+    drwxr-xr-x root/root /usr/share/doc/
+    drwxr-xr-x root/root /usr/share/doc/wavegate-coordinator/
+    -rw-r--r-- root/root /usr/share/doc/wavegate-coordinator/changelog.Debian.gz
+    -rw-r--r-- root/root /usr/share/doc/wavegate-coordinator/copyright
+    -rw-r--r-- root/root /usr/share/doc/wavegate-coordinator/third-party-notices.gz
+    drwxr-xr-x root/root /usr/share/fish/
+    drwxr-xr-x root/root /usr/share/fish/vendor_completions.d/
+    -rw-r--r-- root/root /usr/share/fish/vendor_completions.d/wavegate-coordinator.fish
+    -rw-r--r-- root/root /usr/share/fish/vendor_completions.d/wavegate.fish
+    drwxr-xr-x root/root /usr/share/lintian/
+    drwxr-xr-x root/root /usr/share/lintian/overrides/
+    -rw-r--r-- root/root /usr/share/lintian/overrides/wavegate-coordinator
+    drwxr-xr-x root/root /usr/share/man/
+    drwxr-xr-x root/root /usr/share/man/man1/
+    -rw-r--r-- root/root /usr/share/man/man1/wavegate.1.gz
+    drwxr-xr-x root/root /usr/share/man/man5/
+    -rw-r--r-- root/root /usr/share/man/man5/wavegate-coordinator.toml.5.gz
+    drwxr-xr-x root/root /usr/share/man/man8/
+    -rw-r--r-- root/root /usr/share/man/man8/wavegate-coordinator.8.gz
+    drwxr-xr-x root/root /usr/share/zsh/
+    drwxr-xr-x root/root /usr/share/zsh/vendor-completions/
+    -rw-r--r-- root/root /usr/share/zsh/vendor-completions/_wavegate
+    -rw-r--r-- root/root /usr/share/zsh/vendor-completions/_wavegate-coordinator
+    drwxr-xr-x root/root /var/
+    drwxr-xr-x root/root /var/lib/
+    drwx--x--x root/root /var/lib/wavegate/
+    drwx------ root/root /var/lib/wavegate/coordinator/
+    ");
 }
 
 #[test]
 fn the_agents_rpm_installs_these_files() {
-    insta::assert_snapshot!(files_of_rpm("wavegate-agent"), @"");
+    insta::assert_snapshot!(files_of_rpm("wavegate-agent"), @r"
+    drwxr-xr-x root/root /etc/wavegate
+    drwxr-xr-x root/root /etc/wavegate/agent.d
+    -rw-r--r-- root/root /etc/wavegate/agent.toml cn
+    -rwxr-xr-x root/root /usr/bin/wavegate-agent
+    -rw-r--r-- root/root /usr/lib/systemd/system/wavegate-agent.service
+    -rw-r--r-- root/root /usr/share/bash-completion/completions/wavegate-agent
+    drwxr-xr-x root/root /usr/share/doc/wavegate-agent
+    -rw-r--r-- root/root /usr/share/doc/wavegate-agent/changelog d
+    drwxr-xr-x root/root /usr/share/doc/wavegate-agent/examples
+    -rw-r--r-- root/root /usr/share/doc/wavegate-agent/examples/policy.toml d
+    -rw-r--r-- root/root /usr/share/doc/wavegate-agent/third-party-notices.gz d
+    -rw-r--r-- root/root /usr/share/fish/vendor_completions.d/wavegate-agent.fish
+    drwxr-xr-x root/root /usr/share/licenses/wavegate-agent
+    -rw-r--r-- root/root /usr/share/licenses/wavegate-agent/LICENSE l
+    -rw-r--r-- root/root /usr/share/man/man5/wavegate-agent.toml.5.gz d
+    -rw-r--r-- root/root /usr/share/man/man8/wavegate-agent.8.gz d
+    -rw-r--r-- root/root /usr/share/zsh/site-functions/_wavegate-agent
+    drwx--x--x root/root /var/lib/wavegate
+    drwx------ root/root /var/lib/wavegate/agent
+    ");
 }
 
 #[test]
 fn the_coordinators_rpm_installs_these_files() {
-    insta::assert_snapshot!(files_of_rpm("wavegate-coordinator"), @"");
+    insta::assert_snapshot!(files_of_rpm("wavegate-coordinator"), @r"
+    drwxr-xr-x root/root /etc/wavegate
+    drwxr-xr-x root/root /etc/wavegate/coordinator.d
+    -rw-r--r-- root/root /etc/wavegate/coordinator.toml cn
+    -rwxr-xr-x root/root /usr/bin/wavegate
+    -rwxr-xr-x root/root /usr/bin/wavegate-coordinator
+    -rw-r--r-- root/root /usr/lib/systemd/system/wavegate-coordinator.service
+    -rw-r--r-- root/root /usr/share/bash-completion/completions/wavegate
+    -rw-r--r-- root/root /usr/share/bash-completion/completions/wavegate-coordinator
+    drwxr-xr-x root/root /usr/share/doc/wavegate-coordinator
+    -rw-r--r-- root/root /usr/share/doc/wavegate-coordinator/changelog d
+    -rw-r--r-- root/root /usr/share/doc/wavegate-coordinator/third-party-notices.gz d
+    -rw-r--r-- root/root /usr/share/fish/vendor_completions.d/wavegate-coordinator.fish
+    -rw-r--r-- root/root /usr/share/fish/vendor_completions.d/wavegate.fish
+    drwxr-xr-x root/root /usr/share/licenses/wavegate-coordinator
+    -rw-r--r-- root/root /usr/share/licenses/wavegate-coordinator/LICENSE l
+    -rw-r--r-- root/root /usr/share/man/man1/wavegate.1.gz d
+    -rw-r--r-- root/root /usr/share/man/man5/wavegate-coordinator.toml.5.gz d
+    -rw-r--r-- root/root /usr/share/man/man8/wavegate-coordinator.8.gz d
+    -rw-r--r-- root/root /usr/share/zsh/site-functions/_wavegate
+    -rw-r--r-- root/root /usr/share/zsh/site-functions/_wavegate-coordinator
+    drwx--x--x root/root /var/lib/wavegate
+    drwx------ wavegate/wavegate /var/lib/wavegate/coordinator
+    ");
 }
 
 #[test]
@@ -262,7 +396,12 @@ fn an_old_rpm_can_unpack_the_rpms() {
         let of_rpm: Vec<&str> = requires.lines().filter(|line| line.starts_with("rpmlib(")).collect();
         // All of them are in 4.11 of CentOS 7.
         insta::allow_duplicates! {
-            insta::assert_snapshot!(of_rpm.join("\n"), @"");
+            insta::assert_snapshot!(of_rpm.join("\n"), @r"
+            rpmlib(CompressedFileNames) <= 3.0.4-1
+            rpmlib(FileDigests) <= 4.6.0-1
+            rpmlib(PayloadFilesHavePrefix) <= 4.0-1
+            rpmlib(PayloadIsXz) <= 5.2-1
+            ");
         }
         assert_eq!(query(package, "%{PAYLOADCOMPRESSOR}"), "xz");
     }
