@@ -140,7 +140,8 @@ aged() {
 changelogs() {
   sed "1s/(\(.*\))/(\1-$revision)/" "$packaging/changelog" > "$scratch/changelog"
   awk '/^wavegate/ { gsub(/[()]/, "", $2); version = $2 }
-    /^  / { lines = lines "- " substr($0, 5) "\n" }
+    /^  [*] / { lines = lines "- " substr($0, 5) "\n" }
+    /^    / { lines = lines "  " substr($0, 5) "\n" }
     /^ -- / { sub(/^ -- /, ""); split($0, part, /  /); split(part[2], day, /[ ,]+/)
       printf "* %s %s %s %s %s - %s\n%s", day[1], day[3], day[2], day[4], part[1], version, lines; lines = "" }' \
     "$scratch/changelog" > "$scratch/changelog.rpm"

@@ -43,8 +43,30 @@ fn page(program: &Program, command: &clap::Command) -> Result<String> {
     if command.get_subcommands().any(|below| !below.is_hide_set()) {
         man.render_subcommands_section(&mut page)?;
     }
+    notes(command).to_writer(&mut page)?;
     closing(program, command).to_writer(&mut page)?;
     String::from_utf8(page).context("a manual page that is no text")
+}
+
+/// What a command's help says at its end, if that is not the list of exit codes: paragraphs, and lines as they stand further in.
+fn notes(command: &clap::Command) -> Roff {
+    let mut roff = Roff::default();
+    let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+    if help.is_empty() || !exit_status::listed(&help).is_empty() {
+        return roff;
+    }
+    roff.control("SH", ["NOTES"]);
+    for (place, paragraph) in help.split("\n\n").enumerate() {
+        if place > 0 {
+            roff.control("PP", []);
+        }
+        if paragraph.contains("\n  ") {
+            roff.control("nf", []).text([roman(paragraph)]).control("fi", []);
+        } else {
+            roff.text([roman(paragraph)]);
+        }
+    }
+    roff
 }
 
 /// The sections that every page ends with.
@@ -89,10 +111,10 @@ mod tests {
     #[test]
     fn a_command_has_a_page_with_its_options_codes_and_files() {
         let file = clap::Arg::new("check").long("check").value_name("FILE").help("Check this file");
-        let command =
-            clap::Command::new("wavegate-x").after_help("Exit codes:\n  0  done\n  1  not done").subcommand(
-                clap::Command::new("policy").about("Show the policy").arg(file.env("WAVEGATE_CHECK")),
-            );
+        let policy = clap::Command::new("policy").about("Show the policy").arg(file.env("WAVEGATE_CHECK"));
+        let policy = policy.after_help("It is read\nfor every order.\n\nExample:\n  wavegate-x policy");
+        let command = clap::Command::new("wavegate-x").after_help("Exit codes:\n  0  done\n  1  not done");
+        let command = command.subcommand(policy);
         let program = Program {
             package: "wavegate-x",
             command,
@@ -131,6 +153,16 @@ mod tests {
         .TP
         \fB\-h\fR, \fB\-\-help\fR
         Print help
+        .ie \n(.g .ds Aq \(aq
+        .el .ds Aq '
+        .SH NOTES
+        It is read
+        for every order.
+        .PP
+        .nf
+        Example:
+          wavegate\-x policy
+        .fi
         .ie \n(.g .ds Aq \(aq
         .el .ds Aq '
         .SH "EXIT STATUS"
