@@ -12,7 +12,7 @@ Exit codes:
   2  the command line is wrong
   3  the configuration or the policy is wrong
   4  the credentials of this node cannot be used
-  5  the journal is in use by another agent, damaged, or cannot be written
+  5  the journal is in use by another agent, damaged, of a newer version, or cannot be written
   6  enrolment did not succeed
   7  `hand-back`: the agent is still at work on its task, and goes on with it
   8  `hand-back`: asked inside a package transaction of the agent's own, which would remove the agent";

@@ -259,7 +259,7 @@ impl<'a> Waiting<'a> {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Reading::default()),
             Err(source) => return Err(HandBackError::File { verb: "read", path, source }.into()),
         };
-        Ok(lines::read(&text).map_err(|source| OpenError::Damaged { path, source })?)
+        Ok(lines::read(&text).map_err(|unread| OpenError::unread(path, unread))?)
     }
 
     /// Whether it makes sense to wait for what is at work.

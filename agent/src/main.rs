@@ -296,7 +296,7 @@ fn print_status(config: &Config, output: Format) -> anyhow::Result<()> {
         }
         Err(error) => return Err(error).with_context(|| format!("reading the journal {}", path.display())),
     };
-    let reading = lines::read(&text).map_err(|source| OpenError::Damaged { path, source })?;
+    let reading = lines::read(&text).map_err(|unread| OpenError::unread(path, unread))?;
     match output {
         Format::Text => say(&show::status(&reading.journal)),
         Format::Json => say_json(&reading.journal.current()),

@@ -1,7 +1,7 @@
 //! The journal as a file: append only, every record synced before it counts, one agent at a time. What holds the file is
 //! `medium`'s business.
 
-use super::lines::{self, Damaged, FORMAT, Torn};
+use super::lines::{self, Damaged, FORMAT, Newer, Torn, Unread};
 use super::medium::{Directory, Lock, Medium, MediumFile};
 use std::fs::TryLockError;
 use std::path::{Path, PathBuf};
@@ -50,6 +50,29 @@ pub enum OpenError {
         /// The line, and what is wrong with it.
         source: Damaged,
     },
+    /// It was written by a version of the agent that knows more.
+    #[error(
+        "the journal {} was written by another version of wavegate-agent, which knows more than this one ({}), so nothing is run \
+         on this node. Install that version again, or a newer one; the journal is left as it is",
+        path.display(), env!("CARGO_PKG_VERSION")
+    )]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// The line, and what is not understood.
+        source: Newer,
+    },
+}
+
+impl OpenError {
+    /// Of a journal that can't be read.
+    #[must_use]
+    pub fn unread(path: PathBuf, unread: Unread) -> Self {
+        match unread {
+            Unread::Damaged(source) => Self::Damaged { path, source },
+            Unread::Newer(source) => Self::Newer { path, source },
+        }
+    }
 }
 
 /// Why a record is not on disk.
@@ -135,7 +158,7 @@ impl JournalFile {
             text = medium.read(FILE).map_err(failed("read"))?;
         }
         let reading = lines::read(&text.unwrap_or_default())
-            .map_err(|source| OpenError::Damaged { path: path.clone(), source })?;
+            .map_err(|unread| OpenError::unread(path.clone(), unread))?;
         let mut file = medium.open(FILE).map_err(failed("open"))?;
         match reading.torn {
             Some(_) => file.cut(reading.length).map_err(failed("cut"))?,

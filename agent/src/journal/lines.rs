@@ -41,6 +41,27 @@ pub struct Damaged {
     pub reason: String,
 }
 
+/// A line that is as it was written, by a program that knows more than this one.
+#[derive(Debug, thiserror::Error)]
+#[error("line {line}: {what}")]
+pub struct Newer {
+    /// Its number, from 1.
+    pub line: usize,
+    /// What is not understood.
+    pub what: String,
+}
+
+/// Why a journal can't be read.
+#[derive(Debug, thiserror::Error)]
+pub enum Unread {
+    /// It is not as it was written.
+    #[error(transparent)]
+    Damaged(#[from] Damaged),
+    /// It was written by another version.
+    #[error(transparent)]
+    Newer(#[from] Newer),
+}
+
 /// A record as a line, with its line end.
 ///
 /// # Errors
@@ -53,26 +74,29 @@ pub fn line(record: &Record) -> Result<String, serde_json::Error> {
 /// Reads a whole journal.
 ///
 /// # Errors
-/// [`Damaged`] if a line before the last is not as it was written, or if the records don't fit each other.
-pub fn read(text: &[u8]) -> Result<Reading, Damaged> {
+/// [`Damaged`] if a line before the last is not as it was written, or if the records don't fit each other; [`Newer`] if a line is as
+/// it was written, and this program does not understand it.
+pub fn read(text: &[u8]) -> Result<Reading, Unread> {
     let damaged = |line: usize, reason: String| Damaged { line, reason };
     let mut lines =
         text.split_inclusive(|byte| *byte == b'\n').enumerate().map(|(index, line)| (index + 1, line));
     let first = lines.next().map_or(&b""[..], |(_, line)| line);
     if first.strip_suffix(b"\n") != Some(FORMAT.as_bytes()) {
-        return Err(damaged(1, wrong_format(first)));
+        return Err(wrong_format(first));
     }
     let mut reading = Reading { length: first.len() as u64, ..Reading::default() };
     while let Some((number, line)) = lines.next() {
         let Some(json) = json_of(line) else {
             if lines.next().is_some() {
-                return Err(damaged(number, "its checksum does not match".to_owned()));
+                return Err(damaged(number, "its checksum does not match".to_owned()).into());
             }
             reading.torn = Some(Torn { line: number, bytes: line.len() });
             break;
         };
-        let record: Record = serde_json::from_slice(json)
-            .map_err(|error| damaged(number, format!("this agent does not know such a record ({error})")))?;
+        // Whoever wrote it meant it so: its checksum is right.
+        let unknown = |error| format!("this agent does not know such a record ({error})");
+        let record: Record =
+            serde_json::from_slice(json).map_err(|error| Newer { line: number, what: unknown(error) })?;
         reading.journal.apply(&record).map_err(|error| damaged(number, error.to_string()))?;
         if let Record::StepStarted { at, .. } = record {
             // A journal that was rewritten does not have it.
@@ -90,11 +114,14 @@ fn json_of(line: &[u8]) -> Option<&[u8]> {
     (checksum == format!("{:08x}", crc32fast::hash(json)).as_bytes()).then_some(json)
 }
 
-fn wrong_format(line: &[u8]) -> String {
+fn wrong_format(line: &[u8]) -> Unread {
     let text = String::from_utf8_lossy(line);
-    match text.trim_end().strip_prefix(NAME) {
-        Some(format) => format!("the journal has format {format:?}, this agent reads format 1"),
-        None => format!("it is not the format line {FORMAT:?}"),
+    let format = text.trim_end().strip_prefix(NAME).and_then(|format| format.parse::<u32>().ok());
+    match format {
+        Some(format) if format > 1 => {
+            Newer { line: 1, what: format!("it has format {format}, this agent reads format 1") }.into()
+        }
+        _ => Damaged { line: 1, reason: format!("it is not the format line {FORMAT:?}") }.into(),
     }
 }
 
@@ -154,11 +181,12 @@ mod tests {
     #[test]
     fn other_formats_are_named() {
         let message = |text: &str| read(text.as_bytes()).expect_err("another format").to_string();
-        insta::assert_snapshot!(message("wavegate-journal 2\nx"), @r#"line 1 is damaged: the journal has format "2", this agent reads format 1"#);
+        insta::assert_snapshot!(message("wavegate-journal 2\nx"), @"line 1: it has format 2, this agent reads format 1");
+        insta::assert_snapshot!(message("wavegate-journal 0\nx"), @r#"line 1 is damaged: it is not the format line "wavegate-journal 1""#);
         insta::assert_snapshot!(message(""), @r#"line 1 is damaged: it is not the format line "wavegate-journal 1""#);
         let unknown = "{\"record\":\"new\"}";
         let text = format!("{FORMAT}\n{:08x} {unknown}\n", crc32fast::hash(unknown.as_bytes()));
-        assert!(message(&text).contains("line 2 is damaged: this agent does not know such a record"));
+        assert!(message(&text).contains("line 2: this agent does not know such a record"));
     }
 
     proptest! {

@@ -8,6 +8,7 @@ mod coordinator;
 mod cut;
 mod enrolment;
 mod fencing;
+mod formats;
 mod hand_back;
 mod journal_cuts;
 mod link;

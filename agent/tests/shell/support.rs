@@ -16,7 +16,7 @@ use wavegate_common::action::{
 use wavegate_common::facts::Facts;
 use wavegate_common::id::{Actor, Generation, NodeId, PlanId, RolloutId, StepId, Timestamp};
 use wavegate_common::order::{PlannedStep, TaskKey, TaskOrder, Work};
-use wavegate_common::plan::{Options, PlannedNode, compile};
+use wavegate_common::plan::{Options, Plan, PlannedNode, compile};
 use wavegate_common::platform::Stage;
 use wavegate_common::policy::SHIPPED;
 use wavegate_common::procedure::{Procedure, shipped};
@@ -48,7 +48,7 @@ pub fn order_as_planned(
     TaskOrder { planned: Some(planned), ..order(attempt, generation, steps) }
 }
 
-fn observed(machine: &FakeMachine) -> Facts {
+pub fn observed(machine: &FakeMachine) -> Facts {
     let mut machine = machine.clone();
     machine.faults = Faults::default();
     facts::observe(&FakeHost::new(machine), node(), &[].into(), &EtcdSettings::default()).expect("facts")
@@ -83,6 +83,12 @@ pub fn compute_steps(machine: &FakeMachine) -> Vec<PlannedStep> {
 
 /// The steps of a stage of the shipped procedure for this machine, with settings as after `--set`.
 pub fn shipped_steps(machine: &FakeMachine, stage: Stage, settings: &[&str]) -> Vec<PlannedStep> {
+    let plan = shipped_plan(machine, settings);
+    plan.stage(stage).expect("the stage").tasks[&node()].clone()
+}
+
+/// A plan of the shipped procedure for this machine.
+pub fn shipped_plan(machine: &FakeMachine, settings: &[&str]) -> Plan {
     let (file, text) = shipped("calico-openstack").expect("it ships");
     let procedure = Procedure::parse(file, text).expect("it is right");
     let digest =
@@ -100,8 +106,7 @@ pub fn shipped_steps(machine: &FakeMachine, stage: Stage, settings: &[&str]) -> 
     let by = Actor("test".to_owned());
     let plan = compile(&procedure, &values, &fleet, &Options::default(), Timestamp(0), by).expect("a plan");
     assert_eq!(plan.problems, []);
-    let planned = plan.stages.iter().find(|planned| planned.stage == stage).expect("the stage");
-    planned.tasks[&node()].clone()
+    Plan::seal(plan).expect("JSON")
 }
 
 /// What is done to a member of etcd that comes in packages.

@@ -199,7 +199,7 @@ impl World<'_> {
             None => self.agent_dies(index, self.nodes[index].stop_is_power_cut),
             Some(Ok((file, _))) => self.agent_begins(index, SharedJournal::new(file)),
             Some(Err(error)) => {
-                let damaged = matches!(error, OpenError::Damaged { .. });
+                let damaged = matches!(error, OpenError::Damaged { .. } | OpenError::Newer { .. });
                 must(Invariant::Journal, !damaged, || format!("{}: {error}", self.nodes[index].name))?;
                 self.scheduler.after(STARTED_AGAIN_MS, Event::AgentStarts { node: index });
                 Ok(())

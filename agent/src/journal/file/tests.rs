@@ -108,6 +108,25 @@ fn damage_before_the_last_line_is_refused_and_named() {
 }
 
 #[test]
+fn what_a_newer_version_wrote_is_left_alone_and_named() {
+    let state = directory();
+    drop(open(state.path()));
+    let json = r#"{"record":"promised","by":"a newer one"}"#;
+    let text = format!("{FORMAT}\n{:08x} {json}\n", crc32fast::hash(json.as_bytes()));
+    for text in [text.as_str(), "wavegate-journal 2\n0 ?\n"] {
+        std::fs::write(path_in(state.path()), text).expect("written");
+        let error = JournalFile::open(state.path()).expect_err("newer");
+        assert!(matches!(error, OpenError::Newer { .. }), "{error:?}");
+        let said = error.to_string();
+        assert!(
+            said.contains("another version of wavegate-agent") && said.contains("Install that version again"),
+            "{said}"
+        );
+        assert_eq!(std::fs::read_to_string(path_in(state.path())).expect("text"), text);
+    }
+}
+
+#[test]
 fn one_agent_at_a_time() {
     let state = directory();
     let first = open(state.path());
