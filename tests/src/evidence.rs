@@ -111,7 +111,8 @@ pub fn packages_changed_once(node: &Node) -> Result<()> {
         System::Debian | System::Trusty => "awk '$3 == \"upgrade\" {print $4}' /var/log/dpkg.log",
     };
     let changed = node.shell(log)?;
-    let mut names: Vec<&str> = changed.lines().collect();
+    // Wavegate's own came by hand.
+    let mut names: Vec<&str> = changed.lines().filter(|name| !name.starts_with("wavegate-")).collect();
     ensure!(!names.is_empty(), "{}: the package manager's log has no change", node.name());
     names.sort_unstable();
     let twice: Vec<&str> = names.windows(2).filter(|pair| pair[0] == pair[1]).map(|pair| pair[0]).collect();

@@ -33,6 +33,12 @@ fetch() { # fetch SUITE DIRECTORY PACKAGE...
     rm -rf "$private"
 }
 
+# What rpm's own generator says that the base's C library provides: the rpms of hosts have to be told.
+mkdir -p "$out"
+for library in ld-linux-x86-64.so.2 libc.so.6 libdl.so.2 libgcc_s.so.1 libm.so.6 libpthread.so.0 libresolv.so.2 librt.so.1 libutil.so.1; do
+    echo "$base/usr/lib/x86_64-linux-gnu/$library"
+done | /usr/lib/rpm/elfdeps --provides | sort -u > "$out/libraries"
+
 version() { dpkg-deb -f "$1" Version; }
 
 fetch "$before" "$out/old" etcd-server etcd-client

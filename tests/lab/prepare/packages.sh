@@ -23,7 +23,7 @@ cp "$debian"/new/*.deb "$out"/old/apt/*.deb "$out/repo/apt/"
 mkdir "$out/next"
 [ -z "${ETCD_NEXT-}" ] || cp "$debian"/next/*.deb "$out/next/"
 
-sh "$fixtures/rpm/build.sh" wavegate-lab-base old "$out/old/rpm"
+LIBRARIES=$debian/libraries sh "$fixtures/rpm/build.sh" wavegate-lab-base old "$out/old/rpm"
 while read -r package; do
     sh "$fixtures/rpm/build.sh" "$package" old "$out/old/rpm"
     sh "$fixtures/rpm/build.sh" "$package" new "$out/repo/rpm"

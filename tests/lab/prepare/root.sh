@@ -25,6 +25,8 @@ mkdir -p "$root/usr/lib/wavegate-lab"
 sed -n 's/^deb \(\[[^]]*\] \)\{0,1\}\([^ ]*\) .*/\2/p; s/^URIs: //p' "$root/etc/apt/sources.list" "$root"/etc/apt/sources.list.d/* \
     2>/dev/null | head -n 1 > "$root/usr/lib/wavegate-lab/mirror-uri"
 rm -f "$root/etc/apt/sources.list" "$root"/etc/apt/sources.list.d/*
+# What is installed later is installed whole, with its manual pages.
+rm -f "$root/etc/dpkg/dpkg.cfg.d/99mmdebstrap"
 mkdir -p "$root/etc/systemd/system/multi-user.target.wants" "$root/var/log/journal"
 ln -sf /lib/systemd/system/systemd-networkd.service "$root/etc/systemd/system/multi-user.target.wants/"
 HOOK
@@ -51,7 +53,9 @@ mkdir -p "$root/usr/lib/wavegate-lab/debian-tools"
 for tool in "$root"/usr/bin/apt* "$root"/usr/bin/dpkg* "$root"/usr/sbin/dpkg*; do
     [ -e "$tool" ] && mv "$tool" "$root/usr/lib/wavegate-lab/debian-tools/"
 done
-mkdir -p "$root/etc/dnf/vars" "$root/etc/yum.repos.d"
+mkdir -p "$root/etc/dnf/vars" "$root/etc/yum.repos.d" "$root/usr/lib/systemd/system-preset"
+# On Red Hat no service is enabled by being installed.
+echo 'disable *' > "$root/usr/lib/systemd/system-preset/99-default-disable.preset"
 echo 9 > "$root/etc/dnf/vars/releasever"
 HOOK
 

@@ -1,9 +1,11 @@
-//! Wavegate on a fleet of the lab: its binaries and units installed, a coordinator on deploy-1, an agent on every other node.
+//! Wavegate on a fleet of the lab: its packages installed, a coordinator on deploy-1, an agent on every other node.
 
+mod install;
 pub mod journal;
+pub mod packages;
 mod site;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Output;
 use std::time::Duration;
 
@@ -12,12 +14,16 @@ use serde_json::Value;
 
 use crate::lab::{Fleet, Node, Role, wait_until};
 
+pub use install::{TOKEN_FILE, start_where_the_family_does_not};
+pub use packages::{Package, Packages};
 pub use site::{POLICY_FILE, SITE_FILE};
 
 /// Where the coordinator runs.
 pub const COORDINATOR: &str = "deploy-1";
 /// The port that agents dial.
 pub const PORT: u16 = 7443;
+/// Where the coordinator's further settings are.
+pub const COORDINATOR_DROP_INS: &str = "/etc/wavegate/coordinator.d";
 /// A generous bound for one thing to happen on a loaded machine.
 pub const SOON: Duration = Duration::from_secs(120);
 /// A generous bound for a whole upgrade of the default fleet.
@@ -35,15 +41,12 @@ impl<'a> Wavegate<'a> {
     ///
     /// # Errors
     ///
-    /// When a binary was not built, or a part does not start: names the node.
+    /// When a package was not made, or a part does not start: names the node.
     pub fn install(fleet: &'a Fleet) -> Result<Self> {
-        let wavegate = Self::on(fleet);
-        wavegate.install_coordinator()?;
-        for node in wavegate.managed() {
-            wavegate
-                .install_agent(node)
-                .with_context(|| format!("installing the agent on {}", node.name()))?;
-        }
+        let (wavegate, packages) = (Self::on(fleet), Packages::made()?);
+        packages.install(Package::Coordinator, wavegate.coordinator())?;
+        wavegate.set_up_coordinator()?;
+        wavegate.install_agents(&packages)?;
         wavegate.wait_online()?;
         Ok(wavegate)
     }
@@ -69,46 +72,6 @@ impl<'a> Wavegate<'a> {
     #[must_use]
     pub fn coordinator(&self) -> &'a Node {
         self.fleet.node(COORDINATOR)
-    }
-
-    fn install_coordinator(&self) -> Result<()> {
-        let node = self.coordinator();
-        for program in ["wavegate", "wavegate-coordinator"] {
-            node.put_file(&binary(program)?, &format!("/usr/bin/{program}"), 0o755)?;
-        }
-        install_unit(node, "wavegate-coordinator.service")?;
-        let listen = format!("0.0.0.0:{PORT}");
-        node.run(&["wavegate", "init", "--fleet", "lab", "--listen", &listen])?;
-        node.write_file(SITE_FILE, site::parameters(&self.fleet.manifest).as_bytes(), 0o644)?;
-        node.run(&["systemctl", "enable", "--now", "--quiet", "wavegate-coordinator"])?;
-        Ok(())
-    }
-
-    fn install_agent(&self, node: &Node) -> Result<()> {
-        node.put_file(&binary("wavegate-agent")?, "/usr/bin/wavegate-agent", 0o755)?;
-        if node.system().has_upstart() {
-            install_job(node, "wavegate-agent.conf")?;
-        } else {
-            install_unit(node, "wavegate-agent.service")?;
-        }
-        self.dial(node, PORT)?;
-        node.write_file(POLICY_FILE, site::policy().as_bytes(), 0o644)?;
-        let token = self.token(node.name())?;
-        node.run(&["wavegate-agent", "enrol", "--token", &token])?;
-        if !node.system().has_upstart() {
-            node.run(&["systemctl", "enable", "--quiet", "wavegate-agent"])?;
-        }
-        node.start_service("wavegate-agent")
-    }
-
-    /// Has a node's agent dial this port of the coordinator's host from its next start on.
-    ///
-    /// # Errors
-    ///
-    /// When its configuration can't be written.
-    pub fn dial(&self, node: &Node, port: u16) -> Result<()> {
-        let configuration = format!("coordinator = \"{}:{port}\"\n", self.coordinator().address());
-        node.write_file("/etc/wavegate/agent.toml", configuration.as_bytes(), 0o644)
     }
 
     /// A join token for one node.
@@ -236,18 +199,6 @@ impl<'a> Wavegate<'a> {
             .map(|line| serde_json::from_str(line).with_context(|| format!("understanding {line}")))
             .collect()
     }
-}
-
-fn install_job(node: &Node, name: &str) -> Result<()> {
-    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/upstart").join(name);
-    node.put_file(&from, &format!("/etc/init/{name}"), 0o644)
-}
-
-fn install_unit(node: &Node, name: &str) -> Result<()> {
-    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/systemd").join(name);
-    node.put_file(&from, &format!("/lib/systemd/system/{name}"), 0o644)?;
-    node.run(&["systemctl", "daemon-reload"])?;
-    Ok(())
 }
 
 /// A program of this workspace, built beside the one that runs.

@@ -11,13 +11,13 @@ use sha2::{Digest, Sha256};
 use super::command::run;
 use super::manifest::Manifest;
 use super::node::Node;
-use super::prepare::{Lab, directory, lock};
+use super::prepare::{Lab, directory};
 use super::process::ProcessId;
 use super::progress::say;
 use super::requirements::cgroup_roots;
 use super::spec::{FleetSpec, NodeSpec};
 use super::state::FleetState;
-use super::{configure, interrupt, mounts, network, teardown};
+use super::{configure, interrupt, mounts, network, room, teardown};
 
 const BOOT: Duration = Duration::from_secs(120);
 
@@ -32,7 +32,7 @@ pub struct Fleet {
 }
 
 impl Fleet {
-    /// Boots a fleet and waits until every node's systemd says `running`.
+    /// Boots a fleet, once this machine has room for it, and waits until every node's systemd says `running`.
     ///
     /// # Errors
     ///
@@ -40,7 +40,7 @@ impl Fleet {
     pub fn boot(lab: &Lab, spec: FleetSpec) -> Result<Self> {
         let started = std::time::Instant::now();
         let dir = fleet_dir(&lab.dir, &spec.name)?;
-        let lock = lock(&lab.dir)?;
+        let lock = room::wait(&lab.dir, &spec)?;
         clear(&dir, &spec.name)?;
         std::fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
         interrupt::register(&dir);

@@ -14,6 +14,7 @@ mod process;
 mod progress;
 mod repository;
 mod requirements;
+mod room;
 mod spec;
 mod state;
 mod teardown;

@@ -1,6 +1,7 @@
 #!/bin/sh
 # build.sh PACKAGE old|new OUT [FAULT]: builds one fixture .rpm into directory OUT.
 # FAULT: pre-fails (calico-felix) or post-sleeps-N (calico-felix, openstack-nova-api). LAB_SUFFIX is appended to the package release.
+# LIBRARIES is the file of what wavegate-lab-base provides of the C library, one a line.
 # DNSMASQ_BINARY is the file the dnsmasq package carries, DNSMASQ_OLD the Debian version it has.
 set -eu
 packages=$(cd "$(dirname "$0")/.." && pwd)
@@ -27,4 +28,4 @@ rpmbuild -bb --quiet --load "$packages/rpm/macros" --define "_topdir $top" --def
     --define '_build_name_fmt %%{NAME}-%%{VERSION}-%%{RELEASE}.%%{ARCH}.rpm' --define "labdir $packages" \
     --define "calico $calico" --define "nc $nc" --define "neutron $neutron" --define "nova $nova" \
     --define "dnsmasq $dnsmasq" --define "dnsmasq_release $release" --define "dnsmasq_binary ${DNSMASQ_BINARY:-/nonexistent}" \
-    "$@" "$packages/rpm/$package.spec" > "$top/log" 2>&1 || { cat "$top/log" >&2; exit 1; }
+    --define "libraries ${LIBRARIES:-/nonexistent}" "$@" "$packages/rpm/$package.spec" > "$top/log" 2>&1 || { cat "$top/log" >&2; exit 1; }

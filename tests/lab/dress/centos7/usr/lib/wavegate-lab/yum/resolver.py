@@ -5,6 +5,7 @@ no verb removes what is in the way of an update.
 """
 
 import logging
+import os
 import sys
 
 import dnf
@@ -110,6 +111,9 @@ class Yum:
     def install(self, patterns):
         found = False
         for pattern in patterns:
+            if pattern.endswith(".rpm") and os.path.exists(pattern):
+                self.local(pattern)
+                continue
             there, available = self.newest(pattern)
             if not there and not available:
                 self.say("No package %s available." % pattern)
@@ -118,6 +122,26 @@ class Yum:
             self.mark(pattern, there, available)
         if not self.wanted:
             raise Failure("Error: Nothing to do") if not found else Nothing("Nothing to do")
+
+    def local(self, path):
+        """A file in place of a name: installed, or what is there in an older version updated by it."""
+        try:
+            package, = self.base.add_remote_rpms([path])
+        except (dnf.exceptions.Error, OSError, ValueError):
+            self.say("Cannot open: %s. Skipping." % path)
+            return
+        self.say("Examining %s: %s" % (path, screen.envra(package)))
+        present = max(self.installed(package.name), default=None)
+        if present is None:
+            self.say("Marking %s to be installed" % path)
+            self.base.package_install(package)
+        elif present < package:
+            self.say("Marking %s as an update to %s" % (path, screen.envra(present)))
+            self.base.package_upgrade(package)
+        else:
+            self.say("%s: does not update installed package." % path)
+            return
+        self.wanted.add(package.name)
 
     def mark(self, pattern, there, available):
         names = {package.name for package in available} or {package.name for package in there}

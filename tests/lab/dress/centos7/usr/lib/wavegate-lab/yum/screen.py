@@ -3,6 +3,8 @@
 WIDTH = 80
 # The repository of an installed package, as the library names it.
 SYSTEM = "@System"
+# And of one that was named as a file.
+COMMAND_LINE = "@commandline"
 TITLES = (
     ("Installing", "Installed"), ("Updating", "Updated"), ("Removing", "Removed"), ("Downgrading", "Downgraded"),
     ("Installing for dependencies", "Dependency Installed"), ("Updating for dependencies", "Dependency Updated"),
@@ -72,6 +74,8 @@ def table(groups):
 
 
 def repository(package):
+    if package.reponame == COMMAND_LINE:
+        return "/%s-%s-%s.%s" % (package.name, package.version, package.release, package.arch)
     return "installed" if package.reponame == SYSTEM else package.reponame
 
 

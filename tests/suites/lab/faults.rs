@@ -37,7 +37,7 @@ fn start(wavegate: &Wavegate<'_>) -> Result<()> {
 }
 
 /// The pid of the slow package's script, once it runs.
-fn in_the_transaction(node: &Node) -> Result<String> {
+pub(crate) fn in_the_transaction(node: &Node) -> Result<String> {
     let script = match node.family() {
         Family::Apt => "pgrep -f '[c]alico-felix.postinst' | head -1",
         Family::Rpm => "pgrep -x sleep | head -1",

@@ -42,8 +42,7 @@ fn one_storm(lab: &Lab, seed: u64) -> Result<()> {
     fleet.publish_slow_rpm("calico-felix", 4)?;
     let wavegate = Wavegate::install(&fleet)?;
     let coordinator = wavegate.coordinator();
-    coordinator
-        .shell(&format!("printf '{}' >> /etc/wavegate/coordinator.toml", IMPATIENT.escape_default()))?;
+    wavegate.configure_coordinator("60-impatient", IMPATIENT)?;
     coordinator.run(&["systemctl", "restart", "wavegate-coordinator"])?;
     wavegate.wait_online()?;
     let vms = start_vms(&wavegate)?;
@@ -130,7 +129,7 @@ fn nothing_is_left_to_do(wavegate: &Wavegate<'_>) -> Result<()> {
 
 /// Where the second coordinator is, on the host of the first.
 const SECOND_PORT: u16 = PORT + 1;
-const SECOND_SOCKET: &str = "/run/wavegate/second.sock";
+const SECOND_SOCKET: &str = "/run/second/operator.sock";
 
 #[test]
 fn of_two_coordinators_on_copies_of_a_store_one_gives_no_orders() -> Result<()> {
@@ -208,7 +207,8 @@ fn copy_the_store(first: &Wavegate<'_>) -> Result<()> {
 }
 
 fn start_second(first: &Wavegate<'_>) -> Result<()> {
-    let unit = "[Service]\nType=notify\nExecStart=/usr/bin/wavegate-coordinator run --config /etc/wavegate/second.toml\n";
+    let unit = "[Service]\nType=notify\nUser=wavegate\nRuntimeDirectory=second\n\
+        ExecStart=/usr/bin/wavegate-coordinator run --config /etc/wavegate/second.toml\n";
     let host = first.coordinator();
     host.write_file("/etc/systemd/system/second.service", unit.as_bytes(), 0o644)?;
     host.run(&["systemctl", "daemon-reload"])?;

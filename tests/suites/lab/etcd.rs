@@ -290,7 +290,7 @@ fn fill_up(fleet: &Fleet) -> Result<()> {
 
 #[test]
 fn whatever_happens_to_a_member_the_others_keep_the_quorum() -> Result<()> {
-    let Some(fleet) = boot(three_members("faults"))? else { return Ok(()) };
+    let Some(fleet) = boot(three_members("quorum"))? else { return Ok(()) };
     let wavegate = Wavegate::install(&fleet)?;
     lead(&fleet, "etcd-3")?;
     let writer = Writer::start(&fleet.network()?, Api::V3, &urls(&fleet), "/faults");

@@ -192,7 +192,8 @@ fn what_a_killed_run_left_is_ended_by_the_next() -> Result<()> {
     let Some(lab) = Lab::for_suite()? else { return Ok(()) };
     let dir = lab.dir.join("fleets/orphan");
     let mut run = Command::new(env!("CARGO_BIN_EXE_lab")).args(["up", "--name", "orphan"]).spawn()?;
-    let state = wait_until("a node of the fleet to run", SOON, || {
+    // Other fleets may have to end first.
+    let state = wait_until("a node of the fleet to run", SOON * 30, || {
         let state = FleetState::read(&dir)?.context("no record yet")?;
         Ok((!state.nspawn.is_empty()).then_some(state))
     })?;

@@ -2,7 +2,6 @@
 //! broken package.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use anyhow::{Result, bail, ensure};
 use serde_json::Value;
@@ -231,13 +230,4 @@ fn a_broken_package_halts_on_the_canary_and_retry_goes_on_when_it_is_mended() ->
     let after = Snapshot::of_all(&wavegate)?;
     demo::must_be_upgraded(&wavegate, &before, &after)?;
     fleet.tear_down()
-}
-
-#[test]
-fn the_binaries_are_built() -> Result<()> {
-    for program in ["wavegate", "wavegate-agent", "wavegate-coordinator"] {
-        let path = wavegate_tests::deploy::binary(program)?;
-        ensure!(Path::new(&path).is_file(), "{} is no file", path.display());
-    }
-    Ok(())
 }
