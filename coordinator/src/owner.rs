@@ -24,6 +24,18 @@ pub enum OwnerError {
         /// Who runs this.
         us: String,
     },
+    /// It is root's, and the coordinator was to run as the user that it has.
+    #[error(
+        "the state directory {} belongs to root, and this is user {us}, which could not write there: \
+         chown -R {us}: {}",
+        directory.display(), directory.display()
+    )]
+    IsRoots {
+        /// The state directory.
+        directory: PathBuf,
+        /// Who runs this.
+        us: String,
+    },
     /// It is somebody else's, and we are not root.
     #[error(
         "the state directory {} belongs to user {owner}, and this is user {us}; run it with sudo, or as {owner}",
@@ -53,22 +65,21 @@ pub enum OwnerError {
 /// this question's business.
 ///
 /// # Errors
-/// [`OwnerError::RunsAsOther`].
+/// [`OwnerError::RunsAsOther`], [`OwnerError::IsRoots`].
 pub fn may_run(directory: &Path) -> Result<(), OwnerError> {
     let us = Uid::effective();
-    match owner_of(directory) {
-        Some((owner, _)) if owner != us => Err(OwnerError::RunsAsOther {
-            directory: directory.to_path_buf(),
-            owner: name(owner),
-            us: name(us),
-        }),
-        _ => Ok(()),
-    }
+    let Some((owner, _)) = owner_of(directory).filter(|(owner, _)| *owner != us) else { return Ok(()) };
+    let (directory, us) = (directory.to_path_buf(), name(us));
+    Err(if owner.is_root() {
+        OwnerError::IsRoots { directory, us }
+    } else {
+        OwnerError::RunsAsOther { directory, owner: name(owner), us }
+    })
 }
 
 /// Does something in a state directory as its owner, which root becomes for that long: so nothing in it is ever root's, and no
 /// link that its owner put there leads root elsewhere. For programs with nothing else at work: it is the whole process that
-/// becomes somebody else.
+/// becomes somebody else. For root a directory that is yet to be made is its parent's owner's, who could have put something there.
 ///
 /// # Errors
 /// [`OwnerError`] if we are neither the owner nor root; and what the work says.
@@ -77,7 +88,8 @@ pub fn as_owner<T, E: From<OwnerError>>(
     work: impl FnOnce() -> Result<T, E>,
 ) -> Result<T, E> {
     let us = Uid::effective();
-    let Some((owner, group)) = owner_of(directory).filter(|(owner, _)| *owner != us) else { return work() };
+    let owner = if us.is_root() { directory.ancestors().find_map(owner_of) } else { owner_of(directory) };
+    let Some((owner, group)) = owner.filter(|(owner, _)| *owner != us) else { return work() };
     let (directory, owner_name) = (directory.to_path_buf(), name(owner));
     if !us.is_root() {
         return Err(OwnerError::Other { directory, owner: owner_name, us: name(us) }.into());

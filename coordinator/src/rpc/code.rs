@@ -4,6 +4,7 @@ use super::auth::Refusal;
 use crate::engine::{RequestError, told};
 use crate::pki::PkiError;
 use crate::store::StoreError;
+use crate::token;
 use tonic::{Code, Status};
 
 impl From<RequestError> for Status {
@@ -17,6 +18,8 @@ impl From<RequestError> for Status {
             RequestError::Compile(_)
             | RequestError::Invalid(_)
             | RequestError::Pki(PkiError::Request { .. }) => Code::InvalidArgument,
+            // The token is good, and will do once the node is declared: an agent keeps it and asks again.
+            RequestError::Enrol(token::Refusal::NotDeclared { .. }) => Code::ResourceExhausted,
             RequestError::Enrol(_)
             | RequestError::OldCertificate { .. }
             | RequestError::NotEnrolled { .. } => Code::PermissionDenied,

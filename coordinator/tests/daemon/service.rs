@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, mpsc};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use wavegate_common::id::LeaderId;
 use wavegate_common::platform::Stage;
 use wavegate_common::rollout::{Status, TaskState};
@@ -155,7 +155,7 @@ fn the_state_directory_stays_its_owners_whoever_works_in_it() {
         config.state_directory = PathBuf::from("/");
         let refused =
             wavegate_coordinator::owner::may_run(&config.state_directory).expect_err("it is root's");
-        assert!(refused.to_string().contains("belongs to user root"), "{refused}");
+        assert!(refused.to_string().contains("belongs to root"), "{refused}");
         return;
     }
     let state = site.folder().join("packaged");
@@ -180,8 +180,18 @@ fn the_state_directory_stays_its_owners_whoever_works_in_it() {
         let done = coordinator(&site, tool);
         assert!(done.status.success(), "{}", said(&site, &done));
     }
-    let all = owners(&state);
-    assert!(all.len() > 8 && all.iter().all(|(_, owner)| *owner == NOBODY), "{all:?}");
+    // Where it is not there yet, what is above it says whose it will be.
+    let state = state.join("another");
+    let init = Command::new(env!("CARGO_BIN_EXE_wavegate"))
+        .args(["init", "--fleet", "test", "--coordinator-config"])
+        .arg(site.folder().join("etc/another.toml"))
+        .arg("--state-directory")
+        .arg(&state)
+        .output()
+        .expect("run");
+    assert!(init.status.success(), "{}", said(&site, &init));
+    let all = owners(&site.config.state_directory);
+    assert!(all.len() > 16 && all.iter().all(|(_, owner)| *owner == NOBODY), "{all:?}");
     assert_eq!(std::fs::metadata(&config).expect("there").uid(), 0, "the configuration is root's");
     let refused = coordinator(&site, &["run"]);
     assert_eq!(refused.status.code(), Some(4));
@@ -190,7 +200,7 @@ fn the_state_directory_stays_its_owners_whoever_works_in_it() {
 
 /// Its package is upgraded in the middle of a rollout: ended with SIGTERM's means and begun again, with everybody looking on.
 #[tokio::test]
-async fn a_restart_takes_no_longer_than_its_last_answers_and_everybody_is_back() {
+async fn a_restart_waits_for_nobody_who_looks_on_and_everybody_is_back() {
     let mut site = Site::start().await;
     let agents = site.fleet(&[("e1", "etcd-member"), ("c1", "compute")]).await;
     agents[0].script(|book| book.hold = true);
@@ -218,13 +228,8 @@ async fn a_restart_takes_no_longer_than_its_last_answers_and_everybody_is_back()
     .expect("read");
     assert!(!first.is_empty(), "it looks on");
 
-    let begin = Instant::now();
-    site.shut_down().await;
-    assert!(
-        begin.elapsed() < Duration::from_secs(5),
-        "it waited for those who look on: {:?}",
-        begin.elapsed()
-    );
+    let ended = tokio::time::timeout(PATIENCE, site.shut_down()).await;
+    ended.expect("it does not wait for those who look on, who never end");
     drop((watches, logs));
     site.start_again().await;
     agents[0].script(|book| book.hold = false);
