@@ -447,7 +447,8 @@ fn scripts_are_whole_and_every_shell_reads_them() {
         let file = scratch.path().join(name);
         std::fs::write(&file, script).expect("a script");
         run("sh", &["-n", text_of(&file)]);
-        assert!(!script.contains("#include") && !script.contains('@'), "{name} was not filled in: {script}");
+        let left = ["#include", "@VERSION@", "@REVISION@", "@GLIBC@", "@STAGE@", "@SIZE@", "@CHANGELOG@"];
+        assert!(!left.iter().any(|word| script.contains(word)), "{name} was not filled in: {script}");
         assert!(!script.contains("[["), "{name} is no POSIX shell");
     };
     for (package, unpacked) in unpacked() {
