@@ -57,7 +57,9 @@ build_programs() {
 
 # The file with its `#include FILE` lines replaced by what is in FILE of this directory, and its @WORDS@ by their values.
 filled() { # filled FILE
-  awk -v from="$packaging/" '$1 == "#include" { while ((getline line < (from $2)) > 0) print line; next } { print }' "$1" |
+  awk -v from="$packaging/" '
+    $1 == "#include" { while ((got = (getline line < (from $2))) > 0) print line; if (got < 0) exit 1; next }
+    { print }' "$1" |
     sed -e "s|@VERSION@|$version|; s|@REVISION@|$revision|; s|@GLIBC@|$glibc|; s|@STAGE@|${stage-}|; s|@SIZE@|${size-}|" \
       -e "/^@CHANGELOG@$/{r $scratch/changelog.rpm" -e 'd}'
 }
@@ -69,6 +71,13 @@ put() { # put MODE SOURCE DESTINATION
 # The highest version of glibc's symbols that the programs of a package ask for.
 glibc_of() { # glibc_of PROGRAM...
   objdump --dynamic-syms "$@" | grep -o 'GLIBC_[0-9.]*' | sed 's/GLIBC_//' | sort --version-sort | tail -1
+}
+
+# Whose work the standard library of Rust is, as the toolchain has it.
+standard_library=$(cd "$workspace" && rustc --print sysroot)/share/doc/rust/COPYRIGHT-library.html
+[[ -e $standard_library ]] || {
+  echo "build.sh: this Rust has no $standard_library, which the notices need: use one that rustup has installed" >&2
+  exit 1
 }
 
 # What both families install alike; $stage is the tree. Units go to $units, completions for zsh to $zsh.
@@ -92,7 +101,8 @@ stage_package() { # stage_package PACKAGE
     put 0644 "$scratch/documents/$1/fish/$program.fish" "/usr/share/fish/vendor_completions.d/$program.fish"
   done
   put 0644 "$scratch/documents/$1/third-party-notices" "/usr/share/doc/$1/third-party-notices"
-  gzip -9n "$stage"/usr/share/man/man*/* "$stage/usr/share/doc/$1/third-party-notices"
+  put 0644 "$standard_library" "/usr/share/doc/$1/rust-standard-library.html"
+  gzip -9n "$stage"/usr/share/man/man*/* "$stage/usr/share/doc/$1"/{third-party-notices,rust-standard-library.html}
 }
 
 make_deb() { # make_deb PACKAGE

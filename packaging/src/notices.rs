@@ -8,7 +8,11 @@ use std::fmt::Write;
 
 /// What the programs contain beside crates, with licence and copyright.
 const TOOLCHAIN: &[(&str, &str, &str)] = &[
-    ("The Rust standard library", "MIT OR Apache-2.0", "Copyright (c) The Rust Project Contributors"),
+    (
+        "The Rust standard library, and crates in it that rust-standard-library.html.gz beside this lists",
+        "MIT OR Apache-2.0",
+        "Copyright (c) The Rust Project Contributors",
+    ),
     ("libunwind of LLVM", "Apache-2.0 WITH LLVM-exception", "Copyright (c) the LLVM project's contributors"),
     ("compiler_rt of zig", "MIT", "Copyright (c) Zig contributors"),
 ];

@@ -231,6 +231,7 @@ fn the_agents_deb_installs_these_files() {
     -rw-r--r-- root/root /usr/share/doc/wavegate-agent/copyright
     drwxr-xr-x root/root /usr/share/doc/wavegate-agent/examples/
     -rw-r--r-- root/root /usr/share/doc/wavegate-agent/examples/policy.toml
+    -rw-r--r-- root/root /usr/share/doc/wavegate-agent/rust-standard-library.html.gz
     -rw-r--r-- root/root /usr/share/doc/wavegate-agent/third-party-notices.gz
     drwxr-xr-x root/root /usr/share/fish/
     drwxr-xr-x root/root /usr/share/fish/vendor_completions.d/
@@ -281,6 +282,7 @@ fn the_coordinators_deb_installs_these_files() {
     drwxr-xr-x root/root /usr/share/doc/wavegate-coordinator/
     -rw-r--r-- root/root /usr/share/doc/wavegate-coordinator/changelog.Debian.gz
     -rw-r--r-- root/root /usr/share/doc/wavegate-coordinator/copyright
+    -rw-r--r-- root/root /usr/share/doc/wavegate-coordinator/rust-standard-library.html.gz
     -rw-r--r-- root/root /usr/share/doc/wavegate-coordinator/third-party-notices.gz
     drwxr-xr-x root/root /usr/share/fish/
     drwxr-xr-x root/root /usr/share/fish/vendor_completions.d/
@@ -320,6 +322,7 @@ fn the_agents_rpm_installs_these_files() {
     -rw-r--r-- root/root /usr/share/doc/wavegate-agent/changelog d
     drwxr-xr-x root/root /usr/share/doc/wavegate-agent/examples
     -rw-r--r-- root/root /usr/share/doc/wavegate-agent/examples/policy.toml d
+    -rw-r--r-- root/root /usr/share/doc/wavegate-agent/rust-standard-library.html.gz d
     -rw-r--r-- root/root /usr/share/doc/wavegate-agent/third-party-notices.gz d
     -rw-r--r-- root/root /usr/share/fish/vendor_completions.d/wavegate-agent.fish
     drwxr-xr-x root/root /usr/share/licenses/wavegate-agent
@@ -345,6 +348,7 @@ fn the_coordinators_rpm_installs_these_files() {
     -rw-r--r-- root/root /usr/share/bash-completion/completions/wavegate-coordinator
     drwxr-xr-x root/root /usr/share/doc/wavegate-coordinator
     -rw-r--r-- root/root /usr/share/doc/wavegate-coordinator/changelog d
+    -rw-r--r-- root/root /usr/share/doc/wavegate-coordinator/rust-standard-library.html.gz d
     -rw-r--r-- root/root /usr/share/doc/wavegate-coordinator/third-party-notices.gz d
     -rw-r--r-- root/root /usr/share/fish/vendor_completions.d/wavegate-coordinator.fish
     -rw-r--r-- root/root /usr/share/fish/vendor_completions.d/wavegate.fish
