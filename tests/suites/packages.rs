@@ -317,6 +317,8 @@ fn the_agents_rpm_installs_these_files() {
     -rw-r--r-- root/root /etc/wavegate/agent.toml cn
     -rwxr-xr-x root/root /usr/bin/wavegate-agent
     -rw-r--r-- root/root /usr/lib/systemd/system/wavegate-agent.service
+    drwxr-xr-x root/root /usr/share/bash-completion
+    drwxr-xr-x root/root /usr/share/bash-completion/completions
     -rw-r--r-- root/root /usr/share/bash-completion/completions/wavegate-agent
     drwxr-xr-x root/root /usr/share/doc/wavegate-agent
     -rw-r--r-- root/root /usr/share/doc/wavegate-agent/changelog d
@@ -324,11 +326,15 @@ fn the_agents_rpm_installs_these_files() {
     -rw-r--r-- root/root /usr/share/doc/wavegate-agent/examples/policy.toml d
     -rw-r--r-- root/root /usr/share/doc/wavegate-agent/rust-standard-library.html.gz d
     -rw-r--r-- root/root /usr/share/doc/wavegate-agent/third-party-notices.gz d
+    drwxr-xr-x root/root /usr/share/fish
+    drwxr-xr-x root/root /usr/share/fish/vendor_completions.d
     -rw-r--r-- root/root /usr/share/fish/vendor_completions.d/wavegate-agent.fish
     drwxr-xr-x root/root /usr/share/licenses/wavegate-agent
     -rw-r--r-- root/root /usr/share/licenses/wavegate-agent/LICENSE l
     -rw-r--r-- root/root /usr/share/man/man5/wavegate-agent.toml.5.gz d
     -rw-r--r-- root/root /usr/share/man/man8/wavegate-agent.8.gz d
+    drwxr-xr-x root/root /usr/share/zsh
+    drwxr-xr-x root/root /usr/share/zsh/site-functions
     -rw-r--r-- root/root /usr/share/zsh/site-functions/_wavegate-agent
     drwx--x--x root/root /var/lib/wavegate
     drwx------ root/root /var/lib/wavegate/agent
@@ -344,12 +350,16 @@ fn the_coordinators_rpm_installs_these_files() {
     -rwxr-xr-x root/root /usr/bin/wavegate
     -rwxr-xr-x root/root /usr/bin/wavegate-coordinator
     -rw-r--r-- root/root /usr/lib/systemd/system/wavegate-coordinator.service
+    drwxr-xr-x root/root /usr/share/bash-completion
+    drwxr-xr-x root/root /usr/share/bash-completion/completions
     -rw-r--r-- root/root /usr/share/bash-completion/completions/wavegate
     -rw-r--r-- root/root /usr/share/bash-completion/completions/wavegate-coordinator
     drwxr-xr-x root/root /usr/share/doc/wavegate-coordinator
     -rw-r--r-- root/root /usr/share/doc/wavegate-coordinator/changelog d
     -rw-r--r-- root/root /usr/share/doc/wavegate-coordinator/rust-standard-library.html.gz d
     -rw-r--r-- root/root /usr/share/doc/wavegate-coordinator/third-party-notices.gz d
+    drwxr-xr-x root/root /usr/share/fish
+    drwxr-xr-x root/root /usr/share/fish/vendor_completions.d
     -rw-r--r-- root/root /usr/share/fish/vendor_completions.d/wavegate-coordinator.fish
     -rw-r--r-- root/root /usr/share/fish/vendor_completions.d/wavegate.fish
     drwxr-xr-x root/root /usr/share/licenses/wavegate-coordinator
@@ -357,6 +367,8 @@ fn the_coordinators_rpm_installs_these_files() {
     -rw-r--r-- root/root /usr/share/man/man1/wavegate.1.gz d
     -rw-r--r-- root/root /usr/share/man/man5/wavegate-coordinator.toml.5.gz d
     -rw-r--r-- root/root /usr/share/man/man8/wavegate-coordinator.8.gz d
+    drwxr-xr-x root/root /usr/share/zsh
+    drwxr-xr-x root/root /usr/share/zsh/site-functions
     -rw-r--r-- root/root /usr/share/zsh/site-functions/_wavegate
     -rw-r--r-- root/root /usr/share/zsh/site-functions/_wavegate-coordinator
     drwx--x--x root/root /var/lib/wavegate

@@ -152,7 +152,7 @@ pub const fn installing(system: System) -> &'static [&'static str] {
             "install",
         ],
         System::Trusty => &["dpkg", "--install"],
-        System::Rocky9 => &["dnf", "-q", "-y", "install"],
+        System::Rocky9 => &["dnf", "-y", "install"],
         System::Centos7 => &["yum", "-y", "install"],
     }
 }
@@ -164,7 +164,7 @@ pub const fn removing(system: System) -> &'static [&'static str] {
         System::Debian | System::Trusty => {
             &["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q", "-y", "remove"]
         }
-        System::Rocky9 => &["dnf", "-q", "-y", "remove"],
+        System::Rocky9 => &["dnf", "-y", "remove"],
         System::Centos7 => &["yum", "-y", "remove"],
     }
 }
