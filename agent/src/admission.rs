@@ -5,12 +5,13 @@
 mod decide;
 mod token_file;
 
+use crate::causes;
 use crate::config::{Config, ConfigError};
 use crate::credentials::{self, CredentialsError, Enrolled};
 use crate::enrol::{self, EnrolError};
 use crate::link::Backoff;
 use crate::service_manager::{Signs, notify};
-use decide::{Admission, Look, Next, Request};
+use decide::{Admission, Look, Next, Patience, Request};
 use sd_notify::NotifyState;
 use std::path::Path;
 use std::time::Duration;
@@ -26,6 +27,8 @@ pub const LOOK_EVERY: Duration = Duration::from_secs(3);
 
 /// What an agent that may have to wait is given.
 pub struct Waiting<C, N> {
+    /// The configuration as it was at the start.
+    pub begin_with: Config,
     /// Reads the configuration as it is now.
     pub config: C,
     /// The machine's host name as it is now.
@@ -60,8 +63,7 @@ where
     C: Fn() -> Result<Config, ConfigError>,
     N: Fn() -> String,
 {
-    let Waiting { config: read, host_name, look_every, seed } = waiting;
-    let mut config = read()?;
+    let Waiting { begin_with: mut config, config: read, host_name, look_every, seed } = waiting;
     let mut wrong = None;
     let mut admission = Admission::new(Backoff::new(config.reconnect_min, config.reconnect_max, seed));
     loop {
@@ -76,12 +78,16 @@ where
             }
         }
         let enrolled = match credentials::load(&config.state_directory) {
-            Ok(enrolled) => Some(enrolled),
-            Err(CredentialsError::None { .. }) => None,
+            Ok(enrolled) => Ok(Some(enrolled)),
+            Err(CredentialsError::None { .. }) => Ok(None),
+            // The system does not say, which may pass: a disk, or too many open files.
+            Err(error @ CredentialsError::File { .. }) => Err(causes::told(&error)),
             Err(error) => return Err(error.into()),
         };
         let file = &config.join_token_file;
-        match (admission.next(look(&config, enrolled.is_some(), &host_name()), Instant::now()), enrolled) {
+        let is_enrolled = enrolled.as_ref().map(Option::is_some).map_err(Clone::clone);
+        let next = admission.next(look(&config, is_enrolled, &host_name()), Instant::now());
+        match (next, enrolled.ok().flatten()) {
             (Next::Begin, Some(enrolled)) => {
                 say_if_not_used(file, &enrolled);
                 return Ok((config, enrolled));
@@ -114,7 +120,7 @@ async fn going_round<T>(signs: &mut Signs, awaited: impl Future<Output = T>) -> 
     }
 }
 
-fn look(config: &Config, enrolled: bool, host_name: &str) -> Look {
+fn look(config: &Config, enrolled: Result<bool, String>, host_name: &str) -> Look {
     Look {
         coordinator: config.coordinator.clone(),
         drop_ins: config.drop_ins(),
@@ -167,16 +173,24 @@ fn take(admission: &mut Admission, file: &Path, request: Request, enrolment: Res
     match enrolment {
         Ok(served) => {
             if served {
-                forget(file);
+                forget(file, &request.seen);
             }
         }
-        Err(error) if error.token_is_refused() => refuse(admission, file, request.seen, chain(&error)),
-        Err(error) => admission.failed(request, chain(&error), Instant::now()),
+        Err(error) if error.token_is_refused() => {
+            refuse(admission, file, request.seen, causes::told(&error));
+        }
+        Err(error) => {
+            let patience = if error.is_for_a_person() { Patience::Long } else { Patience::Short };
+            admission.failed(request, causes::told(&error), patience, Instant::now());
+        }
     }
 }
 
 /// Removes the token that has served; another agent, or this one when it is started again, would only have to refuse it.
-fn forget(file: &Path) {
+fn forget(file: &Path, seen: &Seen) {
+    if !token_file::is_still(file, seen) {
+        return;
+    }
     match std::fs::remove_file(file) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => tracing::warn!(
             file = %file.display(), %error,
@@ -186,9 +200,13 @@ fn forget(file: &Path) {
     }
 }
 
-/// Puts a token file away, so that it is seen that it was not taken and the next one can come.
+/// Puts a token file away, so that it is seen that it was not taken and the next one can come. One that has come since is left.
 fn refuse(admission: &mut Admission, file: &Path, seen: Seen, why: String) {
     let refused = token_file::refused(file);
+    if !token_file::is_still(file, &seen) {
+        tracing::error!("the join token that was in {} is refused: {why}", file.display());
+        return;
+    }
     match std::fs::rename(file, &refused) {
         Ok(()) => tracing::error!(
             "the join token in {} is refused: {why}. It is in {} now; put another one into {0}",
@@ -216,9 +234,4 @@ fn say_if_not_used(file: &Path, enrolled: &Enrolled) {
             enrolled.fleet
         );
     }
-}
-
-fn chain(error: &EnrolError) -> String {
-    let errors = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
-    errors.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

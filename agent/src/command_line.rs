@@ -15,15 +15,20 @@ Exit codes:
   5  the journal is in use by another agent, damaged, of a newer version, or cannot be written
   6  enrolment did not succeed
   7  `hand-back`: the agent is still at work on its task, and goes on with it
-  8  `hand-back`: asked inside a package transaction of the agent's own, which would remove the agent";
+  8  `hand-back`: asked inside a package transaction of the agent's own, which would remove the agent
+  9  `hand-back`: a task is open, and it cannot be ended: no agent can run here, or the agent cannot be told
+  10 `hand-back`: the agent is handed back, but the COMMAND that was given failed";
 
 const HAND_BACK: &str = "\
 The agent finishes the step that it is at and begins no other: its task then ends as failed, and can be tried again with
 `wavegate retry NODE` when the agent is back. If no agent runs and a task is open, this program is the agent until the task
-has ended. The coordinator is given 10 seconds to take note. The package runs this before it is removed.
+has ended. The coordinator is given 10 seconds to take note. The package runs this before it is removed. It looks at the journal
+in state_directory, so that setting belongs into a file of the configuration: a variable that the service alone has is not seen
+here. If the configuration cannot be used, it looks in the default directory.
 
 Nothing is stopped: if this is ended, or the time is over (exit code 7), the agent goes on with its task. Exit code 8: asked
-inside one of the agent's own package transactions, which is refused at once.
+inside one of the agent's own package transactions, which is refused at once. Exit code 9: a task is open that nobody can end. With
+any other code no task is known to be open here.
 
 Example:
   wavegate-agent hand-back --within 600 -- systemctl stop wavegate-agent";

@@ -184,15 +184,36 @@ impl Config {
         Self::read(file.unwrap_or(Path::new(DEFAULT_FILE)), environment())
     }
 
+    /// The same for a program that is started while somebody may be writing the configuration: what is wrong may be right after
+    /// `wait`, which is given the reason.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn load_with_patience(
+        file: Option<&Path>,
+        wait: impl FnOnce(&ConfigError),
+    ) -> Result<Self, ConfigError> {
+        Self::load(file).or_else(|error| {
+            wait(&error);
+            Self::load(file)
+        })
+    }
+
+    /// What holds where nothing is set.
+    ///
+    /// # Errors
+    /// [`ConfigError`]; none is expected.
+    pub fn of_defaults() -> Result<Self, ConfigError> {
+        let (file, written) = (Path::new(DEFAULT_FILE), Written::default());
+        checked(file, &Parts::none(file), written)
+    }
+
     fn read(path: &Path, environment: Environment) -> Result<Self, ConfigError> {
         let parts = Parts::read(path, environment)?;
         // Each by itself first, so that it is known whose key it is that nobody knows.
         parts.each_is::<Written>()?;
         let written = parts.together::<Written>()?;
-        check(path, &parts, written).map_err(|(key, wrong)| {
-            let place = parts.place_of(key);
-            ConfigError::Value { place, key, wrong }
-        })
+        checked(path, &parts, written)
     }
 
     /// The coordinator, which only some commands need.
@@ -221,6 +242,13 @@ fn environment() -> Environment {
         .list_separator(",")
         .with_list_parse_key("roles")
         .with_list_parse_key("etcd.endpoints")
+}
+
+fn checked(file: &Path, parts: &Parts, written: Written) -> Result<Config, ConfigError> {
+    check(file, parts, written).map_err(|(key, wrong)| {
+        let place = parts.place_of(key);
+        ConfigError::Value { place, key, wrong }
+    })
 }
 
 fn check(file: &Path, parts: &Parts, written: Written) -> Result<Config, (&'static str, String)> {

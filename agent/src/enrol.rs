@@ -1,4 +1,4 @@
-//! Enrolment: a join token, which works once, for a certificate. The key is made here and never leaves the node.
+//! Enrolment: a join token for a certificate. The key is made here and never leaves the node.
 
 use crate::config::Address;
 use crate::credentials::{self, CredentialsError};
@@ -29,9 +29,20 @@ pub enum EnrolError {
         /// The fleet.
         fleet: FleetId,
     },
-    /// The coordinator can't be reached, or it is not the token's.
+    /// The coordinator can't be reached.
     #[error(transparent)]
     Dial(#[from] DialError),
+    /// It is not the token's.
+    #[error(
+        "what answers at {address} is not the join token's coordinator, but one of another authority; the token was not shown to it \
+         and works still: set the address of the token's coordinator, or use a token of that one"
+    )]
+    OtherCoordinator {
+        /// What was dialled.
+        address: Address,
+        /// What TLS says.
+        source: std::io::Error,
+    },
     /// TLS can't be set up.
     #[error("cannot set up TLS")]
     Tls(#[from] TlsError),
@@ -49,7 +60,8 @@ pub enum EnrolError {
     },
     /// Another process does the same.
     #[error(
-        "another process is enrolling this node (its agent, if there is a join token in its file); wait until it has ended,          then try again"
+        "another process is enrolling this node (its agent, if there is a join token in its file); wait until it has ended, \
+         then try again"
     )]
     Busy,
     /// The coordinator refused, or the connection broke.
@@ -63,8 +75,8 @@ pub enum EnrolError {
         reason: String,
         /// What to do, unless its words say so already.
         next: &'static str,
-        /// Whether the same token is of no use any more.
-        for_good: bool,
+        /// What that says of the token.
+        token: TokenIs,
     },
     /// What it sent is not a certificate for this node.
     #[error(
@@ -82,14 +94,43 @@ pub enum EnrolError {
     Keep(#[source] CredentialsError),
 }
 
+/// What a coordinator's answer says of a join token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TokenIs {
+    /// It will not do, however often it is asked with.
+    Dead,
+    /// It is good, but this node is not declared yet.
+    NotYetFor,
+    /// Nothing: the connection may have broken.
+    NotTold,
+}
+
+impl TokenIs {
+    fn told_by(status: &tonic::Status) -> Self {
+        use tonic::Code;
+        match status.code() {
+            Code::NotFound
+            | Code::Unauthenticated
+            | Code::PermissionDenied
+            | Code::FailedPrecondition
+            | Code::AlreadyExists
+            | Code::InvalidArgument => Self::Dead,
+            // The coordinator's word for "not now".
+            Code::ResourceExhausted => Self::NotYetFor,
+            _ => Self::NotTold,
+        }
+    }
+}
+
 impl EnrolError {
     /// Whether the token is of no use for this node, so that it need not be tried again.
     #[must_use]
     pub fn token_is_refused(&self) -> bool {
         match self {
-            Self::Refused { for_good, .. } => *for_good,
-            Self::Dial(error) => error.is_another_authority(),
+            Self::Refused { token, .. } => *token == TokenIs::Dead,
             Self::Enrolled { .. }
+            | Self::Dial(_)
+            | Self::OtherCoordinator { .. }
             | Self::Tls(_)
             | Self::Key(_)
             | Self::Silent { .. }
@@ -97,6 +138,12 @@ impl EnrolError {
             | Self::BadAnswer { .. }
             | Self::Keep(_) => false,
         }
+    }
+
+    /// Whether the same token may serve, once a person has done something elsewhere.
+    #[must_use]
+    pub const fn is_for_a_person(&self) -> bool {
+        matches!(self, Self::OtherCoordinator { .. } | Self::Refused { token: TokenIs::NotYetFor, .. })
     }
 }
 
@@ -123,7 +170,8 @@ pub async fn enrol(
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, node.as_str());
     let csr_pem = params.serialize_request(&key)?.pem()?;
-    let connection = dial::connect(address, tls::enrolling_client(token.ca_sha256)?).await?;
+    let connection =
+        dial::connect(address, tls::enrolling_client(token.ca_sha256)?).await.map_err(not_ours)?;
     let channel = dial::channel(address, connection).await?;
     let request = EnrolRequest {
         token_id: token.id.clone(),
@@ -137,7 +185,7 @@ pub async fn enrol(
         Err(_) => return Err(EnrolError::Silent { address: address.clone() }),
         Ok(Err(status)) => {
             // The coordinator said no: nothing was signed for this key. Any other end may hide a yes that got lost.
-            if said_no(&status) {
+            if TokenIs::told_by(&status) == TokenIs::Dead {
                 credentials::forget_enrolling_key(state_directory).map_err(EnrolError::Keep)?;
             }
             return Err(refused(address, node, &status));
@@ -152,17 +200,13 @@ pub async fn enrol(
     Ok(fleet)
 }
 
-fn said_no(status: &tonic::Status) -> bool {
-    use tonic::Code;
-    matches!(
-        status.code(),
-        Code::NotFound
-            | Code::Unauthenticated
-            | Code::PermissionDenied
-            | Code::FailedPrecondition
-            | Code::AlreadyExists
-            | Code::InvalidArgument
-    )
+fn not_ours(error: DialError) -> EnrolError {
+    match error {
+        DialError::Trust { address, source } if tls::is_another_authority(&source) => {
+            EnrolError::OtherCoordinator { address, source }
+        }
+        other => other.into(),
+    }
 }
 
 /// The fleet of an answer that is what was asked for: our name, our key, the token's authority.
@@ -197,10 +241,8 @@ fn refused(address: &Address, node: &NodeId, status: &tonic::Status) -> EnrolErr
         | Code::Unauthenticated
         | Code::PermissionDenied
         | Code::FailedPrecondition
-        | Code::AlreadyExists
-        | Code::ResourceExhausted => {
-            ". A token works once and for a limited time: make a new one with `wavegate token create` and enrol with it"
-        }
+        | Code::AlreadyExists => ". Make a new token with `wavegate token create` and enrol with it",
+        Code::ResourceExhausted => ". The same token serves when that is done",
         Code::InvalidArgument => ". Give another name with --node, or a token for this name",
         Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Unknown => {
             ". The connection may have broken: try again with the same token, it still works for this node"
@@ -208,7 +250,8 @@ fn refused(address: &Address, node: &NodeId, status: &tonic::Status) -> EnrolErr
         _ => ". See the coordinator's log (`journalctl -u wavegate-coordinator`)",
     };
     let reason = status.message().to_owned();
-    let next = if reason.contains("wavegate token create") { "" } else { next };
-    let for_good = said_no(status);
-    EnrolError::Refused { address: address.clone(), node: node.clone(), reason, next, for_good }
+    let token = TokenIs::told_by(status);
+    let says_what_to_do = token == TokenIs::Dead && reason.contains("wavegate token create");
+    let next = if says_what_to_do { "" } else { next };
+    EnrolError::Refused { address: address.clone(), node: node.clone(), reason, next, token }
 }

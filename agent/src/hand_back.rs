@@ -73,7 +73,7 @@ pub enum HandBackError {
     /// A step did not end in time that this program was at itself, for want of an agent.
     #[error(
         "not handed back within {} s: no agent runs here, and what one before was at could not be brought to its end: {at_work}. \
-         The next agent goes on with it. Start one (`systemctl start wavegate-agent`) or ask again with --within SECONDS",
+         The next agent goes on with it. Start one (service wavegate-agent start) or ask again with --within SECONDS",
         within.as_secs()
     )]
     NotEnded {
@@ -93,6 +93,24 @@ pub enum HandBackError {
         at_work: Box<AtWork>,
         /// Who has the lock.
         holder: LockHolder,
+    },
+    /// There is a task to end, and no agent that could.
+    #[error(
+        "no agent runs here, and its task can't be ended without one; if it is to be given up, move the journal in the agent's \
+         state directory away"
+    )]
+    NoAgent,
+    /// There is a task to end, and the agent can't be told.
+    #[error(
+        "a task is open on this node, and its agent can't be told to end it; if it is to be given up, end the agent and move the \
+         journal in its state directory away"
+    )]
+    NotTold,
+    /// What was to be run once the agent was handed back.
+    #[error("the agent is handed back, but '{line}', which was to be run then, failed")]
+    Then {
+        /// The command.
+        line: String,
     },
     /// A file operation failed.
     #[error("cannot {verb} {}", path.display())]
@@ -133,14 +151,24 @@ pub fn hand_back(
     progress: &mut dyn FnMut(&str),
 ) -> anyhow::Result<(Option<Held>, HandedBack)> {
     let mut waiting = Waiting::begin(request)?;
-    let Some(held) = waiting.lock()? else { return Ok((None, HandedBack::default())) };
+    let held = match waiting.lock() {
+        Ok(Some(held)) => held,
+        Ok(None) => return Ok((None, HandedBack::nothing(request.state_directory, false))),
+        Err(error @ HandBackError::File { .. }) if waiting.is_open() => {
+            return Err(anyhow::Error::from(error).context(HandBackError::NotTold));
+        }
+        Err(error) => return Err(error.into()),
+    };
     loop {
         if let Some(done) = waiting.look(progress)? {
             return Ok((Some(held), done));
         }
         match JournalFile::open(request.state_directory) {
             Err(OpenError::Locked { .. }) => std::thread::sleep(POLL),
-            Err(error) => return Err(error.into()),
+            Err(error) if waiting.is_open() => {
+                return Err(anyhow::Error::from(error).context(HandBackError::NoAgent));
+            }
+            Err(error) => waiting.give_up_telling(&error.into(), progress),
             Ok((file, _)) => waiting.run_agent(SharedJournal::new(file), run_agent, progress)?,
         }
     }
@@ -231,13 +259,17 @@ impl<'a> Waiting<'a> {
 
     /// Looks at the journal; what was handed back, if it is done.
     fn look(&mut self, progress: &mut dyn FnMut(&str)) -> anyhow::Result<Option<HandedBack>> {
-        let reading = self.read()?;
+        let state_directory = self.request.state_directory;
+        let nothing = |journal| Ok(Some(HandedBack::nothing(state_directory, journal)));
+        let Some(reading) = self.read()? else { return nothing(false) };
         let journal = &reading.journal;
-        let Some(task) = journal.current() else { return Ok(Some(HandedBack::default())) };
+        let Some(task) = journal.current() else { return nothing(true) };
         match Stand::of(journal) {
-            Stand::Idle if !self.waited => return Ok(Some(HandedBack::default())),
-            Stand::Idle => return Ok(Some(HandedBack::of(task))),
-            Stand::Untold if self.telling.is_over() => return Ok(Some(HandedBack::of(task))),
+            Stand::Idle if !self.waited => return nothing(true),
+            Stand::Idle => return Ok(Some(HandedBack::of(state_directory, task))),
+            Stand::Untold if self.telling.is_over() => {
+                return Ok(Some(HandedBack::of(state_directory, task)));
+            }
             Stand::Untold => {}
             Stand::Open => {
                 let at_work = AtWork::of(task, &reading, self.request.state_directory);
@@ -252,14 +284,20 @@ impl<'a> Waiting<'a> {
         Ok(None)
     }
 
-    fn read(&self) -> anyhow::Result<Reading> {
+    /// Whether the journal has a task that has not ended.
+    fn is_open(&self) -> bool {
+        self.read().ok().flatten().is_some_and(|reading| Stand::of(&reading.journal) == Stand::Open)
+    }
+
+    /// The journal; `None` if there is none.
+    fn read(&self) -> anyhow::Result<Option<Reading>> {
         let path = journal::path_in(self.request.state_directory);
         let text = match std::fs::read(&path) {
             Ok(text) => text,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Reading::default()),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(HandBackError::File { verb: "read", path, source }.into()),
         };
-        Ok(lines::read(&text).map_err(|unread| OpenError::unread(path, unread))?)
+        Ok(Some(lines::read(&text).map_err(|unread| OpenError::unread(path, unread))?))
     }
 
     /// Whether it makes sense to wait for what is at work.
@@ -283,8 +321,8 @@ impl<'a> Waiting<'a> {
     /// The package manager that this program works for, if the step at work needs what it holds.
     fn held_up_by(&self, at_work: &AtWork) -> Option<LockHolder> {
         let os = self.request.os.filter(|_| at_work.needs_packages())?;
-        let holder = os.lock_holder(self.request.host, Need::Packages)?;
-        self.ancestors.contains(&holder.pid).then_some(holder)
+        // rpm runs scripts with its own lock, below dnf with its own.
+        os.lock_holders(self.request.host, Need::Packages).find(|holder| self.ancestors.contains(&holder.pid))
     }
 
     /// Is the agent, since none is there.
@@ -302,18 +340,19 @@ impl<'a> Waiting<'a> {
         }
         self.alone = true;
         progress("no agent runs here: going on in its place");
-        match run_agent(journal, self.until) {
-            Err(error) if open => Err(error.context(
-                "no agent runs here, and its task can't be ended without one; if it is to be given up, move the journal in the \
-                 agent's state directory away",
-            )),
-            Err(error) => {
-                progress(&format!("the coordinator can't be told: {error:#}"));
-                self.telling = Telling::GivenUp;
-                Ok(())
-            }
-            Ok(()) => Ok(()),
+        match run_agent(journal.clone(), self.until) {
+            Err(error) if open => return Err(error.context(HandBackError::NoAgent)),
+            Err(error) => self.give_up_telling(&error, progress),
+            // It tried for as long as the coordinator is given.
+            Ok(()) if journal.read(Stand::of) == Stand::Untold => self.telling = Telling::GivenUp,
+            Ok(()) => {}
         }
+        Ok(())
+    }
+
+    fn give_up_telling(&mut self, why: &anyhow::Error, progress: &mut dyn FnMut(&str)) {
+        progress(&format!("the coordinator can't be told: {why:#}"));
+        self.telling = Telling::GivenUp;
     }
 }
 

@@ -5,6 +5,7 @@
 pub mod action;
 pub mod admission;
 pub mod agent;
+mod causes;
 pub mod command_line;
 pub mod config;
 pub mod credentials;

@@ -56,6 +56,8 @@ pub enum LinkError {
         reason: String,
         /// What to do, if somebody must do something.
         next: &'static str,
+        /// Whether it is refused until a person has done something.
+        for_a_person: bool,
     },
     /// The coordinator closed the session.
     #[error("the coordinator at {address} closed the session")]
@@ -79,6 +81,14 @@ pub enum LinkError {
         /// The coordinator.
         address: Address,
     },
+}
+
+impl LinkError {
+    /// Whether there will be no session until a person has done something, so that there is no use in trying again soon.
+    #[must_use]
+    pub const fn is_for_a_person(&self) -> bool {
+        matches!(self, Self::NotUnderstood { .. } | Self::Ended { for_a_person: true, .. })
+    }
 }
 
 /// What a session tells.
@@ -188,5 +198,8 @@ fn ended(target: &Target, status: &tonic::Status) -> LinkError {
         }
         _ => status.message().to_owned(),
     };
-    LinkError::Ended { address: target.address.clone(), reason, next }
+    // A version too far away, or a certificate that is not taken.
+    let for_a_person =
+        matches!(status.code(), Code::FailedPrecondition | Code::PermissionDenied | Code::Unauthenticated);
+    LinkError::Ended { address: target.address.clone(), reason, next, for_a_person }
 }

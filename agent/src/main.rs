@@ -44,17 +44,38 @@ fn carry_out(arguments: Arguments) -> anyhow::Result<()> {
         // Nothing of the configuration matters here, and a broken one must not break an upgrade in its middle.
         return run_transaction(directory);
     }
-    let config = Config::load(arguments.config.as_deref())?;
+    let command = arguments.command.unwrap_or(Command::Run);
+    let (config, unread) = load_for(&command, arguments.config.as_deref())?;
     let set_log = log_to_stderr(&config)?;
-    match arguments.command.unwrap_or(Command::Run) {
-        Command::Run => run(arguments.config.as_deref(), &set_log),
+    match command {
+        Command::Run => run(arguments.config.as_deref(), config, &set_log),
         Command::Enrol { token, coordinator, node, force } => enrol(config, &token, coordinator, node, force),
         Command::Facts { output } => print_facts(&config, output),
         Command::Status { output } => print_status(&config, output),
         Command::Policy { shipped: true, .. } => say(SHIPPED),
-        Command::HandBack { within, output, then } => hand_back(&config, within, output, then),
+        Command::HandBack { within, output, then } => hand_back(&config, unread, within, output, then),
         Command::Policy { check, output, .. } => print_policy(&config, check, output),
         Command::Transaction { directory } => run_transaction(&directory),
+    }
+}
+
+/// The configuration for a command. A hand-back goes by the journal where the configuration can't be used, which is then beside it:
+/// a package with a broken configuration must be removable.
+fn load_for(command: &Command, file: Option<&Path>) -> Result<(Config, Option<ConfigError>), ConfigError> {
+    match command {
+        Command::Run => {
+            let wait = |error: &ConfigError| {
+                eprintln!("wavegate-agent: {error}; reading it again, in case that it is being written");
+                std::thread::sleep(admission::LOOK_EVERY);
+            };
+            Config::load_with_patience(file, wait).map(|config| (config, None))
+        }
+        Command::HandBack { .. } => match Config::load(file) {
+            Ok(config) => Ok((config, None)),
+            Err(error @ ConfigError::NoFile { .. }) => Err(error),
+            Err(error) => Ok((Config::of_defaults()?, Some(error))),
+        },
+        _ => Config::load(file).map(|config| (config, None)),
     }
 }
 
@@ -85,7 +106,7 @@ fn log_filter(config: &Config) -> anyhow::Result<EnvFilter> {
     EnvFilter::try_new(&config.log).context("reading the setting log")
 }
 
-fn run(config: Option<&Path>, set_log: &SetLog) -> anyhow::Result<()> {
+fn run(file: Option<&Path>, config: Config, set_log: &SetLog) -> anyhow::Result<()> {
     let runtime = runtime()?;
     let ended = runtime.block_on(async {
         let mut stop = std::pin::pin!(asked_to_end()?);
@@ -93,7 +114,8 @@ fn run(config: Option<&Path>, set_log: &SetLog) -> anyhow::Result<()> {
         // Whoever installs or starts the agent does not wait for its enrolment.
         notify(&[NotifyState::Ready]);
         let waiting = Waiting {
-            config: || Config::load(config),
+            begin_with: config,
+            config: || Config::load(file),
             host_name,
             look_every: admission::LOOK_EVERY,
             seed: agent::seed(&host_name(), &RealHost::new(PathBuf::new())),
@@ -162,7 +184,20 @@ fn set_up(config: Config, enrolled: Enrolled, journal: SharedJournal, signs: Sig
 }
 
 /// Hands the agent back; then runs what stops it, while no step can begin.
-fn hand_back(config: &Config, within: u64, output: Format, then: Vec<String>) -> anyhow::Result<()> {
+fn hand_back(
+    config: &Config,
+    unread: Option<ConfigError>,
+    within: u64,
+    output: Format,
+    then: Vec<String>,
+) -> anyhow::Result<()> {
+    let mut unread = unread.map(anyhow::Error::from);
+    if let Some(error) = &unread {
+        let directory = config.state_directory.display();
+        eprintln!(
+            "wavegate-agent: {error:#}; going by the journal in the default state directory, {directory}"
+        );
+    }
     let host = RealHost::new(config.state_directory.clone());
     let os = facts::platform(&host).ok().map(|platform| Os { platform });
     let request = Request {
@@ -172,6 +207,9 @@ fn hand_back(config: &Config, within: u64, output: Format, then: Vec<String>) ->
         os: os.as_ref(),
     };
     let mut run_agent = |journal: SharedJournal, until| {
+        if let Some(error) = unread.take() {
+            return Err(error);
+        }
         let enrolled = credentials::load(&config.state_directory)?;
         let setup = set_up(config.clone(), enrolled, journal.clone(), Signs::none())?;
         let runtime = runtime()?;
@@ -192,10 +230,10 @@ fn hand_back(config: &Config, within: u64, output: Format, then: Vec<String>) ->
 
 fn run_then(host: &RealHost, argv: Vec<String>) -> anyhow::Result<()> {
     let line = argv.join(" ");
-    let exit = host.run(&host::Command::new(argv)).with_context(|| format!("running '{line}'"))?;
+    let failed = |error: anyhow::Error| error.context(HandBackError::Then { line: line.clone() });
+    let exit = host.run(&host::Command::new(argv)).map_err(|error| failed(error.into()))?;
     eprint!("{}{}", exit.stdout, exit.stderr);
-    anyhow::ensure!(exit.code == 0, "'{line}' ended with exit code {}", exit.code);
-    Ok(())
+    if exit.code == 0 { Ok(()) } else { Err(failed(anyhow::anyhow!("exit code {}", exit.code))) }
 }
 
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
@@ -243,7 +281,7 @@ fn enrol(
     let mut text = format!("{node} is enrolled in fleet {fleet}.\n");
     match before {
         Some(before) => {
-            text += "An agent that runs here still has the certificate before: systemctl restart wavegate-agent\n";
+            text += "An agent that runs here still has the certificate before: restart the agent (service wavegate-agent restart)\n";
             if before.node != node {
                 let was = before.node;
                 text +=
@@ -251,7 +289,7 @@ fn enrol(
             }
         }
         None => {
-            text += "An agent that runs here goes on by itself; if none does: systemctl enable --now wavegate-agent\n"
+            text += "An agent that runs here goes on by itself; if none does, enable and start the service wavegate-agent\n"
         }
     }
     if let Some(given) = given.filter(|given| config.coordinator.as_ref() != Some(given)) {
@@ -358,6 +396,19 @@ enum PolicyState {
 }
 
 fn exit_code(error: &anyhow::Error) -> ExitCode {
+    // First: what it comes from may be another's code.
+    match error.downcast_ref() {
+        Some(
+            HandBackError::StillAtWork { .. }
+            | HandBackError::NotEnded { .. }
+            | HandBackError::HeldUp { .. }
+            | HandBackError::Busy { .. },
+        ) => return ExitCode::from(7),
+        Some(HandBackError::OwnTransaction { .. }) => return ExitCode::from(8),
+        Some(HandBackError::NoAgent | HandBackError::NotTold) => return ExitCode::from(9),
+        Some(HandBackError::Then { .. }) => return ExitCode::from(10),
+        Some(HandBackError::File { .. }) | None => {}
+    }
     let journal = |error: &AgentError| matches!(error, AgentError::Journal(_));
     let credentials = |error: &AgentError| matches!(error, AgentError::Credentials(_));
     ExitCode::from(if error.is::<ConfigError>() || error.is::<PolicyError>() {
@@ -369,15 +420,6 @@ fn exit_code(error: &anyhow::Error) -> ExitCode {
     } else if error.is::<EnrolError>() || error.is::<BadToken>() {
         6
     } else {
-        match error.downcast_ref() {
-            Some(
-                HandBackError::StillAtWork { .. }
-                | HandBackError::NotEnded { .. }
-                | HandBackError::HeldUp { .. }
-                | HandBackError::Busy { .. },
-            ) => 7,
-            Some(HandBackError::OwnTransaction { .. }) => 8,
-            Some(HandBackError::File { .. }) | None => 1,
-        }
+        1
     })
 }

@@ -1,6 +1,7 @@
 //! The one thread that touches the machine: tasks, previews and observations, one after the other, so that none meets
 //! another at the package manager's lock. A panic of an action ends at this thread's jobs. Decides nothing.
 
+use crate::causes;
 use crate::etcd::EtcdSettings;
 use crate::facts;
 use crate::host::Host;
@@ -252,7 +253,7 @@ impl Doing {
         );
         // For whoever reads along from afar, and for `wavegate why`.
         if !std::mem::replace(&mut self.stood_still, true) {
-            let why = chain(error);
+            let why = causes::told(error);
             tools.output.line(&format!("the task stands still, and goes on when this is solved: {why}"));
             if !tell(Told::StandsStill(Some(why))) {
                 return false;
@@ -300,12 +301,6 @@ fn look(tools: &Tools, job: PreviewJob) -> PreviewDone {
         runs.map(|step| StepPreview { step: step.id.clone(), preview: preview.clone() }).collect()
     });
     PreviewDone { request, stage: stage.to_string(), previews }
-}
-
-/// An error and its sources.
-fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 fn defect(message: &str) -> StepError {

@@ -181,7 +181,7 @@ fn an_agent_that_is_killed_under_a_hand_back_is_replaced_by_it() {
     drop(journal);
     // It goes on in its place, and says what it lacks: this node was never enrolled.
     let (code, _, stderr) = told(&child.wait_with_output().expect("it ends"));
-    assert_eq!(code, 4, "{stderr}");
+    assert_eq!(code, 9, "{stderr}");
     assert!(stderr.contains("no agent runs here: going on in its place"), "{stderr}");
     assert!(stderr.contains("its task can't be ended without one"), "{stderr}");
     let journal = node.journal();
@@ -193,10 +193,11 @@ fn an_agent_that_is_killed_under_a_hand_back_is_replaced_by_it() {
 fn the_exit_code_says_that_the_agent_is_still_at_work() {
     let node = Node::new();
     let (code, stdout, stderr) = told(&node.program(&["--within", "0"]).output().expect("it runs"));
-    assert_eq!(
-        (code, stdout.as_str(), stderr.as_str()),
-        (0, "Handed back: no task is open on this node.\n", "")
+    let nothing = format!(
+        "Handed back: no task is open on this node: there is no journal in {}.\n",
+        node.state().display()
     );
+    assert_eq!((code, stdout.as_str(), stderr.as_str()), (0, nothing.as_str(), ""));
     let journal = node.journal();
     node.order(&journal, 1);
     node.go_on(&journal, At::default()).expect("the first step is begun");
@@ -207,8 +208,14 @@ fn the_exit_code_says_that_the_agent_is_still_at_work() {
     journal.close();
     std::fs::remove_file(wavegate_agent::journal::path_in(&node.state())).expect("given up");
     let (code, _, stderr) = told(&node.program(&["--", "false"]).output().expect("it runs"));
-    assert_eq!(code, 1);
-    assert!(stderr.contains("'false' ended with exit code 1"), "{stderr}");
+    assert_eq!(code, 10);
+    assert!(
+        stderr.contains("the agent is handed back, but 'false'") && stderr.contains("exit code 1"),
+        "{stderr}"
+    );
+    std::fs::write(wavegate_agent::journal::path_in(&node.state()), "something else\n").expect("written");
+    let (code, _, stderr) = told(&node.program(&[]).output().expect("it runs"));
+    assert_eq!(code, 5, "{stderr}");
 }
 
 #[test]

@@ -26,6 +26,7 @@ mod service_restart;
 mod to_its_end;
 mod version_check;
 
+use crate::causes;
 use crate::etcd::EtcdSettings;
 use crate::host::{Exit, Host};
 use crate::os::Os;
@@ -162,9 +163,7 @@ const ERROR_LINES: usize = 20;
 /// A step's error out of an error and its sources.
 #[must_use]
 pub fn failed(error: &dyn std::error::Error, next: impl Into<String>) -> StepError {
-    let chain = std::iter::successors(Some(error), |error| error.source());
-    let what = chain.map(ToString::to_string).collect::<Vec<_>>().join(": ");
-    StepError { what, output: Vec::new(), next: next.into() }
+    StepError { what: causes::told(error), output: Vec::new(), next: next.into() }
 }
 
 /// A step's error out of a program that ended badly, with the last lines of its output.

@@ -16,8 +16,8 @@ pub(super) struct Look {
     pub(super) coordinator: Option<Address>,
     /// Where it could be named.
     pub(super) drop_ins: PathBuf,
-    /// Whether there are credentials.
-    pub(super) enrolled: bool,
+    /// Whether there are credentials, or why that can't be told.
+    pub(super) enrolled: Result<bool, String>,
     /// The node's name, or why it has none yet.
     pub(super) node: Result<NodeId, String>,
     /// The token file.
@@ -89,6 +89,12 @@ pub(super) enum WaitingFor {
         /// Why it was refused.
         why: String,
     },
+    /// Whether there are credentials can't be told.
+    #[error("waiting until the node's credentials can be looked at: {reason}")]
+    Credentials {
+        /// The system's reason.
+        reason: String,
+    },
     /// The node has no name that it could have in a fleet.
     #[error("not enrolled: waiting for a name for this node: {why}")]
     Name {
@@ -114,6 +120,15 @@ pub(super) struct Admission {
     failed: Option<Failed>,
 }
 
+/// How soon an enrolment that did not come about is tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Patience {
+    /// Soon, then later and later.
+    Short,
+    /// After a long while from the first time on: a person must do something before.
+    Long,
+}
+
 /// The last enrolment that did not come about.
 struct Failed {
     request: Request,
@@ -130,6 +145,10 @@ impl Admission {
     pub(super) fn next(&mut self, look: Look, now: Instant) -> Next {
         let unfit = self.unfit.take();
         let Look { coordinator, drop_ins, enrolled, node, file, token } = look;
+        let enrolled = match enrolled {
+            Ok(enrolled) => enrolled,
+            Err(reason) => return self.wait(WaitingFor::Credentials { reason }),
+        };
         let waiting = match (token, coordinator) {
             (_, Some(_)) if enrolled => return Next::Begin,
             (Found::Token(seen, _) | Found::Unfit(seen, _), _) if !enrolled && self.was_refused(&seen) => {
@@ -162,6 +181,10 @@ impl Admission {
             (Found::Unknown(reason), Some(_)) => WaitingFor::Reading { file, reason },
             (Found::Nothing | Found::Unfit(..), Some(_)) => WaitingFor::Token { file },
         };
+        self.wait(waiting)
+    }
+
+    fn wait(&mut self, waiting: WaitingFor) -> Next {
         if self.waiting.as_ref() == Some(&waiting) {
             return Next::Wait(None);
         }
@@ -170,11 +193,15 @@ impl Admission {
     }
 
     /// An enrolment did not come about, and may the next time.
-    pub(super) fn failed(&mut self, request: Request, why: String, now: Instant) {
+    pub(super) fn failed(&mut self, request: Request, why: String, patience: Patience, now: Instant) {
         if self.failed.as_ref().is_none_or(|failed| failed.request != request) {
             self.backoff.reset();
         }
-        let again_at = now + self.backoff.next_delay();
+        let delay = match patience {
+            Patience::Short => self.backoff.next_delay(),
+            Patience::Long => self.backoff.long_delay(),
+        };
+        let again_at = now + delay;
         self.failed = Some(Failed { request, why, again_at });
     }
 
@@ -218,7 +245,7 @@ mod tests {
         Look {
             coordinator: Some("c:1".parse().expect("an address")),
             drop_ins: "/etc/wavegate/agent.d".into(),
-            enrolled: false,
+            enrolled: Ok(false),
             node: Ok(NodeId::new("n1").expect("a name")),
             file: "/etc/wavegate/join-token".into(),
             token,
@@ -272,12 +299,17 @@ mod tests {
         let nameless = Look { node: Err("the host name is 'localhost'".to_owned()), ..saw(token("0")) };
         insta::assert_snapshot!(news(admission.next(nameless, clock.at(15))), @"not enrolled: waiting for a name for this node: the host name is 'localhost'");
         assert!(news(admission.next(unset(), clock.at(18))).contains("agent.d"), "again, since it changed");
+        let untold =
+            || Look { enrolled: Err("cannot read /x/key.pem: I/O error".to_owned()), ..saw(token("0")) };
+        insta::assert_snapshot!(news(admission.next(untold(), clock.at(21))), @"waiting until the node's credentials can be looked at: cannot read /x/key.pem: I/O error");
+        assert_eq!(admission.next(untold(), clock.at(24)), Next::Wait(None));
+        request(admission.next(saw(token("0")), clock.at(27)));
     }
 
     #[test]
     fn an_enrolled_agent_asks_for_nothing_but_its_coordinator() {
         let (mut admission, clock) = begun();
-        let enrolled = |token, coordinator| Look { enrolled: true, coordinator, ..saw(token) };
+        let enrolled = |token, coordinator| Look { enrolled: Ok(true), coordinator, ..saw(token) };
         let said = news(admission.next(enrolled(token("0"), None), clock.at(0)));
         assert!(said.contains("coordinator = "), "{said}");
         let coordinator = saw(Found::Nothing).coordinator;
@@ -311,7 +343,7 @@ mod tests {
         let mut waits = Vec::new();
         for _ in 0..12 {
             let asked = request(admission.next(saw(look.clone()), now));
-            admission.failed(asked, "cannot reach the coordinator".to_owned(), now);
+            admission.failed(asked, "cannot reach the coordinator".to_owned(), Patience::Short, now);
             let wait = admission.look_again_in(every, now);
             if !wait.is_zero() && wait < every {
                 let before = admission.next(saw(look.clone()), now);
@@ -323,15 +355,19 @@ mod tests {
         assert!(waits.iter().all(|wait| *wait <= Duration::from_secs(20)), "{waits:?}");
         assert!(waits.iter().any(|wait| *wait > Duration::from_secs(5)), "they grow: {waits:?}");
         let asked = request(admission.next(saw(look.clone()), now));
-        admission.failed(asked, "cannot reach the coordinator".to_owned(), now);
+        admission.failed(asked, "cannot reach the coordinator".to_owned(), Patience::Short, now);
         let elsewhere = Look { coordinator: "d:2".parse().ok(), ..saw(look) };
         let asked = request(admission.next(elsewhere, now));
         assert_eq!(asked.coordinator.as_str(), "d:2");
-        admission.failed(asked, "cannot reach the coordinator".to_owned(), now);
+        admission.failed(asked, "cannot reach the coordinator".to_owned(), Patience::Short, now);
         assert!(
             admission.look_again_in(every, now) <= Duration::from_secs(1),
             "the first wait is short again"
         );
+        let other = request(admission.next(saw(token("2")), now));
+        admission.failed(other, "not declared yet".to_owned(), Patience::Long, now);
+        let wait = admission.look_again_in(every, now);
+        assert!(wait >= Duration::from_secs(10), "a person must do something first: {wait:?}");
         request(admission.next(saw(token("1")), now));
     }
 

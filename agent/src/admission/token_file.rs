@@ -68,6 +68,11 @@ pub(super) fn look(path: &Path) -> Found {
     }
 }
 
+/// Whether what was seen is in the token file's place still: somebody may have put another one there since.
+pub(super) fn is_still(path: &Path, seen: &Seen) -> bool {
+    path.symlink_metadata().is_ok_and(|metadata| Seen::of(&metadata) == *seen)
+}
+
 /// The token, or why it is not believed.
 fn judged(path: &Path, metadata: &Metadata) -> std::io::Result<Result<JoinToken, String>> {
     if metadata.is_symlink() {
@@ -186,6 +191,21 @@ mod tests {
         let before = look(&path);
         write(&path, "", MODE);
         assert_ne!(look(&path), before, "a change shows");
+    }
+
+    #[test]
+    fn what_took_its_place_is_told_from_what_was_seen() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("join-token");
+        write(&path, &token(), MODE);
+        let Found::Token(seen, _) = look(&path) else { panic!("{:?}", look(&path)) };
+        assert!(is_still(&path, &seen));
+        let other = directory.path().join("other");
+        write(&other, &token(), MODE);
+        std::fs::rename(&other, &path).expect("renamed");
+        assert!(!is_still(&path, &seen), "the same text in another file");
+        std::fs::remove_file(&path).expect("removed");
+        assert!(!is_still(&path, &seen));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! timer, thread or socket: those are `agent`'s, or a simulation's. What it does with what the coordinator says is `obey`'s.
 
 use super::AgentError;
+use crate::causes;
 use crate::config::Address;
 use crate::host::Host;
 use crate::journal::{SharedJournal, Store};
@@ -234,21 +235,25 @@ impl Core {
 
     fn lost(&mut self, error: &LinkError) {
         tracing::warn!(error = error as &dyn std::error::Error, "no session with the coordinator");
-        self.connect_again();
+        let why = causes::told(error);
+        if error.is_for_a_person() { self.connect_much_later(&why) } else { self.connect_again(&why) }
     }
 
     /// Gives the session up and opens another after a while.
-    pub(super) fn connect_again(&mut self) {
+    pub(super) fn connect_again(&mut self, why: &str) {
         let delay = self.backoff.next_delay();
-        tracing::info!(coordinator = %self.coordinator, delay_ms = delay.as_millis(), "dialling again");
-        self.want(Effect::Status(format!("not connected to {}", self.coordinator)));
-        self.connect(delay);
+        self.connect_after(delay, why);
     }
 
     /// Gives the session up, and opens another after a long while: a person must do something first.
-    pub(super) fn connect_much_later(&mut self) {
+    pub(super) fn connect_much_later(&mut self, why: &str) {
         let delay = self.backoff.long_delay();
+        self.connect_after(delay, why);
+    }
+
+    fn connect_after(&mut self, delay: Duration, why: &str) {
         tracing::info!(coordinator = %self.coordinator, delay_ms = delay.as_millis(), "dialling again");
+        self.want(Effect::Status(format!("not connected to {}: {why}", self.coordinator)));
         self.connect(delay);
     }
 

@@ -3,6 +3,7 @@
 use super::AgentError;
 use super::core::{Core, Effect};
 use super::skew;
+use crate::causes;
 use crate::journal::{AppendError, Store};
 use crate::link::{FromCoordinator, KeyAsGiven, UnreadablePreview, Welcome};
 use crate::worker::{Job, PreviewDone, PreviewJob};
@@ -31,7 +32,7 @@ impl Core {
                 tracing::warn!(
                     "the coordinator gave an order before it said who it is; the session is given up"
                 );
-                self.connect_again();
+                self.connect_again("it gave an order before it said who it is");
             }
             FromCoordinator::Order(order) => return self.on_order(&order),
             FromCoordinator::UnreadableOrder { key, what } => {
@@ -49,17 +50,16 @@ impl Core {
         let Welcome { fleet, leader, version, heartbeat_interval_s } = welcome;
         if *fleet != self.fleet {
             tracing::error!(ours = %self.fleet, theirs = %fleet, "the coordinator is of another fleet; its orders are not obeyed");
-            self.connect_again();
+            self.connect_much_later(&format!("it is of fleet {fleet}, this node of {}", self.fleet));
             return Ok(());
         }
         if let Err(apart) = skew::judge(version) {
             tracing::error!(coordinator = %self.coordinator, "the session is ended: {apart}");
-            self.want(Effect::Status(format!("not connected to {}: {apart}", self.coordinator)));
-            self.connect_much_later();
+            self.connect_much_later(&apart.to_string());
             return Ok(());
         }
-        if !self.believes(*leader)? {
-            self.connect_again();
+        if let Err(why) = self.believes(*leader)? {
+            self.connect_again(&why);
             return Ok(());
         }
         tracing::info!(coordinator = %self.coordinator, %leader, version, "connected");
@@ -74,23 +74,24 @@ impl Core {
         Ok(())
     }
 
-    /// Whether a coordinator of the fleet is to be obeyed; whom the node obeys is on disk before it does.
-    fn believes(&self, leader: Leader) -> Result<bool, AgentError> {
+    /// Whether a coordinator of the fleet is to be obeyed, or why not; whom the node obeys is on disk before it does.
+    fn believes(&self, leader: Leader) -> Result<Result<(), String>, AgentError> {
         let coordinator = &self.coordinator;
         match self.journal.read(|journal| journal.judge_leader(leader)) {
-            Ok(false) => Ok(true),
+            Ok(false) => Ok(Ok(())),
             Ok(true) => {
                 let record = Record::Generation { generation: leader.generation, leader: leader.id };
-                let Err(error) = self.journal.append(&record) else { return Ok(true) };
+                let Err(error) = self.journal.append(&record) else { return Ok(Ok(())) };
                 tracing::error!(
                     error = &error as &dyn std::error::Error,
                     "the coordinator's generation is not recorded; dialling again"
                 );
-                unless_lost(error).map(|()| false)
+                let why = format!("its generation is not recorded: {}", causes::told(&error));
+                unless_lost(error).map(|()| Err(why))
             }
             Err(refusal) => {
                 tracing::error!(%coordinator, "its orders are not obeyed: {refusal}");
-                Ok(false)
+                Ok(Err(format!("its orders are not obeyed: {refusal}")))
             }
         }
     }
@@ -110,9 +111,7 @@ impl Core {
             Ok(Verdict::Known) => self.outbox(|outbox| outbox.report(key)),
             Ok(Verdict::Refuse(refusal)) => self.refuse(key, refusal.to_string()),
             Err(error) => {
-                let cause =
-                    std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
-                self.refuse(key, format!("{error}{cause}"));
+                self.refuse(key, causes::told(&error));
                 return unless_lost(error);
             }
         }

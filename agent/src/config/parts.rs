@@ -51,14 +51,21 @@ impl Parts {
         let mut parts = Vec::new();
         for path in std::iter::once(file.to_owned()).chain(drop_ins(&drop_ins_of(file))?) {
             let text = match std::fs::read_to_string(&path) {
-                // The file is not there, or a drop-in was taken away a moment ago.
-                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                // The file is not there, or a drop-in was taken away a moment ago. A link to nothing is there.
+                Err(error) if error.kind() == ErrorKind::NotFound && path.symlink_metadata().is_err() => {
+                    continue;
+                }
                 read => read.map_err(|source| ConfigError::File { path: path.clone(), source })?,
             };
             parts.push(Part::new(Place::File(path), File::from_str(&text, FileFormat::Toml))?);
         }
         parts.push(Part::new(Place::Environment, environment)?);
         Ok(Self { file: file.to_owned(), parts })
+    }
+
+    /// No part.
+    pub(super) fn none(file: &Path) -> Self {
+        Self { file: file.to_owned(), parts: Vec::new() }
     }
 
     /// Whether each part by itself has the keys and the types of `T`.

@@ -13,11 +13,8 @@ fn read_files(files: &[(&str, &str)], variables: &[(&str, &str)]) -> Result<Conf
     let variables: HashMap<String, String> =
         variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     let path = directory.path().join("agent.toml");
-    Config::read(&path, environment().source(Some(variables))).map_err(|error| {
-        let chain = std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source());
-        let text = chain.map(ToString::to_string).collect::<Vec<_>>().join(": ");
-        text.replace(&*directory.path().to_string_lossy(), "DIR")
-    })
+    Config::read(&path, environment().source(Some(variables)))
+        .map_err(|error| crate::causes::told(&error).replace(&*directory.path().to_string_lossy(), "DIR"))
 }
 
 fn read(text: &str, variables: &[(&str, &str)]) -> Result<Config, String> {
@@ -187,4 +184,38 @@ fn addresses_have_host_and_port() {
     for bad in ["", "c", "c:", ":1", "c:0", "c:65536", "::1:7443", "http://c:1", "a b:1"] {
         assert!(bad.parse::<Address>().is_err(), "{bad}");
     }
+}
+
+#[test]
+fn a_drop_in_that_is_a_link_to_nothing_is_told() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let drop_ins = directory.path().join("agent.d");
+    std::fs::create_dir(&drop_ins).expect("made");
+    std::os::unix::fs::symlink("/nonexistent/settings", drop_ins.join("10.toml")).expect("a link");
+    let error = Config::read(&directory.path().join("agent.toml"), environment()).expect_err("it is there");
+    let text = error.to_string();
+    assert!(text.starts_with("cannot read ") && text.contains("agent.d/10.toml"), "{text}");
+}
+
+#[test]
+fn what_is_half_written_at_the_start_is_read_again() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("agent.toml");
+    std::fs::write(&file, "log = \"de").expect("written");
+    let mut waited = Vec::new();
+    let wrong = Config::load_with_patience(Some(&file), |error| waited.push(error.to_string()));
+    assert!(wrong.is_err() && waited.len() == 1, "{waited:?}");
+    let config = Config::load_with_patience(Some(&file), |_| {
+        std::fs::write(&file, "log = \"debug\"\n").expect("written");
+    });
+    assert_eq!(config.expect("right now").log, "debug");
+    Config::load_with_patience(Some(&file), |error| panic!("nothing to wait for: {error}")).expect("right");
+}
+
+#[test]
+fn what_holds_where_nothing_is_set_is_what_an_empty_file_says() {
+    let (empty, defaults) =
+        (read("", &[]).expect("a configuration"), Config::of_defaults().expect("defaults"));
+    let (file, node_is_set_in) = (defaults.file.clone(), defaults.node_is_set_in.clone());
+    assert_eq!(defaults, Config { file, node_is_set_in, ..empty });
 }

@@ -135,22 +135,23 @@ fn wait_for(mut holds: impl FnMut() -> bool) {
 #[test]
 fn where_no_task_is_open_there_is_nothing_to_wait_for() {
     let node = Node::new();
-    let nothing = |within| {
-        let (done, lines) = node.hand_back(within, &mut |_, _| panic!("nothing to run"));
-        assert_eq!((done.expect("done"), lines.len()), (HandedBack::default(), 0));
+    let nothing = |journal| {
+        let (done, lines) = node.hand_back(Duration::ZERO, &mut |_, _| panic!("nothing to run"));
+        assert_eq!((done.expect("done"), lines.len()), (HandedBack::nothing(node.state.path(), journal), 0));
     };
-    nothing(Duration::ZERO);
+    nothing(false);
     let journal = node.journal();
-    nothing(Duration::ZERO);
+    nothing(true);
     append(&journal, &[accepted(), started()]);
     append(&journal, &ended());
     append(&journal, &[Record::Acknowledged { key: key() }]);
-    nothing(Duration::ZERO);
+    nothing(true);
     let gone =
         Request { state_directory: Path::new("/nowhere/at/all"), within: LONG, host: &node.host, os: None };
     let (held, done) = hand_back(&gone, &mut |_, _| panic!("nothing to run"), &mut |_| ()).expect("done");
-    assert!(held.is_none() && done == HandedBack::default());
-    insta::assert_snapshot!(done.text(), @"Handed back: no task is open on this node.");
+    assert!(held.is_none());
+    insta::assert_snapshot!(done.text(), @"Handed back: no task is open on this node: there is no journal in /nowhere/at/all.");
+    insta::assert_snapshot!(HandedBack::nothing(Path::new("/s"), true).text(), @"Handed back: no task is open on this node, by the journal in /s.");
 }
 
 #[test]
@@ -175,8 +176,11 @@ fn the_end_of_the_task_and_its_acknowledgement_are_waited_for() {
     The coordinator has it in its log.
     ");
     insta::assert_snapshot!(lines.join("\n"), @"waiting for step install (package.install, 'Install the packages') of r1 compute n1 attempt 1, begun at 2025-11-22T20:00:00Z");
-    insta::assert_snapshot!(serde_json::to_string_pretty(&done).expect("a document"), @r#"
+    let document = serde_json::to_string_pretty(&done).expect("a document");
+    insta::assert_snapshot!(document.replace(&*node.state.path().to_string_lossy(), "STATE"), @r#"
     {
+      "state_directory": "STATE",
+      "journal": true,
       "task": {
         "key": {
           "rollout": "r1",
@@ -228,6 +232,17 @@ fn a_package_manager_that_waits_for_us_is_not_waited_for() {
     journal.close();
     let (refused, _) = node.hand_back(LONG, &mut |_, _| panic!("it could not go on"));
     assert!(matches!(refused.expect_err("refused").downcast_ref(), Some(HandBackError::HeldUp { .. })));
+
+    // The lock of somebody else that is found first hides nothing.
+    let journal = node.journal();
+    let elsewhere = node.host.machine().spawn(&["unattended-upgrade".to_owned()]);
+    node.host.machine().locks.insert("/var/lib/dpkg/lock-frontend".into(), elsewhere);
+    assert!(
+        node.refused(Duration::ZERO)
+            .contains("apt-get (pid 1000), which holds /var/lib/dpkg/lock, waits for this")
+    );
+    node.host.machine().locks.remove(Path::new("/var/lib/dpkg/lock-frontend"));
+    journal.close();
 
     // Another step, or somebody else's lock, is waited for.
     let journal = node.journal();
@@ -284,7 +299,9 @@ fn what_no_agent_can_end_is_refused_and_what_none_can_tell_is_not() {
     journal.close();
     let mut fails = |_: SharedJournal, _| Err(anyhow::anyhow!("this node is not enrolled"));
     let (refused, _) = node.hand_back(LONG, &mut fails);
-    insta::assert_snapshot!(format!("{:#}", refused.expect_err("refused")), @"no agent runs here, and its task can't be ended without one; if it is to be given up, move the journal in the agent's state directory away: this node is not enrolled");
+    let refused = refused.expect_err("refused");
+    assert!(matches!(refused.downcast_ref(), Some(HandBackError::NoAgent)));
+    insta::assert_snapshot!(format!("{refused:#}"), @"no agent runs here, and its task can't be ended without one; if it is to be given up, move the journal in the agent's state directory away: this node is not enrolled");
     let (refused, _) = node.hand_back(Duration::from_millis(1), &mut |_, until| {
         wait_for(|| Instant::now() >= until);
         Ok(())
@@ -299,6 +316,46 @@ fn what_no_agent_can_end_is_refused_and_what_none_can_tell_is_not() {
     The coordinator was not told: it takes this node for lost until an agent runs here again.
     ");
     assert_eq!(lines[1], "the coordinator can't be told: this node is not enrolled");
+}
+
+#[test]
+fn a_coordinator_that_is_away_is_not_waited_for_twice() {
+    let node = Node::new();
+    let journal = node.journal();
+    append(&journal, &[accepted(), started()]);
+    append(&journal, &ended());
+    journal.close();
+    let mut ran = 0;
+    let (done, lines) = node.hand_back(LONG, &mut |journal, _| {
+        ran += 1;
+        journal.close();
+        Ok(())
+    });
+    assert!(done.expect("handed back").text().contains("The coordinator was not told"));
+    assert_eq!((ran, lines.len()), (1, 1), "{lines:?}");
+}
+
+#[test]
+fn an_open_task_whose_agent_can_not_be_told_is_refused_and_one_that_has_ended_is_not() {
+    let node = Node::new();
+    let journal = node.journal();
+    let lock = node.state.path().join(lock::FILE);
+    std::fs::create_dir(&lock).expect("what can't be locked");
+    let refused = |node: &Node| {
+        let (refused, _) = node.hand_back(LONG, &mut |_, _| panic!("nothing to run"));
+        refused.expect_err("refused")
+    };
+    assert!(matches!(refused(&node).downcast_ref(), Some(HandBackError::File { .. })), "no task is open");
+    append(&journal, &[accepted(), started()]);
+    assert!(matches!(refused(&node).downcast_ref(), Some(HandBackError::NotTold)));
+    std::fs::remove_dir(&lock).expect("removed");
+    journal.close();
+    // No agent can write this journal, and this program is none.
+    let locked = node.state.path().join("lock");
+    assert!(locked.is_file(), "what an agent locks");
+    std::fs::remove_file(&locked).expect("removed");
+    std::fs::create_dir(&locked).expect("what can't be locked");
+    assert!(matches!(refused(&node).downcast_ref(), Some(HandBackError::NoAgent)));
 }
 
 #[test]

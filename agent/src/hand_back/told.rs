@@ -1,14 +1,19 @@
 //! What `wavegate-agent hand-back` prints when it is done: JSON for programs, lines for people.
 
 use serde::Serialize;
+use std::path::{Path, PathBuf};
 use wavegate_common::id::StepId;
 use wavegate_common::journal::TaskInJournal;
 use wavegate_common::order::TaskKey;
 use wavegate_common::rollout::TaskResult;
 
 /// An agent that was handed back.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct HandedBack {
+    /// Where the agent's journal was looked for.
+    state_directory: PathBuf,
+    /// Whether there is a journal.
+    journal: bool,
     /// The task that was waited for; `None` if there was none.
     task: Option<Ended>,
 }
@@ -31,7 +36,12 @@ struct FailedStep {
 }
 
 impl HandedBack {
-    pub(super) fn of(task: &TaskInJournal) -> Self {
+    /// There was nothing to wait for.
+    pub(super) fn nothing(state_directory: &Path, journal: bool) -> Self {
+        Self { state_directory: state_directory.to_owned(), journal, task: None }
+    }
+
+    pub(super) fn of(state_directory: &Path, task: &TaskInJournal) -> Self {
         let failed = task.steps.last().and_then(|step| {
             let error = step.outcome.error()?;
             Some(FailedStep { id: step.step.clone(), what: error.what.clone(), next: error.next.clone() })
@@ -42,14 +52,19 @@ impl HandedBack {
             failed_step: failed,
             acknowledged: task.acknowledged,
         });
-        Self { task: ended }
+        Self { state_directory: state_directory.to_owned(), journal: true, task: ended }
     }
 
     /// For people.
     #[must_use]
     pub fn text(&self) -> String {
         let Some(Ended { key, result, failed_step, acknowledged }) = &self.task else {
-            return "Handed back: no task is open on this node.\n".to_owned();
+            let directory = self.state_directory.display();
+            return if self.journal {
+                format!("Handed back: no task is open on this node, by the journal in {directory}.\n")
+            } else {
+                format!("Handed back: no task is open on this node: there is no journal in {directory}.\n")
+            };
         };
         let ended = match (result, failed_step) {
             (TaskResult::Finished, _) => format!("{key} is finished."),

@@ -30,7 +30,7 @@ pub enum OpenError {
     },
     /// Another agent has it.
     #[error(
-        "another agent works with the state in {}: end it first (`systemctl stop wavegate-agent`), or use another \
+        "another agent works with the state in {}: end it first (service wavegate-agent stop), or use another \
          state_directory",
         directory.display()
     )]

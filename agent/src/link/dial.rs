@@ -81,21 +81,6 @@ pub enum DialError {
     },
 }
 
-impl DialError {
-    /// Whether what listens there belongs to another fleet than the join token.
-    #[must_use]
-    pub fn is_another_authority(&self) -> bool {
-        match self {
-            Self::Trust { source, .. } => tls::is_another_authority(source),
-            Self::Reach { .. }
-            | Self::Silent { .. }
-            | Self::Nameless { .. }
-            | Self::Stranger { .. }
-            | Self::Http { .. } => false,
-        }
-    }
-}
-
 /// A connection with TLS on it.
 pub type Connection = TlsStream<TcpStream>;
 

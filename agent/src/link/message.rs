@@ -1,5 +1,6 @@
 //! What agent and coordinator say to each other in the core's words, and to and from the wire's.
 
+use crate::causes;
 use crate::output::Piece;
 use crate::worker::{PreviewDone, PreviewJob};
 use serde::Deserialize;
@@ -221,7 +222,7 @@ struct OnlyKey {
 /// An order that can't be read is refused by its key, so that it is seen on the coordinator and not on this node alone.
 fn unreadable(order: &v1::Document, error: BadMessage) -> Result<FromCoordinator, BadMessage> {
     let Ok(OnlyKey { key }) = serde_json::from_slice(&order.json) else { return Err(error) };
-    Ok(FromCoordinator::UnreadableOrder { key, what: chain(&error) })
+    Ok(FromCoordinator::UnreadableOrder { key, what: causes::told(&error) })
 }
 
 fn preview(asked: v1::PreviewRequest) -> FromCoordinator {
@@ -238,7 +239,7 @@ fn preview(asked: v1::PreviewRequest) -> FromCoordinator {
                 request,
                 stage,
                 steps,
-                what: chain(&error),
+                what: causes::told(&error),
             })
         }
     }
@@ -262,11 +263,6 @@ fn ids(steps: &v1::Document) -> Vec<StepId> {
     let steps: Vec<serde_json::Value> = serde_json::from_slice(&steps.json).unwrap_or_default();
     let steps = steps.into_iter().filter_map(|step| serde_json::from_value::<OnlyId>(step).ok());
     steps.filter(|step| step.work.what != "skip").map(|step| step.id).collect()
-}
-
-fn chain(error: &BadMessage) -> String {
-    let errors = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
-    errors.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 #[cfg(test)]

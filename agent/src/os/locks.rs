@@ -66,16 +66,25 @@ const RED_HAT: [(Need, How, &str); 6] = [
 ];
 
 impl Os {
-    /// The first process found that holds a lock which is needed. On Red Hat's family packages need the locks of the lists
-    /// too: the same program reads them.
+    /// The first process found that holds a lock which is needed.
     #[must_use]
     pub fn lock_holder(&self, host: &dyn Host, need: Need) -> Option<LockHolder> {
+        self.lock_holders(host, need).next()
+    }
+
+    /// Every process that holds a lock which is needed, once for every lock. On Red Hat's family packages need the locks of the
+    /// lists too: the same program reads them.
+    pub fn lock_holders<'a>(
+        &self,
+        host: &'a dyn Host,
+        need: Need,
+    ) -> impl Iterator<Item = LockHolder> + use<'a> {
         let (locks, together) = match self.platform.family {
             OsFamily::Debian => (DEBIAN.as_slice(), false),
             OsFamily::RedHat => (RED_HAT.as_slice(), true),
         };
-        let needed = |of: Need| of == need || (together && need == Need::Packages);
-        locks.iter().filter(|(of, _, _)| needed(*of)).find_map(|(_, how, file)| {
+        let needed = move |of: Need| of == need || (together && need == Need::Packages);
+        locks.iter().filter(move |(of, _, _)| needed(*of)).filter_map(move |(_, how, file)| {
             let pid = match how {
                 How::Posix => host.lock_holder(Path::new(file))?,
                 How::PidFile => live(host, file)?,

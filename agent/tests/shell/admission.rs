@@ -50,12 +50,21 @@ impl Site {
 
     /// A coordinator that breaks the connection of the first enrolments, so often.
     async fn coordinator_that_breaks(&self, times: usize) -> Coordinator {
+        self.coordinator_at_first(times, || Status::unavailable("the connection broke")).await
+    }
+
+    /// A coordinator that gives this answer to the first enrolments, so often.
+    async fn coordinator_at_first(
+        &self,
+        times: usize,
+        answer: impl Fn() -> Status + Send + Sync + 'static,
+    ) -> Coordinator {
         let (signer, asked) = (self.authority.clone(), self.asked.clone());
         let enrol = move |request: EnrolRequest| {
             let mut asked = asked.lock().expect("no panic before");
             asked.push(request.clone());
             if asked.len() <= times {
-                return Err(Status::unavailable("the connection broke"));
+                return Err(answer());
             }
             if request.token_secret != "5a".repeat(32) {
                 return Err(Status::failed_precondition("the join token has been used"));
@@ -100,6 +109,7 @@ impl Site {
         let path = self.file("agent.toml");
         let (looked, looks) = watch::channel(0);
         let waiting = Waiting {
+            begin_with: Config::load(Some(&path)).expect("a configuration"),
             config: move || Config::load(Some(&path)),
             host_name: move || {
                 looked.send_modify(|looks| *looks += 1);
@@ -222,12 +232,81 @@ async fn a_token_that_is_not_taken_is_put_away_and_another_one_serves() {
     agent.looks(4).await;
     assert_eq!(site.refused(), Some(format!("{used}\n")));
     assert_eq!(site.asked(), 1, "it is not tried again");
-    let ca_sha256 = tls::fingerprint(&Authority::new().ca_pem).expect("a fingerprint");
-    let foreign = JoinToken { ca_sha256, ..site.token("5a") };
-    site.give_token(&foreign, 0o600);
+    site.give_token(&site.token("5a"), 0o600);
+    agent.admitted().await;
+}
+
+#[tokio::test]
+async fn a_token_outlives_an_address_that_is_another_fleets() {
+    let (site, other) = (Site::new(), Site::new());
+    let (coordinator, wrong) = (site.coordinator().await, other.coordinator().await);
+    site.give_coordinator(&wrong.address);
+    let token = site.token("5a");
+    site.give_token(&token, 0o600);
+    let mut agent = site.agent();
+    agent.looks(6).await;
+    assert_eq!(other.asked(), 0, "its secret is not told");
+    assert!(site.file("join-token").exists() && site.refused().is_none(), "it is good still");
+    let node = NodeId::new("by-hand").expect("a name");
+    let error =
+        enrol(&site.file("by-hand"), &token, &wrong.address, &node, false).await.expect_err("another");
+    assert!(matches!(error, EnrolError::OtherCoordinator { .. }), "{error}");
+    site.give_coordinator(&coordinator.address);
+    agent.admitted().await;
+    assert!(!site.file("join-token").exists());
+}
+
+#[tokio::test]
+async fn a_node_that_is_not_declared_yet_enrols_with_the_same_token_when_it_is() {
+    let site = Site::new();
+    let not_yet = "compute-1 is not in the inventory; declare it, or make a token for it: wavegate token create --node compute-1";
+    let coordinator = site.coordinator_at_first(2, move || Status::resource_exhausted(not_yet)).await;
+    site.give_coordinator(&coordinator.address);
+    site.give_token(&site.token("5a"), 0o600);
+    site.agent().admitted().await;
+    assert_eq!((site.asked(), site.refused()), (3, None));
+    assert!(!site.file("join-token").exists());
+    // By hand it is an error that says that the same token is good.
+    let coordinator = site.coordinator_at_first(4, move || Status::resource_exhausted(not_yet)).await;
+    let node = NodeId::new("by-hand").expect("a name");
+    let error = enrol(&site.file("by-hand"), &site.token("5a"), &coordinator.address, &node, false).await;
+    let error = error.expect_err("not yet");
+    assert!(
+        !error.token_is_refused() && error.to_string().ends_with(". The same token serves when that is done"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_token_that_comes_while_another_one_is_refused_is_left_in_its_place() {
+    let site = Site::new();
+    let (file, beside) = (site.file("join-token"), site.file("another"));
+    write(&beside, &format!("{}\n", site.token("5a")), 0o600);
+    let coordinator = site
+        .coordinator_at_first(1, move || {
+            std::fs::rename(&beside, &file).expect("put in its place");
+            Status::permission_denied("the join token has expired")
+        })
+        .await;
+    site.give_coordinator(&coordinator.address);
+    site.give_token(&site.token("66"), 0o600);
+    site.agent().admitted().await;
+    assert_eq!((site.asked(), site.refused()), (2, None));
+    let asked = site.asked.lock().expect("no panic");
+    assert_eq!(asked[1].token_secret, "5a".repeat(32));
+}
+
+#[tokio::test]
+async fn credentials_that_can_not_be_looked_at_are_waited_for() {
+    let site = Site::new();
+    let coordinator = site.coordinator().await;
+    site.give_coordinator(&coordinator.address);
+    // A file in the way of the directory: the system says neither that they are there nor that they are not.
+    std::fs::create_dir(site.file("state")).expect("made");
+    std::fs::write(site.file("state/credentials"), "").expect("written");
+    let mut agent = site.agent();
     agent.looks(4).await;
-    assert_eq!(site.refused(), Some(format!("{foreign}\n")), "the token of another fleet");
-    assert_eq!(site.asked(), 1, "its secret is not told");
+    std::fs::remove_file(site.file("state/credentials")).expect("removed");
     site.give_token(&site.token("5a"), 0o600);
     agent.admitted().await;
 }

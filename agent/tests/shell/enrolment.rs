@@ -95,7 +95,7 @@ async fn a_token_that_is_not_taken_says_what_to_do() {
     let refused = enrol(state.path(), &token(&authority, "66"), &coordinator.address, &node(), false).await;
     let text = said(&refused.expect_err("used")).replace(coordinator.address.as_str(), "HOST:PORT");
     insta::assert_snapshot!(text, @r"
-    the coordinator at HOST:PORT refused to enrol compute-1: the token was used on 2026-11-22. A token works once and for a limited time: make a new one with `wavegate token create` and enrol with it
+    the coordinator at HOST:PORT refused to enrol compute-1: the token was used on 2026-11-22. Make a new token with `wavegate token create` and enrol with it
     ");
     assert!(matches!(credentials::load(state.path()), Err(CredentialsError::None { .. })));
 }
@@ -109,7 +109,7 @@ async fn the_tokens_authority_is_the_only_one_that_is_trusted() {
     let refused = enrol(state.path(), &foreign, &coordinator.address, &node(), false).await;
     let text = said(&refused.expect_err("foreign")).replace(coordinator.address.as_str(), "HOST:PORT");
     insta::assert_snapshot!(text, @r"
-    no trust between this node and what listens at HOST:PORT: it is not the coordinator that this node (or its join token) belongs to, or a certificate has expired; check the address, then enrol with a new token: unexpected error: the coordinator's authority is not the one that the join token names
+    what answers at HOST:PORT is not the join token's coordinator, but one of another authority; the token was not shown to it and works still: set the address of the token's coordinator, or use a token of that one: unexpected error: the coordinator's authority is not the one that the join token names
     ");
 }
 

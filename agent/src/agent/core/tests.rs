@@ -216,15 +216,18 @@ fn a_task_from_the_first_dial_to_its_acknowledgement() {
 fn whoever_is_not_to_be_obeyed_is_left_and_dialled_again_later_and_later() {
     let mut node = Node::connected();
     node.new_log();
-    let expected = "not connected to coordinator.example:7600\ndial";
-    for said in [
-        FromCoordinator::Order(order(9, 1)),
-        FromCoordinator::Welcome(Welcome {
-            fleet: FleetId::new("other").expect("a name"),
-            leader: leader(9, 1),
-            version: OWN.to_owned(),
-            heartbeat_interval_s: 3,
-        }),
+    let expected = |why: &str| format!("not connected to coordinator.example:7600: {why}\ndial");
+    for (said, why) in [
+        (FromCoordinator::Order(order(9, 1)), "it gave an order before it said who it is"),
+        (
+            FromCoordinator::Welcome(Welcome {
+                fleet: FleetId::new("other").expect("a name"),
+                leader: leader(9, 1),
+                version: OWN.to_owned(),
+                heartbeat_interval_s: 3,
+            }),
+            "it is of fleet other, this node of test",
+        ),
     ] {
         node.told(Told::Down(LinkError::Closed { address: node.core.coordinator.clone() }));
         node.told(Told::Connected);
@@ -232,12 +235,16 @@ fn whoever_is_not_to_be_obeyed_is_left_and_dialled_again_later_and_later() {
         node.new_log();
         node.said(said);
         let log = node.new_log();
-        assert!(log.starts_with(expected), "{log}");
+        assert!(log.starts_with(&expected(why)), "{log}");
         assert!(!node.core.has_to_say(), "the new session is not connected yet");
     }
     node.told(Told::Connected);
     node.welcome(fleet(), 2);
-    assert!(node.new_log().starts_with(expected), "an older generation than the one seen");
+    let log = node.new_log();
+    assert!(
+        log.starts_with("not connected to coordinator.example:7600: its orders are not obeyed"),
+        "an older generation than the one seen: {log}"
+    );
     assert_eq!(node.tools.journal.read(Journal::generation), Generation(3));
     assert!(node.tools.journal.read(|journal| journal.current().is_none()));
 }
@@ -400,6 +407,32 @@ fn a_coordinator_that_is_too_far_from_this_version_is_left_for_a_long_while() {
     node.welcome(fleet(), 3);
     node.settle();
     assert!(node.new_log().contains("connected to coordinator.example:7600"), "one that fits is");
+}
+
+#[test]
+fn a_session_that_did_not_come_about_says_why_and_one_that_a_person_must_mend_waits_long() {
+    let mut node = Node::connected();
+    let mut waits = Vec::new();
+    for for_a_person in [true, false].repeat(20) {
+        node.new_log();
+        let address = node.core.coordinator.clone();
+        let reason = "this agent's version is too old".to_owned();
+        let ended = LinkError::Ended { address, reason, next: "", for_a_person };
+        let event = Event::Link { session: node.session, told: Told::Down(ended) };
+        let effects = node.core.take(event).expect("it goes on");
+        waits.extend(effects.iter().filter_map(|effect| match effect {
+            Effect::Dial { after, .. } => Some((for_a_person, *after)),
+            _ => None,
+        }));
+        node.carry_out(effects);
+        let log = node.new_log();
+        let status = "not connected to coordinator.example:7600: the session with coordinator.example:7600 ended: this agent's \
+                      version is too old\ndial";
+        assert!(log.starts_with(status), "{log}");
+    }
+    assert_eq!(waits.len(), 40);
+    assert!(waits.iter().all(|(long, wait)| !long || *wait >= RECONNECT_MAX / 2), "{waits:?}");
+    assert!(waits.iter().any(|(long, wait)| !long && *wait < RECONNECT_MAX / 2), "{waits:?}");
 }
 
 #[test]

@@ -4,6 +4,7 @@ use super::*;
 use crate::host::fake::AgentKilled;
 use crate::journal::medium::fake::{FakeMedium, Operation, Unsynced, When};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use wavegate_common::action::{Action, ServiceCheck};
 use wavegate_common::id::{Generation, NodeId, PlanId, RolloutId, StepId, Timestamp};
 use wavegate_common::journal::Next;
 use wavegate_common::order::{PlannedStep, TaskKey, TaskOrder, Work};
@@ -112,8 +113,18 @@ fn what_a_newer_version_wrote_is_left_alone_and_named() {
     let state = directory();
     drop(open(state.path()));
     let json = r#"{"record":"promised","by":"a newer one"}"#;
-    let text = format!("{FORMAT}\n{:08x} {json}\n", crc32fast::hash(json.as_bytes()));
-    for text in [text.as_str(), "wavegate-journal 2\n0 ?\n"] {
+    let record = |json: &str| format!("{FORMAT}\n{:08x} {json}\n", crc32fast::hash(json.as_bytes()));
+    // An action that this version knows, with an argument that it does not.
+    let look = Work::Run { action: Action::ServiceCheck(ServiceCheck::default()), timeout_s: 60 };
+    let mut accepted = order(1, &["a"]);
+    accepted.steps[0].work = look;
+    let accepted = Record::Accepted { order: accepted, at: Timestamp(5) };
+    let known = serde_json::to_string(&accepted).expect("a record");
+    let unknown = known.replace(r#""action":"service.check""#, r#""action":"service.check","moon":"full""#);
+    assert_ne!(known, unknown);
+    std::fs::write(path_in(state.path()), record(&known)).expect("written");
+    drop(open(state.path()));
+    for text in [record(json).as_str(), record(&unknown).as_str(), "wavegate-journal 2\n0 ?\n"] {
         std::fs::write(path_in(state.path()), text).expect("written");
         let error = JournalFile::open(state.path()).expect_err("newer");
         assert!(matches!(error, OpenError::Newer { .. }), "{error:?}");
