@@ -1,0 +1,6 @@
+//! Parts of the program `wavegate-agent`; what they are parts of is `main`.
+
+pub mod exit;
+pub mod hand_back;
+pub mod print;
+pub mod settings;
