@@ -12,6 +12,9 @@ use super::{
 
 /// Empty directories that every Red Hat has in its package `filesystem`, and the Debian under the lab's rpm hosts has not.
 const OF_RED_HAT: [&str; 3] = ["/usr/share/licenses", "/usr/share/man/man5", "/usr/share/man/man8"];
+/// rpm has no purge: what docs/install.md says to do in its place.
+const IN_PLACE_OF_A_PURGE: &str = "rm -rf /var/lib/wavegate/agent /etc/wavegate/agent.* /etc/wavegate/join-token* /etc/wavegate/policy.toml; \
+                                   rmdir /var/lib/wavegate /etc/wavegate";
 const SYSTEMS: [System; 4] = [System::Debian, System::Trusty, System::Rocky9, System::Centos7];
 
 #[test]
@@ -44,13 +47,14 @@ fn it_comes_and_goes(packages: &Packages, wavegate: &Wavegate<'_>, node: &Node) 
         "the job of upstart"
     );
 
+    // A configuration that cannot be read keeps nobody from removing the package.
+    node.write_file("/etc/wavegate/agent.d/typo.toml", b"cordinator = \"c:1\"\n", 0o644)?;
     remove(Package::Agent, node)?;
     ensure!(node.unit(AGENT)?.load == "not-found", "the service is still there: {:?}", node.unit(AGENT)?);
     ensure!(is_there(node, "/var/lib/wavegate/agent/journal")?, "its journal is gone");
     match node.family() {
         Family::Apt => purge(Package::Agent, node).map(|_| ())?,
-        // rpm has no purge: what the documentation says to do in its place.
-        Family::Rpm => node.run(&["rm", "-r", "/etc/wavegate", "/var/lib/wavegate"]).map(|_| ())?,
+        Family::Rpm => node.shell(IN_PLACE_OF_A_PURGE).map(|_| ())?,
     }
     let mut left = left_since(&before, node)?;
     left.retain(|path| !OF_RED_HAT.contains(&path.as_str()));
