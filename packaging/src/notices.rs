@@ -149,7 +149,10 @@ mod tests {
             notices.contains("gamma 1.0.0 (it has no text of its own; MIT as everybody has it)"),
             "{notices}"
         );
-        assert!(notices.contains("  The Rust standard library: MIT OR Apache-2.0"), "{notices}");
+        assert!(
+            notices.contains("rust-standard-library.html.gz beside this lists: MIT OR Apache-2.0"),
+            "{notices}"
+        );
     }
 
     #[test]
