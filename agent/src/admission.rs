@@ -39,57 +39,37 @@ pub struct Waiting<C, N> {
     pub seed: u64,
 }
 
-/// Why an agent can't wait for its enrolment.
-#[derive(Debug, thiserror::Error)]
-pub enum AdmissionError {
-    /// The configuration became one that can't be used.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// There are credentials that can't be used.
-    #[error(transparent)]
-    Credentials(#[from] CredentialsError),
-}
-
 /// Waits until this node is enrolled and its coordinator is known. May be dropped at any moment: whatever was begun goes on with
 /// the next call, also of the next agent.
 ///
 /// # Errors
-/// [`AdmissionError`].
+/// [`CredentialsError`] if there are credentials that can't be used.
 pub async fn admitted<C, N>(
     waiting: Waiting<C, N>,
     signs: &mut Signs,
-) -> Result<(Config, Enrolled), AdmissionError>
+) -> Result<(Config, Enrolled), CredentialsError>
 where
     C: Fn() -> Result<Config, ConfigError>,
     N: Fn() -> String,
 {
     let Waiting { begin_with: mut config, config: read, host_name, look_every, seed } = waiting;
-    let mut wrong = None;
     let mut admission = Admission::new(Backoff::new(config.reconnect_min, config.reconnect_max, seed));
     loop {
-        match read() {
-            Ok(as_it_is_now) => (config, wrong) = (as_it_is_now, None),
-            Err(error) => {
-                // A file that is being written may be wrong for a moment.
-                let text = error.to_string();
-                if wrong.replace(text.clone()) == Some(text) {
-                    return Err(error.into());
-                }
+        let (next, enrolled) = match read() {
+            Ok(as_it_is_now) => {
+                config = as_it_is_now;
+                let enrolled = enrolled_in(&config.state_directory)?;
+                let is_enrolled = enrolled.as_ref().map(Option::is_some).map_err(Clone::clone);
+                let next = admission.next(look(&config, is_enrolled, &host_name()), Instant::now());
+                (next, enrolled.ok().flatten())
             }
-        }
-        let enrolled = match credentials::load(&config.state_directory) {
-            Ok(enrolled) => Ok(Some(enrolled)),
-            Err(CredentialsError::None { .. }) => Ok(None),
-            // The system does not say, which may pass: a disk, or too many open files.
-            Err(error @ CredentialsError::File { .. }) => Err(causes::told(&error)),
-            Err(error) => return Err(error.into()),
+            Err(error) => (admission.misconfigured(error.in_one_line()), None),
         };
         let file = &config.join_token_file;
-        let is_enrolled = enrolled.as_ref().map(Option::is_some).map_err(Clone::clone);
-        let next = admission.next(look(&config, is_enrolled, &host_name()), Instant::now());
-        match (next, enrolled.ok().flatten()) {
+        match (next, enrolled) {
             (Next::Begin, Some(enrolled)) => {
                 say_if_not_used(file, &enrolled);
+                forget_refused(file);
                 return Ok((config, enrolled));
             }
             (Next::Enrol(request), _) => {
@@ -117,6 +97,16 @@ async fn going_round<T>(signs: &mut Signs, awaited: impl Future<Output = T>) -> 
             done = &mut awaited => return done,
             () = signs.due() => signs.give(),
         }
+    }
+}
+
+/// The node's credentials, if it has any; inside, why the system does not say, which may pass: a disk, or too many open files.
+fn enrolled_in(state_directory: &Path) -> Result<Result<Option<Enrolled>, String>, CredentialsError> {
+    match credentials::load(state_directory) {
+        Ok(enrolled) => Ok(Ok(Some(enrolled))),
+        Err(CredentialsError::None { .. }) => Ok(Ok(None)),
+        Err(error @ CredentialsError::File { .. }) => Ok(Err(causes::told(&error))),
+        Err(error) => Err(error),
     }
 }
 
@@ -202,25 +192,51 @@ fn forget(file: &Path, seen: &Seen) {
 
 /// Puts a token file away, so that it is seen that it was not taken and the next one can come. One that has come since is left.
 fn refuse(admission: &mut Admission, file: &Path, seen: Seen, why: String) {
-    let refused = token_file::refused(file);
-    if !token_file::is_still(file, &seen) {
+    if token_file::is_still(file, &seen) {
+        put_aside(file, &why);
+    } else {
         tracing::error!("the join token that was in {} is refused: {why}", file.display());
-        return;
     }
-    match std::fs::rename(file, &refused) {
-        Ok(()) => tracing::error!(
-            "the join token in {} is refused: {why}. It is in {} now; put another one into {0}",
+    admission.refused(seen, why);
+}
+
+fn put_aside(file: &Path, why: &str) {
+    let refused = token_file::refused(file);
+    if let Err(error) = std::fs::rename(file, &refused) {
+        tracing::error!(
+            "the join token in {} is refused: {why}. It cannot be renamed to {} ({error}); put another one in its place",
             file.display(),
             refused.display()
+        );
+        return;
+    }
+    let more = match token_file::give_to_owner_alone(&refused) {
+        Ok(None) => String::new(),
+        Ok(Some(id)) => format!(
+            ". Others could read the one that is refused, so it may have leaked: `wavegate token revoke {id}` on the coordinator"
         ),
         Err(error) => {
-            tracing::error!(
-                "the join token in {} is refused: {why}. It cannot be renamed to {} ({error}); put another one in its place",
-                file.display(),
-                refused.display()
-            );
-            admission.stays(seen, why);
+            format!(
+                ". The one that is refused cannot be given mode 0600 ({error}); remove it if others can read it"
+            )
         }
+    };
+    tracing::error!(
+        "the join token in {} is refused: {why}. It is in {} now; put another one into {0}{more}",
+        file.display(),
+        refused.display()
+    );
+}
+
+/// Removes a token that was refused before this node was enrolled: it may be good for somebody still.
+fn forget_refused(file: &Path) {
+    let refused = token_file::refused(file);
+    match std::fs::remove_file(&refused) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => tracing::warn!(
+            file = %refused.display(), %error,
+            "a join token that was refused cannot be removed; it may be valid still, remove it"
+        ),
+        _ => {}
     }
 }
 

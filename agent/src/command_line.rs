@@ -10,7 +10,7 @@ Exit codes:
   0  done; for `run`: it was asked to end
   1  something else went wrong: the message says what
   2  the command line is wrong
-  3  the configuration or the policy is wrong
+  3  the configuration or the policy is wrong; `run` waits until it is right where the node is not enrolled
   4  the credentials of this node cannot be used
   5  the journal is in use by another agent, damaged, of a newer version, or cannot be written
   6  enrolment did not succeed
@@ -52,7 +52,8 @@ pub enum Command {
     Run,
     /// Get this node's certificate with a join token
     Enrol {
-        /// What `wavegate token create` printed
+        /// What `wavegate token create` printed; with '-' it is read from standard input, one line, so that neither the
+        /// list of processes nor the shell's history has it
         #[arg(long)]
         token: String,
         /// Where the coordinator listens [default: the configuration's]

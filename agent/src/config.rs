@@ -6,7 +6,7 @@ mod parts;
 pub use parts::Place;
 
 use crate::etcd::EtcdSettings;
-use crate::{admission, policy};
+use crate::{admission, causes, policy};
 use config::Environment;
 use parts::Parts;
 use serde::Deserialize;
@@ -125,16 +125,34 @@ pub enum ConfigError {
         /// What is wrong, and what would be right.
         wrong: String,
     },
-    /// A setting that is needed and not there.
-    #[error("{key} is not set: write {example} into a file in {}", directory.display())]
-    NotSet {
-        /// The key.
-        key: &'static str,
-        /// A line that sets it.
-        example: &'static str,
-        /// The directory of the drop-ins.
-        directory: PathBuf,
+    /// The coordinator is needed and not set.
+    #[error(
+        "the coordinator's address is not known: {or}write coordinator = \"HOST:PORT\" into {}",
+        file.display()
+    )]
+    NoCoordinator {
+        /// What would do as well, with an `or` behind it.
+        or: &'static str,
+        /// A file where it could be set.
+        file: PathBuf,
     },
+}
+
+impl ConfigError {
+    /// The error with everything that it came from, in one line: where first, and without the excerpt that TOML's errors show.
+    #[must_use]
+    pub fn in_one_line(&self) -> String {
+        let text = match self {
+            Self::Unreadable { place, source } => format!("{place}: {source}"),
+            other => causes::told(other),
+        };
+        let is_excerpt = |line: &str| {
+            let before = line.split_once('|').map(|(before, _)| before);
+            before.is_some_and(|before| before.chars().all(|c| c == ' ' || c.is_ascii_digit()))
+        };
+        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !is_excerpt(line));
+        lines.collect::<Vec<_>>().join(": ")
+    }
 }
 
 /// The file's keys, as they are written.
@@ -184,21 +202,6 @@ impl Config {
         Self::read(file.unwrap_or(Path::new(DEFAULT_FILE)), environment())
     }
 
-    /// The same for a program that is started while somebody may be writing the configuration: what is wrong may be right after
-    /// `wait`, which is given the reason.
-    ///
-    /// # Errors
-    /// [`ConfigError`].
-    pub fn load_with_patience(
-        file: Option<&Path>,
-        wait: impl FnOnce(&ConfigError),
-    ) -> Result<Self, ConfigError> {
-        Self::load(file).or_else(|error| {
-            wait(&error);
-            Self::load(file)
-        })
-    }
-
     /// What holds where nothing is set.
     ///
     /// # Errors
@@ -216,14 +219,12 @@ impl Config {
         checked(path, &parts, written)
     }
 
-    /// The coordinator, which only some commands need.
+    /// The coordinator, which only some commands need. `or` is what would do as well as to set it, with an `or` behind it.
     ///
     /// # Errors
-    /// [`ConfigError::NotSet`] if none is set.
-    pub fn coordinator(&self) -> Result<&Address, ConfigError> {
-        let directory = self.drop_ins();
-        let missing =
-            || ConfigError::NotSet { key: "coordinator", example: "coordinator = \"HOST:PORT\"", directory };
+    /// [`ConfigError::NoCoordinator`] if none is set.
+    pub fn coordinator(&self, or: &'static str) -> Result<&Address, ConfigError> {
+        let missing = || ConfigError::NoCoordinator { or, file: self.drop_ins().join("site.toml") };
         self.coordinator.as_ref().ok_or_else(missing)
     }
 

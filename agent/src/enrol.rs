@@ -40,8 +40,6 @@ pub enum EnrolError {
     OtherCoordinator {
         /// What was dialled.
         address: Address,
-        /// What TLS says.
-        source: std::io::Error,
     },
     /// TLS can't be set up.
     #[error("cannot set up TLS")]
@@ -203,7 +201,7 @@ pub async fn enrol(
 fn not_ours(error: DialError) -> EnrolError {
     match error {
         DialError::Trust { address, source } if tls::is_another_authority(&source) => {
-            EnrolError::OtherCoordinator { address, source }
+            EnrolError::OtherCoordinator { address }
         }
         other => other.into(),
     }

@@ -4,18 +4,19 @@ mod program;
 
 use anyhow::Context;
 use clap::Parser;
-use program::{exit, hand_back, print, settings};
+use program::{enrol, exit, hand_back, print, settings};
 use sd_notify::NotifyState;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use tracing_subscriber::EnvFilter;
-use wavegate_agent::admission::{self, AdmissionError, Waiting};
+use wavegate_agent::admission::{self, Waiting};
 use wavegate_agent::agent::{self, Setup};
 use wavegate_agent::command_line::{Arguments, Command};
-use wavegate_agent::config::{Address, Config, ConfigError};
-use wavegate_agent::credentials::{self, Enrolled};
+use wavegate_agent::config::{Config, ConfigError};
+use wavegate_agent::credentials::Enrolled;
+use wavegate_agent::facts;
 use wavegate_agent::host::Host;
 use wavegate_agent::host::real::{RealHost, run_transaction};
 use wavegate_agent::journal::{JournalFile, SharedJournal};
@@ -23,10 +24,7 @@ use wavegate_agent::os::Os;
 use wavegate_agent::output::Output;
 use wavegate_agent::policy::PolicyFile;
 use wavegate_agent::service_manager::{Signs, notify};
-use wavegate_agent::{enrol, facts};
-use wavegate_common::id::NodeId;
 use wavegate_common::policy::SHIPPED;
-use wavegate_proto::token::JoinToken;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -49,7 +47,9 @@ fn carry_out(arguments: Arguments) -> anyhow::Result<()> {
     let set_log = log_to_stderr(&config)?;
     match command {
         Command::Run => run(arguments.config.as_deref(), config, &set_log),
-        Command::Enrol { token, coordinator, node, force } => enrol(config, &token, coordinator, node, force),
+        Command::Enrol { token, coordinator, node, force } => {
+            enrol::enrol(&config, &token, coordinator, node, force)
+        }
         Command::Facts { output } => print::facts(&config, output),
         Command::Status { output } => print::status(&config, output),
         Command::Policy { shipped: true, .. } => print::say(SHIPPED),
@@ -105,12 +105,10 @@ fn run(file: Option<&Path>, config: Config, set_log: &SetLog) -> anyhow::Result<
         let (config, enrolled) = tokio::select! {
             biased;
             () = &mut stop => return Ok(()),
-            admitted = admission::admitted(waiting, &mut signs) => admitted.map_err(|error| match error {
-                AdmissionError::Config(error) => anyhow::Error::from(error),
-                AdmissionError::Credentials(error) => error.into(),
-            })?,
+            admitted = admission::admitted(waiting, &mut signs) => admitted?,
         };
         set_log(&config)?;
+        PolicyFile::new(&config.policy_file).warn_if_unusable();
         let journal = open_journal(&config)?;
         agent::run(set_up(config, enrolled, journal, signs)?, stop).await.map_err(anyhow::Error::from)
     });
@@ -135,7 +133,7 @@ fn open_journal(config: &Config) -> anyhow::Result<SharedJournal> {
 
 /// Everything that an enrolled agent works with.
 fn set_up(config: Config, enrolled: Enrolled, journal: SharedJournal, signs: Signs) -> anyhow::Result<Setup> {
-    let coordinator = config.coordinator()?.clone();
+    let coordinator = config.coordinator("")?.clone();
     if let Some(node) = config.node.as_ref().filter(|node| **node != enrolled.node) {
         let wrong = format!(
             "it is {node}, the node's certificate says {}: take the setting out, or enrol again with --force",
@@ -181,54 +179,6 @@ fn asked_to_end() -> anyhow::Result<impl Future<Output = ()>> {
             _ = interrupt.recv() => tracing::info!("SIGINT: ending; an open task goes on at the next start"),
         }
     })
-}
-
-fn enrol(
-    config: Config,
-    token: &str,
-    coordinator: Option<Address>,
-    node: Option<NodeId>,
-    force: bool,
-) -> anyhow::Result<()> {
-    let token: JoinToken = token.parse()?;
-    let given = coordinator.clone();
-    let coordinator = match coordinator {
-        Some(coordinator) => coordinator,
-        None => config
-            .coordinator()
-            .context("without --coordinator HOST:PORT the configuration must say it")?
-            .clone(),
-    };
-    let node = match node.or_else(|| config.node.clone()) {
-        Some(node) => node,
-        None => admission::node_name(&config, &host_name())
-            .map_err(|why| anyhow::anyhow!("{why}, or give a name with --node"))?,
-    };
-    let before = credentials::load(&config.state_directory).ok();
-    let enrolled = enrol::enrol(&config.state_directory, &token, &coordinator, &node, force);
-    let fleet = runtime()?.block_on(enrolled)?;
-    let mut text = format!("{node} is enrolled in fleet {fleet}.\n");
-    match before {
-        Some(before) => {
-            text += "An agent that runs here still has the certificate before: restart the agent (service wavegate-agent restart)\n";
-            if before.node != node {
-                let was = before.node;
-                text +=
-                    &format!("This node was {was}, which stays in the fleet: wavegate node remove {was}\n");
-            }
-        }
-        None => {
-            text += "An agent that runs here goes on by itself; if none does, enable and start the service wavegate-agent\n"
-        }
-    }
-    if let Some(given) = given.filter(|given| config.coordinator.as_ref() != Some(given)) {
-        let file = config.drop_ins().join("coordinator.toml");
-        text += &format!(
-            "The agent must be told where the coordinator is: echo 'coordinator = \"{given}\"' > {}\n",
-            file.display()
-        );
-    }
-    print::say(&text)
 }
 
 fn host_name() -> String {

@@ -100,6 +100,13 @@ impl PolicyFile {
         })
     }
 
+    /// Says in the log what is wrong with the policy as it is now, if it can't be used: else the first order would be who finds out.
+    pub fn warn_if_unusable(&self) {
+        if let Err(StepError { what, next, .. }) = self.read_for_order() {
+            tracing::warn!("{what}; {next}");
+        }
+    }
+
     /// The file's text, if root alone can have written it.
     fn trusted_text(&self) -> Result<String, PolicyError> {
         let failed = |source| PolicyError::File { path: self.0.clone(), source };

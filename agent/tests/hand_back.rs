@@ -193,10 +193,8 @@ fn an_agent_that_is_killed_under_a_hand_back_is_replaced_by_it() {
 fn the_exit_code_says_that_the_agent_is_still_at_work() {
     let node = Node::new();
     let (code, stdout, stderr) = told(&node.program(&["--within", "0"]).output().expect("it runs"));
-    let nothing = format!(
-        "Handed back: no task is open on this node: there is no journal in {}.\n",
-        node.state().display()
-    );
+    let nothing =
+        format!("No task is open on this node: there is no journal in {}.\n", node.state().display());
     assert_eq!((code, stdout.as_str(), stderr.as_str()), (0, nothing.as_str(), ""));
     let journal = node.journal();
     node.order(&journal, 1);

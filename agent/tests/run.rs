@@ -21,13 +21,18 @@ struct Agent {
 impl Agent {
     /// An agent that is not enrolled, under a service manager that wants a sign within so many microseconds.
     fn start(watchdog: Option<u32>) -> Self {
+        Self::start_with("", watchdog)
+    }
+
+    /// The same with this at the end of its configuration.
+    fn start_with(more: &str, watchdog: Option<u32>) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let socket = directory.path().join("notify");
         let told = UnixDatagram::bind(&socket).expect("a socket");
         told.set_read_timeout(Some(SOON)).expect("a bound");
         let file = directory.path().join("agent.toml");
         let text = format!(
-            "state_directory = \"{0}/state\"\njoin_token_file = \"{0}/join-token\"\n",
+            "state_directory = \"{0}/state\"\njoin_token_file = \"{0}/join-token\"\n{more}",
             directory.path().display()
         );
         std::fs::write(&file, text).expect("written");
@@ -80,6 +85,25 @@ fn an_agent_that_waits_is_ready_says_what_for_and_ends_when_asked() {
     assert_eq!(code, Some(0), "{log}");
     assert_eq!(log.matches("waiting for the coordinator's address").count(), 1, "{log}");
     assert_eq!(log.matches("waiting for a join token").count(), 1, "{log}");
+}
+
+#[test]
+fn an_agent_that_starts_with_a_typo_says_where_it_is_and_goes_on_when_it_is_mended() {
+    let agent = Agent::start_with("cordinator = \"127.0.0.1:1\"\n", None);
+    assert_eq!(agent.next(), "READY=1");
+    let (status, file) = (agent.tells("STATUS="), agent.directory.path().join("agent.toml"));
+    let wrong =
+        format!("STATUS=the configuration cannot be used: {}: unknown field `cordinator`", file.display());
+    assert!(status.starts_with(&wrong) && status.ends_with("; waiting for it to be mended"), "{status}");
+    let text = std::fs::read_to_string(&file).expect("text").replace("cordinator", "coordinator");
+    let beside = file.with_extension("new");
+    std::fs::write(&beside, text).expect("written");
+    std::fs::rename(&beside, &file).expect("mended");
+    let status = agent.tells("STATUS=");
+    assert!(status.contains("waiting for a join token"), "{status}");
+    let (code, log) = agent.end();
+    assert_eq!(code, Some(0), "{log}");
+    assert_eq!(log.matches("the configuration cannot be used").count(), 1, "{log}");
 }
 
 #[test]

@@ -55,6 +55,12 @@ pub(super) struct Request {
 /// What an agent that does not begin waits for, as people are told it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum WaitingFor {
+    /// The configuration can't be used.
+    #[error("the configuration cannot be used: {why}; waiting for it to be mended")]
+    Configuration {
+        /// Where it is wrong, and what would be right.
+        why: String,
+    },
     /// No coordinator is set.
     #[error(
         "waiting for the coordinator's address: write coordinator = \"HOST:PORT\" into a file in {} whose name ends in .toml",
@@ -67,11 +73,13 @@ pub(super) enum WaitingFor {
     /// There is neither a token nor a certificate.
     #[error(
         "not enrolled: waiting for a join token (`wavegate token create` on the coordinator) in {}, or for \
-         `wavegate-agent enrol` here", file.display()
+         `wavegate-agent enrol` here{}", file.display(), of_the_last(last.as_deref())
     )]
     Token {
         /// The token file.
         file: PathBuf,
+        /// Why the last one was refused, if there was one.
+        last: Option<String>,
     },
     /// The token file can't be looked at.
     #[error("not enrolled: the join token in {} cannot be read: {reason}", file.display())]
@@ -109,13 +117,19 @@ pub(super) enum WaitingFor {
     },
 }
 
+fn of_the_last(refused: Option<&str>) -> String {
+    refused.map(|why| format!("; the last one was refused: {why}")).unwrap_or_default()
+}
+
 /// What is remembered between two looks.
 pub(super) struct Admission {
     backoff: Backoff,
     waiting: Option<WaitingFor>,
+    /// What was wrong with the configuration at the last look: perhaps it was being written.
+    wrong: Option<String>,
     /// Unfit at the last look: perhaps it was being written.
     unfit: Option<Seen>,
-    /// Refused, but still there.
+    /// The token file that was refused last, which may still be there, and why.
     refused: Option<(Seen, String)>,
     failed: Option<Failed>,
 }
@@ -138,11 +152,22 @@ struct Failed {
 
 impl Admission {
     pub(super) const fn new(backoff: Backoff) -> Self {
-        Self { backoff, waiting: None, unfit: None, refused: None, failed: None }
+        Self { backoff, waiting: None, wrong: None, unfit: None, refused: None, failed: None }
     }
 
-    /// What to do.
+    /// What to do with a configuration that can't be used: nothing, since what was read before need not hold any more.
+    pub(super) fn misconfigured(&mut self, why: String) -> Next {
+        if self.wrong.as_ref() == Some(&why) {
+            return self.wait(WaitingFor::Configuration { why });
+        }
+        // Whoever writes it may be in the middle of that.
+        self.wrong = Some(why);
+        Next::Wait(None)
+    }
+
+    /// What to do with a configuration that can be used.
     pub(super) fn next(&mut self, look: Look, now: Instant) -> Next {
+        self.wrong = None;
         let unfit = self.unfit.take();
         let Look { coordinator, drop_ins, enrolled, node, file, token } = look;
         let enrolled = match enrolled {
@@ -152,8 +177,7 @@ impl Admission {
         let waiting = match (token, coordinator) {
             (_, Some(_)) if enrolled => return Next::Begin,
             (Found::Token(seen, _) | Found::Unfit(seen, _), _) if !enrolled && self.was_refused(&seen) => {
-                let why = self.refused.as_ref().map(|(_, why)| why.clone()).unwrap_or_default();
-                WaitingFor::Another { file, why }
+                WaitingFor::Another { file, why: self.why_the_last().unwrap_or_default() }
             }
             (Found::Unfit(seen, why), _) if !enrolled => {
                 if unfit.as_ref() == Some(&seen) {
@@ -179,7 +203,9 @@ impl Admission {
                 Err(why) => WaitingFor::Name { why },
             },
             (Found::Unknown(reason), Some(_)) => WaitingFor::Reading { file, reason },
-            (Found::Nothing | Found::Unfit(..), Some(_)) => WaitingFor::Token { file },
+            (Found::Nothing | Found::Unfit(..), Some(_)) => {
+                WaitingFor::Token { file, last: self.why_the_last() }
+            }
         };
         self.wait(waiting)
     }
@@ -205,8 +231,8 @@ impl Admission {
         self.failed = Some(Failed { request, why, again_at });
     }
 
-    /// A token file was refused, and can't be put away: it is not tried again unless it changes.
-    pub(super) fn stays(&mut self, seen: Seen, why: String) {
+    /// A token file was refused: if it can't be put away, it is not tried again unless it changes.
+    pub(super) fn refused(&mut self, seen: Seen, why: String) {
         self.refused = Some((seen, why));
     }
 
@@ -214,6 +240,10 @@ impl Admission {
     pub(super) fn look_again_in(&self, every: Duration, now: Instant) -> Duration {
         let due = self.failed.as_ref().map(|failed| failed.again_at).filter(|at| *at > now);
         due.map_or(every, |at| every.min(at - now))
+    }
+
+    fn why_the_last(&self) -> Option<String> {
+        self.refused.as_ref().map(|(_, why)| why.clone())
     }
 
     fn was_refused(&self, seen: &Seen) -> bool {
@@ -319,6 +349,19 @@ mod tests {
     }
 
     #[test]
+    fn a_configuration_that_stays_wrong_is_waited_for() {
+        let (mut admission, clock) = begun();
+        let typo = || "/etc/wavegate/agent.d/site.toml: unknown field `cordinator`".to_owned();
+        assert_eq!(admission.misconfigured("half written".to_owned()), Next::Wait(None));
+        assert_eq!(admission.misconfigured(typo()), Next::Wait(None));
+        insta::assert_snapshot!(news(admission.misconfigured(typo())), @"the configuration cannot be used: /etc/wavegate/agent.d/site.toml: unknown field `cordinator`; waiting for it to be mended");
+        assert_eq!(admission.misconfigured(typo()), Next::Wait(None));
+        assert!(news(admission.next(saw(Found::Nothing), clock.at(12))).contains("a join token"));
+        assert_eq!(admission.misconfigured(typo()), Next::Wait(None), "at one look since");
+        request(admission.next(saw(token("0")), clock.at(18)));
+    }
+
+    #[test]
     fn a_token_that_is_being_written_is_not_refused() {
         let (mut admission, clock) = begun();
         let (half, more) = (seen("wg1"), seen("wg1."));
@@ -328,9 +371,11 @@ mod tests {
         assert_eq!(admission.next(saw(unfit(&more)), clock.at(9)), Next::Wait(None));
         let refused = admission.next(saw(unfit(&more)), clock.at(12));
         assert_eq!(refused, Next::Refuse(more.clone(), "others can read it".to_owned()));
-        admission.stays(more.clone(), "others can read it".to_owned());
+        admission.refused(more.clone(), "others can read it".to_owned());
         insta::assert_snapshot!(news(admission.next(saw(unfit(&more)), clock.at(15))), @"not enrolled: the join token in /etc/wavegate/join-token was refused (others can read it); waiting for another one there");
         assert_eq!(admission.next(saw(unfit(&more)), clock.at(18)), Next::Wait(None));
+        insta::assert_snapshot!(news(admission.next(saw(Found::Nothing), clock.at(19))), @"not enrolled: waiting for a join token (`wavegate token create` on the coordinator) in /etc/wavegate/join-token, or for `wavegate-agent enrol` here; the last one was refused: others can read it");
+        assert_eq!(admission.next(saw(Found::Nothing), clock.at(20)), Next::Wait(None));
         request(admission.next(saw(token("1")), clock.at(21)));
     }
 

@@ -3,16 +3,20 @@
 use crate::ownership::trusted_directories;
 use rustix::fs::{Mode, OFlags, open};
 use rustix::process::geteuid;
-use std::fs::{File, Metadata};
+use std::fs::{File, Metadata, Permissions};
 use std::io::{ErrorKind, Read};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use wavegate_proto::token::JoinToken;
+use wavegate_proto::token::{BadToken, JoinToken};
 
 /// Bytes of the largest file that is read; a token has less than 200.
 const LARGEST: u64 = 4096;
 /// What group and others may do with a file.
 const OTHERS: u32 = 0o077;
+/// What of that lets them know what is in it.
+const OTHERS_READ: u32 = 0o044;
+/// The mode of a file that its owner alone may use.
+const OWNERS_ALONE: u32 = 0o600;
 
 /// What is in the token file's place.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,16 +99,23 @@ fn judged(path: &Path, metadata: &Metadata) -> std::io::Result<Result<JoinToken,
     if let Err(untrusted) = trusted_directories(&directory)? {
         return Ok(Err(format!("others could have put it there: {untrusted}")));
     }
-    // Neither a link nor a pipe is waited for, if it took the file's place a moment ago.
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = File::from(open(path, flags, Mode::empty())?);
+    let file = opened(path)?;
     if Seen::of(&file.metadata()?) != Seen::of(metadata) {
         return Ok(Err("it changed while it was read".to_owned()));
     }
+    Ok(token_in(file)?.map_err(|error| error.to_string()))
+}
+
+/// Neither a link nor a pipe is waited for, if it took the file's place a moment ago.
+fn opened(path: &Path) -> std::io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    Ok(File::from(open(path, flags, Mode::empty())?))
+}
+
+fn token_in(file: File) -> std::io::Result<Result<JoinToken, BadToken>> {
     let mut text = Vec::new();
     file.take(LARGEST).read_to_end(&mut text)?;
-    let token = String::from_utf8_lossy(&text).parse::<JoinToken>();
-    Ok(token.map_err(|error| error.to_string()))
+    Ok(String::from_utf8_lossy(&text).parse())
 }
 
 /// Where a refused token goes: beside its file, with `.refused` at the end of the name.
@@ -114,12 +125,30 @@ pub(super) fn refused(path: &Path) -> PathBuf {
     path.with_file_name(name)
 }
 
+/// Gives a file that was put aside to its owner alone, since the token in it may be good for somebody. The token's id, if others could
+/// read it before.
+pub(super) fn give_to_owner_alone(path: &Path) -> std::io::Result<Option<String>> {
+    if !path.symlink_metadata()?.is_file() {
+        return Ok(None);
+    }
+    let file = opened(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Ok(None);
+    }
+    // By another name it may be a file of the system's that others need.
+    if metadata.nlink() == 1 {
+        file.set_permissions(Permissions::from_mode(OWNERS_ALONE))?;
+    }
+    let owner = metadata.uid();
+    let others_could_read = metadata.mode() & OTHERS_READ != 0 || (owner != 0 && owner != geteuid().as_raw());
+    Ok(token_in(file)?.ok().filter(|_| others_could_read).map(|token| token.id))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::{PermissionsExt, symlink};
-
-    const MODE: u32 = 0o600;
+    use std::os::unix::fs::symlink;
 
     fn token() -> String {
         format!("wg1.{}.{}.{}", "0a".repeat(8), "5a".repeat(32), "c4".repeat(32))
@@ -146,7 +175,7 @@ mod tests {
         let path = directory.path().join("join-token");
         assert_eq!(look(&path), Found::Nothing);
         assert_eq!(look(&path.join("below")), Found::Nothing);
-        for mode in [MODE, 0o400] {
+        for mode in [OWNERS_ALONE, 0o400] {
             write(&path, &format!("{}\n", token()), mode);
             let Found::Token(_, found) = look(&path) else { panic!("{:?}", look(&path)) };
             assert_eq!(found.to_string(), token());
@@ -163,7 +192,7 @@ mod tests {
             let why = unfit(&path);
             assert!(why.contains(&format!("{mode:04o}")) && why.contains("write it with mode 0600"), "{why}");
         }
-        write(&path, &token(), MODE);
+        write(&path, &token(), OWNERS_ALONE);
         std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o777)).expect("a mode");
         insta::assert_snapshot!(unfit(&path), @"others could have put it there: DIR can be written by others than its owner; take that from them: chmod go-w DIR");
         std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o700)).expect("a mode");
@@ -185,11 +214,11 @@ mod tests {
         let path = directory.path().join("join-token");
         let whole = token();
         for text in ["", "wg1.", &whole[..whole.len() - 1], &"x".repeat(10_000)] {
-            write(&path, text, MODE);
+            write(&path, text, OWNERS_ALONE);
             assert!(unfit(&path).contains("not a join token"), "{text}");
         }
         let before = look(&path);
-        write(&path, "", MODE);
+        write(&path, "", OWNERS_ALONE);
         assert_ne!(look(&path), before, "a change shows");
     }
 
@@ -197,11 +226,11 @@ mod tests {
     fn what_took_its_place_is_told_from_what_was_seen() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("join-token");
-        write(&path, &token(), MODE);
+        write(&path, &token(), OWNERS_ALONE);
         let Found::Token(seen, _) = look(&path) else { panic!("{:?}", look(&path)) };
         assert!(is_still(&path, &seen));
         let other = directory.path().join("other");
-        write(&other, &token(), MODE);
+        write(&other, &token(), OWNERS_ALONE);
         std::fs::rename(&other, &path).expect("renamed");
         assert!(!is_still(&path, &seen), "the same text in another file");
         std::fs::remove_file(&path).expect("removed");
@@ -214,5 +243,40 @@ mod tests {
             refused(Path::new("/etc/wavegate/join-token")),
             Path::new("/etc/wavegate/join-token.refused")
         );
+    }
+
+    #[test]
+    fn what_is_put_aside_is_its_owners_alone() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("join-token.refused");
+        let mode = |path: &Path| path.metadata().expect("metadata").mode() & 0o7777;
+        let id = Some("0a".repeat(8));
+        for (before, leaked) in [(0o644, &id), (0o640, &id), (0o604, &id), (0o620, &None), (0o600, &None)] {
+            write(&path, &token(), before);
+            assert_eq!(give_to_owner_alone(&path).expect("given"), *leaked, "{before:o}");
+            assert_eq!(mode(&path), OWNERS_ALONE, "{before:o}");
+        }
+        write(&path, "none", 0o644);
+        assert_eq!(give_to_owner_alone(&path).expect("given"), None, "no token has leaked");
+        assert_eq!(mode(&path), OWNERS_ALONE);
+    }
+
+    #[test]
+    fn what_may_be_another_file_is_left_as_it_is() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (path, real) = (directory.path().join("join-token.refused"), directory.path().join("real"));
+        write(&real, &token(), 0o644);
+        let untouched = || real.metadata().expect("metadata").mode() & 0o7777 == 0o644;
+        symlink(&real, &path).expect("a link");
+        assert_eq!(give_to_owner_alone(&path).expect("looked at"), None);
+        assert!(untouched(), "a link is not followed");
+        std::fs::remove_file(&path).expect("removed");
+        std::fs::hard_link(&real, &path).expect("another name");
+        assert_eq!(give_to_owner_alone(&path).expect("looked at"), Some("0a".repeat(8)));
+        assert!(untouched(), "another name is another's");
+        std::fs::remove_file(&path).expect("removed");
+        std::fs::create_dir(&path).expect("a directory");
+        assert_eq!(give_to_owner_alone(&path).expect("looked at"), None);
+        assert!(give_to_owner_alone(&path.join("none")).is_err());
     }
 }

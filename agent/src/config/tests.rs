@@ -159,9 +159,10 @@ fn the_file_that_is_wrong_is_named() {
     insta::assert_snapshot!(message("", &[("WAVEGATE_AGENT_COORDINATOR", "b")]), @"coordinator in the environment (WAVEGATE_AGENT_*): 'b' is not the address of a coordinator: write HOST:PORT, e.g. coordinator.example:7443");
     insta::assert_snapshot!(message("", &[("WAVEGATE_AGENT_LOK", "b")]), @"the configuration in the environment (WAVEGATE_AGENT_*) cannot be used: unknown field `lok`, expected one of `coordinator`, `node`, `roles`, `etcd`, `state_directory`, `policy_file`, `join_token_file`, `log`, `reconnect_min_s`, `reconnect_max_s`");
     let config = read("", &[]).expect("a configuration");
-    let unset = config.coordinator().expect_err("not set").to_string();
+    let unset = |or| config.coordinator(or).expect_err("not set").to_string();
     let directory = config.file.parent().expect("a directory").to_string_lossy().into_owned();
-    insta::assert_snapshot!(unset.replace(&directory, "DIR"), @r#"coordinator is not set: write coordinator = "HOST:PORT" into a file in DIR/agent.d"#);
+    insta::assert_snapshot!(unset("").replace(&directory, "DIR"), @r#"the coordinator's address is not known: write coordinator = "HOST:PORT" into DIR/agent.d/site.toml"#);
+    insta::assert_snapshot!(unset("dial 1, or ").replace(&directory, "DIR"), @r#"the coordinator's address is not known: dial 1, or write coordinator = "HOST:PORT" into DIR/agent.d/site.toml"#);
 }
 
 #[test]
@@ -198,18 +199,21 @@ fn a_drop_in_that_is_a_link_to_nothing_is_told() {
 }
 
 #[test]
-fn what_is_half_written_at_the_start_is_read_again() {
+fn what_is_wrong_can_be_said_in_one_line() {
     let directory = tempfile::tempdir().expect("a directory");
-    let file = directory.path().join("agent.toml");
-    std::fs::write(&file, "log = \"de").expect("written");
-    let mut waited = Vec::new();
-    let wrong = Config::load_with_patience(Some(&file), |error| waited.push(error.to_string()));
-    assert!(wrong.is_err() && waited.len() == 1, "{waited:?}");
-    let config = Config::load_with_patience(Some(&file), |_| {
-        std::fs::write(&file, "log = \"debug\"\n").expect("written");
-    });
-    assert_eq!(config.expect("right now").log, "debug");
-    Config::load_with_patience(Some(&file), |error| panic!("nothing to wait for: {error}")).expect("right");
+    let path = directory.path().join("agent.toml");
+    let line = |text: &str| {
+        std::fs::write(&path, text).expect("written");
+        let line = Config::load(Some(&path)).expect_err("refused").in_one_line();
+        line.replace(&*directory.path().to_string_lossy(), "DIR")
+    };
+    insta::assert_snapshot!(line("log = \"info\"\nnode ="), @"DIR/agent.toml: TOML parse error at line 2, column 7: string values must be quoted, expected literal string");
+    insta::assert_snapshot!(line("reconnect_min_s = \"soon\""), @r#"DIR/agent.toml: invalid type: string "soon", expected an integer for key `reconnect_min_s`"#);
+    insta::assert_snapshot!(line("state_directory = \"state\""), @"state_directory in DIR/agent.toml: 'state' is not an absolute path");
+    std::fs::remove_file(&path).expect("removed");
+    std::fs::create_dir(&path).expect("a directory");
+    let error = Config::load(Some(&path)).expect_err("a directory").in_one_line();
+    assert!(error.ends_with("agent.toml of the configuration: Is a directory (os error 21)"), "{error}");
 }
 
 #[test]

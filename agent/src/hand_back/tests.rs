@@ -150,8 +150,8 @@ fn where_no_task_is_open_there_is_nothing_to_wait_for() {
         Request { state_directory: Path::new("/nowhere/at/all"), within: LONG, host: &node.host, os: None };
     let (held, done) = hand_back(&gone, &mut |_, _| panic!("nothing to run"), &mut |_| ()).expect("done");
     assert!(held.is_none());
-    insta::assert_snapshot!(done.text(), @"Handed back: no task is open on this node: there is no journal in /nowhere/at/all.");
-    insta::assert_snapshot!(HandedBack::nothing(Path::new("/s"), true).text(), @"Handed back: no task is open on this node, by the journal in /s.");
+    insta::assert_snapshot!(done.text(), @"No task is open on this node: there is no journal in /nowhere/at/all.");
+    insta::assert_snapshot!(HandedBack::nothing(Path::new("/s"), true).text(), @"No task is open on this node, by the journal in /s.");
 }
 
 #[test]

@@ -61,9 +61,9 @@ impl HandedBack {
         let Some(Ended { key, result, failed_step, acknowledged }) = &self.task else {
             let directory = self.state_directory.display();
             return if self.journal {
-                format!("Handed back: no task is open on this node, by the journal in {directory}.\n")
+                format!("No task is open on this node, by the journal in {directory}.\n")
             } else {
-                format!("Handed back: no task is open on this node: there is no journal in {directory}.\n")
+                format!("No task is open on this node: there is no journal in {directory}.\n")
             };
         };
         let ended = match (result, failed_step) {

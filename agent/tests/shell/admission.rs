@@ -10,8 +10,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tonic::Status;
-use wavegate_agent::admission::{AdmissionError, Waiting, admitted};
-use wavegate_agent::config::{Address, Config, ConfigError};
+use wavegate_agent::admission::{Waiting, admitted};
+use wavegate_agent::config::{Address, Config};
 use wavegate_agent::credentials::{self, CredentialsError, Enrolled};
 use wavegate_agent::enrol::{EnrolError, enrol};
 use wavegate_agent::service_manager::Signs;
@@ -29,7 +29,7 @@ struct Site {
 
 /// An agent that waits.
 struct Agent {
-    ended: JoinHandle<Result<(Config, Enrolled), AdmissionError>>,
+    ended: JoinHandle<Result<(Config, Enrolled), CredentialsError>>,
     looks: watch::Receiver<usize>,
 }
 
@@ -110,11 +110,11 @@ impl Site {
         let (looked, looks) = watch::channel(0);
         let waiting = Waiting {
             begin_with: Config::load(Some(&path)).expect("a configuration"),
-            config: move || Config::load(Some(&path)),
-            host_name: move || {
+            config: move || {
                 looked.send_modify(|looks| *looks += 1);
-                host_name.to_owned()
+                Config::load(Some(&path))
             },
+            host_name: move || host_name.to_owned(),
             look_every: Duration::from_millis(1),
             seed: 7,
         };
@@ -132,7 +132,7 @@ impl Agent {
         soon(self.ended).await.expect("no panic").expect("admitted")
     }
 
-    async fn refused(self) -> AdmissionError {
+    async fn refused(self) -> CredentialsError {
         soon(self.ended).await.expect("no panic").map(drop).expect_err("it ends")
     }
 
@@ -234,6 +234,7 @@ async fn a_token_that_is_not_taken_is_put_away_and_another_one_serves() {
     assert_eq!(site.asked(), 1, "it is not tried again");
     site.give_token(&site.token("5a"), 0o600);
     agent.admitted().await;
+    assert_eq!(site.refused(), None, "it might be good for another node");
 }
 
 #[tokio::test]
@@ -250,7 +251,10 @@ async fn a_token_outlives_an_address_that_is_another_fleets() {
     let node = NodeId::new("by-hand").expect("a name");
     let error =
         enrol(&site.file("by-hand"), &token, &wrong.address, &node, false).await.expect_err("another");
-    assert!(matches!(error, EnrolError::OtherCoordinator { .. }), "{error}");
+    assert!(
+        matches!(error, EnrolError::OtherCoordinator { .. }) && std::error::Error::source(&error).is_none(),
+        "{error}"
+    );
     site.give_coordinator(&coordinator.address);
     agent.admitted().await;
     assert!(!site.file("join-token").exists());
@@ -323,7 +327,10 @@ async fn a_token_that_others_could_have_is_put_away() {
         agent.looks(5).await;
         assert_eq!(site.refused(), Some(format!("{token}\n")), "{mode:o}");
         assert!(!site.file("join-token").exists());
-        std::fs::remove_file(site.file("join-token.refused")).expect("removed");
+        let refused = site.file("join-token.refused");
+        let mode_now = refused.metadata().expect("metadata").permissions().mode() & 0o7777;
+        assert_eq!(mode_now, 0o600, "nobody else reads it any more");
+        std::fs::remove_file(refused).expect("removed");
     }
     let elsewhere = site.file("elsewhere");
     write(&elsewhere, &site.token("5a").to_string(), 0o600);
@@ -333,6 +340,7 @@ async fn a_token_that_others_could_have_is_put_away() {
     assert_eq!(site.asked(), 0);
     site.give_token(&site.token("5a"), 0o600);
     agent.admitted().await;
+    assert!(!site.file("join-token.refused").is_symlink() && elsewhere.exists());
 }
 
 #[tokio::test]
@@ -382,16 +390,40 @@ async fn a_machine_without_a_name_of_its_own_does_not_spend_its_token() {
 }
 
 #[tokio::test]
-async fn a_configuration_that_stays_wrong_and_credentials_that_can_not_be_used_end_the_agent() {
+async fn a_configuration_that_stays_wrong_is_waited_for_and_nothing_is_done_meanwhile() {
     let site = Site::new();
+    let coordinator = site.coordinator().await;
     let mut agent = site.agent();
     agent.looks(2).await;
-    std::fs::write(site.file("agent.d/wrong.toml"), "cordinator = \"a:1\"\n").expect("written");
-    let error = agent.refused().await;
-    assert!(matches!(error, AdmissionError::Config(ConfigError::Unreadable { .. })), "{error}");
-    assert!(error.to_string().contains("agent.d/wrong.toml"), "{error}");
-    std::fs::remove_file(site.file("agent.d/wrong.toml")).expect("removed");
+    let wrong = site.file("agent.d/wrong.toml");
+    std::fs::write(&wrong, "cordinator = \"a:1\"\n").expect("written");
+    site.give_coordinator(&coordinator.address);
+    site.give_token(&site.token("5a"), 0o600);
+    agent.looks(6).await;
+    assert_eq!((site.asked(), site.refused()), (0, None));
+    std::fs::remove_file(wrong).expect("mended");
+    agent.admitted().await;
+}
 
+#[tokio::test]
+async fn an_enrolled_agent_that_waits_for_its_coordinator_outlives_a_typo() {
+    let site = Site::new();
+    let coordinator = site.coordinator().await;
+    let node = NodeId::new("by-hand").expect("a name");
+    enrol(&site.file("state"), &site.token("5a"), &coordinator.address, &node, false)
+        .await
+        .expect("enrolled");
+    let mut agent = site.agent();
+    agent.looks(2).await;
+    std::fs::write(site.file("agent.d/coordinator.toml"), "coordinator = a:1\n").expect("written");
+    agent.looks(4).await;
+    site.give_coordinator(&coordinator.address);
+    assert_eq!(agent.admitted().await.1.node, node);
+}
+
+#[tokio::test]
+async fn credentials_that_can_not_be_used_end_the_agent() {
+    let site = Site::new();
     let mut agent = site.agent();
     agent.looks(2).await;
     let broken = tls::Credentials {
@@ -401,5 +433,5 @@ async fn a_configuration_that_stays_wrong_and_credentials_that_can_not_be_used_e
     };
     credentials::keep(&site.file("state"), &broken).expect("kept");
     let error = agent.refused().await;
-    assert!(matches!(error, AdmissionError::Credentials(CredentialsError::Certificate { .. })), "{error}");
+    assert!(matches!(error, CredentialsError::Certificate { .. }), "{error}");
 }

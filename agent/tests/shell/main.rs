@@ -13,6 +13,7 @@ mod hand_back;
 mod journal_cuts;
 mod link;
 mod pki;
+mod program;
 mod support;
 mod switch_over;
 mod task;
