@@ -77,6 +77,12 @@ pub fn may_run(directory: &Path) -> Result<(), OwnerError> {
     })
 }
 
+/// Whether the coordinator of this state directory runs without privileges: it is there, and not root's.
+#[must_use]
+pub fn is_unprivileged(directory: &Path) -> bool {
+    owner_of(directory).is_some_and(|(owner, _)| !owner.is_root())
+}
+
 /// Does something in a state directory as its owner, which root becomes for that long: so nothing in it is ever root's, and no
 /// link that its owner put there leads root elsewhere. For programs with nothing else at work: it is the whole process that
 /// becomes somebody else. For root a directory that is yet to be made is its parent's owner's, who could have put something there.

@@ -102,7 +102,8 @@ fn socket_error(address: &Address, path: &Path, error: &io::Error) -> CliError {
         }
         io::ErrorKind::NotFound => (
             "there is no such socket; no coordinator runs on this machine".to_owned(),
-            "start it here (systemctl start wavegate-coordinator), or name one elsewhere: --coordinator HOST:PORT",
+            "set it up here (wavegate init) and start it (systemctl start wavegate-coordinator; systemctl status says why it has \
+             ended), or name one elsewhere: --coordinator HOST:PORT",
         ),
         io::ErrorKind::ConnectionRefused => (
             "the socket is there, but nobody listens: the coordinator has ended".to_owned(),

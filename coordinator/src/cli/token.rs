@@ -105,7 +105,7 @@ fn note(args: &Create, until: &str) -> String {
     let whom = render::tokens::whom(args.node.as_deref(), args.uses, args.declared);
     format!(
         "It is for {whom}, until {until}. Whoever has it can join the fleet: keep it secret.\n\
-         On the node, with the coordinator's address in /etc/wavegate/agent.toml: wavegate-agent enrol --token TOKEN\n\
+         On the node, with the coordinator's address in /etc/wavegate/agent.d/site.toml: wavegate-agent enrol --token TOKEN\n\
          or have provisioning write it into /etc/wavegate/join-token (owner root, mode 0600)."
     )
 }
@@ -128,7 +128,7 @@ mod tests {
         let args = Create { valid_for: 60, node: None, uses: 400, declared: true };
         insta::assert_snapshot!(note(&args, "2026-11-22T12:00:00+00:00"), @r"
         It is for any 400 declared nodes, once each, until 2026-11-22T12:00:00+00:00. Whoever has it can join the fleet: keep it secret.
-        On the node, with the coordinator's address in /etc/wavegate/agent.toml: wavegate-agent enrol --token TOKEN
+        On the node, with the coordinator's address in /etc/wavegate/agent.d/site.toml: wavegate-agent enrol --token TOKEN
         or have provisioning write it into /etc/wavegate/join-token (owner root, mode 0600).
         ");
     }

@@ -7,7 +7,7 @@ mod settings;
 
 use crate::config;
 use crate::files;
-use crate::owner::{OwnerError, as_owner};
+use crate::owner::{self, OwnerError, as_owner};
 use crate::pki::{Authority, PkiError, read_if_there};
 use crate::store::{Store, StoreError};
 use settings::{Settled, settle};
@@ -112,6 +112,15 @@ pub enum InitError {
     /// The configuration that is there is wrong.
     #[error(transparent)]
     Config(#[from] config::ConfigError),
+    /// A port that only privileged programs may listen on.
+    #[error(
+        "the coordinator cannot listen on {listen}: it runs without privileges, and ports below 1024 need them; take another one, such \
+         as 7443"
+    )]
+    PrivilegedPort {
+        /// Where it was to listen.
+        listen: SocketAddr,
+    },
     /// A certificate or its file.
     #[error(transparent)]
     Pki(#[from] PkiError),
@@ -153,6 +162,9 @@ fn init_at(options: &InitOptions, now: Timestamp) -> Result<InitReport, InitErro
     NodeId::new(options.operator.as_str()).map_err(|_| InitError::Operator(options.operator.clone()))?;
     let settled = settle(options)?;
     let state_directory = settled.state_directory.as_path();
+    if (1..1024).contains(&settled.listen.port()) && owner::is_unprivileged(state_directory) {
+        return Err(InitError::PrivilegedPort { listen: settled.listen });
+    }
     let mut setup = Setup { options, state_directory, now, made: Vec::new(), kept: Vec::new() };
     let operator = as_owner(state_directory, || setup.state(&fleet))?;
     setup.config(&settled)?;

@@ -165,6 +165,15 @@ fn the_state_directory_stays_its_owners_whoever_works_in_it() {
     let mut site = site;
     site.config.state_directory = state.clone();
     let config = site.folder().join("etc/coordinator.toml");
+    let refused = Command::new(env!("CARGO_BIN_EXE_wavegate"))
+        .args(["init", "--fleet", "test", "--listen", "0.0.0.0:443", "--coordinator-config"])
+        .arg(&config)
+        .arg("--state-directory")
+        .arg(&state)
+        .output()
+        .expect("run");
+    insta::assert_snapshot!(said(&site, &refused), @"wavegate: the coordinator cannot listen on 0.0.0.0:443: it runs without privileges, and ports below 1024 need them; take another one, such as 7443");
+    assert!(owners(&state).is_empty() && !config.exists(), "something was made");
     let init = Command::new(env!("CARGO_BIN_EXE_wavegate"))
         .args(["init", "--fleet", "test", "--coordinator-config"])
         .arg(&config)
