@@ -50,14 +50,15 @@ test: lab-host build lab-packages ## Run every test: unit, property, in-process 
 	$(MAKE) --no-print-directory --keep-going --jobs=2 --output-sync=line test-here test-hosts
 
 # The two halves of `test`. Hosts wait most of their time for something, and leave the processors to what runs here.
+# Cargo has no use for make's jobs.
 .PHONY: test-here test-hosts
 test-here:
-	$(CARGO) test --workspace --exclude wavegate-tests
-	$(CARGO) run --package wavegate-model --bin mutants
-	$(CARGO) test --package wavegate-tests --no-fail-fast --lib --bins \
+	MAKEFLAGS= $(CARGO) test --workspace --exclude wavegate-tests
+	MAKEFLAGS= $(CARGO) run --package wavegate-model --bin mutants
+	MAKEFLAGS= $(CARGO) test --package wavegate-tests --no-fail-fast --lib --bins \
 		--test docs --test etcd_real --test fleet --test packages --test sim
 test-hosts:
-	$(CARGO) test --package wavegate-tests --test lab -- --test-threads=4
+	MAKEFLAGS= $(CARGO) test --package wavegate-tests --test lab -- --test-threads=4
 
 .PHONY: test-quick
 test-quick: build-host ## Run the tests that need neither root nor hosts
