@@ -29,6 +29,8 @@ rm -f "$root/etc/apt/sources.list" "$root"/etc/apt/sources.list.d/*
 rm -f "$root/etc/dpkg/dpkg.cfg.d/99mmdebstrap"
 mkdir -p "$root/etc/systemd/system/multi-user.target.wants" "$root/var/log/journal"
 ln -sf /lib/systemd/system/systemd-networkd.service "$root/etc/systemd/system/multi-user.target.wants/"
+# Nobody logs in there, and each getty takes an instance of inotify, of which there are few.
+ln -sf /dev/null "$root/etc/systemd/system/console-getty.service"
 HOOK
 [ "$family" = apt ] || cat >> "$hook" <<'HOOK'
 rm -f "$root/etc/os-release" "$root/usr/lib/os-release"

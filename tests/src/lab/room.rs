@@ -16,7 +16,7 @@ use super::state::FleetState;
 use super::teardown;
 
 const LIMIT: &str = "/proc/sys/fs/inotify/max_user_instances";
-/// What this machine's own programs may have of them.
+/// What this machine's own programs may have of them, and dnsmasqs on the hosts, one each.
 const RESERVE: usize = 16;
 /// What a host with systemd has: five are of process 1, one is logind's.
 const OF_SYSTEMD: usize = 6;
