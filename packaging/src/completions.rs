@@ -60,7 +60,8 @@ mod tests {
             write(&program, directory.path()).expect("written");
             let name = program.command.get_name();
             let file = directory.path().join("bash").join(name);
-            for subcommand in program.command.get_subcommands().filter(|subcommand| !subcommand.is_hide_set()) {
+            for subcommand in program.command.get_subcommands().filter(|subcommand| !subcommand.is_hide_set())
+            {
                 let offered = offered(&file, name, subcommand.get_name());
                 for option in subcommand.get_arguments().filter_map(|argument| argument.get_long()) {
                     let option = format!("--{option}");
