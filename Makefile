@@ -88,7 +88,7 @@ mutants: build-host ## Take one guard of the core out after the other, and see t
 	$(CARGO) run --package wavegate-model --bin mutants
 
 .PHONY: check
-check: format lint audit test ## The one gate: format, lint, dependency audit, tests
+check: format lint audit test packages-lint ## The one gate: format, lint, dependency audit, tests, the packages by their families' checkers
 
 .PHONY: format
 format: ## Check the format

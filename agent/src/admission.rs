@@ -176,7 +176,7 @@ fn take(admission: &mut Admission, file: &Path, request: Request, enrolment: Res
     }
 }
 
-/// Removes the token that has served; another agent, or this one when it is started again, would only have to refuse it.
+/// Removes the token that has served: one for several nodes may still let others join.
 fn forget(file: &Path, seen: &Seen) {
     if !token_file::is_still(file, seen) {
         return;
@@ -184,7 +184,8 @@ fn forget(file: &Path, seen: &Seen) {
     match std::fs::remove_file(file) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => tracing::warn!(
             file = %file.display(), %error,
-            "the join token has served and cannot be removed; it is worth nothing any more, the agent goes on"
+            "the join token has served and cannot be removed; the agent goes on, but take the file away: a token for several nodes may still \
+             let others join"
         ),
         _ => {}
     }
