@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::sync::Arc;
 
 /// Why a text is not an identifier.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -24,7 +25,7 @@ macro_rules! name {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
-        pub struct $type(String);
+        pub struct $type(Arc<str>);
 
         impl $type {
             /// Checks the form: 1 to 64 of `a-z 0-9 - . _`, starting with a letter or digit.
@@ -34,7 +35,7 @@ macro_rules! name {
             pub fn new(text: impl Into<String>) -> Result<Self, BadId> {
                 let text = text.into();
                 if is_name(&text) {
-                    return Ok(Self(text));
+                    return Ok(Self(text.into()));
                 }
                 Err(BadId {
                     what: $what,
@@ -66,7 +67,7 @@ macro_rules! name {
 
         impl From<$type> for String {
             fn from(id: $type) -> String {
-                id.0
+                id.0.as_ref().to_owned()
             }
         }
 
