@@ -1,5 +1,6 @@
-//! What the suites share: the lab of real hosts, wavegate on it, and the demo.
+//! What the suites share: the lab of real hosts, wavegate on it, the demo, and what is measured.
 
+pub mod bench;
 pub mod demo;
 pub mod deploy;
 pub mod elf;
