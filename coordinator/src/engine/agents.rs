@@ -6,6 +6,7 @@ use super::{
 };
 use crate::skew;
 use crate::store::{OutputPiece, StepPlace};
+use std::sync::Arc;
 use wavegate_common::facts::Facts;
 use wavegate_common::id::{NodeId, StepId};
 use wavegate_common::order::TaskKey;
@@ -251,13 +252,15 @@ impl Engine {
             self.complain(node, format!("it sent the facts of another node ({})", facts.node));
             return;
         }
-        let Some(record) = self.nodes.get_mut(node) else { return };
+        let Some(known) = self.nodes.get(node) else { return };
         // Facts are what the agent sees, not what we decided: they count even if they can't be kept. What was only seen
         // again is not written again: an idle fleet writes nothing.
-        let news = record.facts.as_ref().is_none_or(|known| facts.has_news(known));
-        record.facts = Some(facts);
-        if news && let Err(error) = self.store.put_node(record) {
+        let news = known.facts.as_ref().is_none_or(|known| facts.has_news(known));
+        if news && let Err(error) = self.store.put_facts(&facts) {
             self.note_trouble(&error);
+        }
+        if let Some(known) = self.nodes.get_mut(node) {
+            *known = Arc::new(known.with(facts));
         }
         self.changed();
     }

@@ -4,6 +4,7 @@ use super::{CreatedToken, Done, Engine, Enrol, Enrolled, RequestError, TokenWish
 use crate::pki::NodeRequest;
 use crate::store::{NodeRecord, Revocation, ShownToken, TokenRecord};
 use crate::token::{self, Applicant, LONGEST_VALIDITY_S, MOST_USES, Verdict, Wish};
+use std::sync::Arc;
 use wavegate_common::id::{Actor, NodeId, Timestamp};
 
 impl Engine {
@@ -114,10 +115,10 @@ impl Engine {
             self.store.enrol(&enrol.token_id, &node, &audit, judge);
         let record = judged.inspect_err(|error| self.note_trouble(error))??;
         tracing::info!(%node, from = enrol.from, "enrolled");
-        let certificate_pem = record.certificate_pem.clone();
-        let replaced = self.nodes.insert(node.clone(), record);
+        let (certificate_pem, fingerprint) = (record.certificate_pem.clone(), record.fingerprint.clone());
+        let replaced = self.nodes.insert(node.clone(), Arc::new(record.into()));
         self.links.know(&node, now);
-        if replaced.is_some_and(|before| before.certificate_pem != certificate_pem) {
+        if replaced.is_some_and(|before| before.fingerprint != fingerprint) {
             self.offline(&node);
         }
         self.changed();

@@ -37,7 +37,7 @@ pub use reasons::About;
 use crate::clock::Clock;
 use crate::pki::Authority;
 use crate::skew::Skew;
-use crate::store::{AuditRecord, InventoryRecord, NodeRecord, RolloutRecord, Store, StoreError};
+use crate::store::{AuditRecord, InventoryRecord, KnownNode, RolloutRecord, Store, StoreError};
 use crate::watchdog::Watchdog;
 use links::Links;
 use planning::Planning;
@@ -131,7 +131,7 @@ pub struct Engine {
     leader_id: LeaderId,
     /// Another coordinator works with our nodes: no order is given until this one is started again.
     superseded: Option<Superseded>,
-    nodes: BTreeMap<NodeId, NodeRecord>,
+    nodes: BTreeMap<NodeId, Arc<KnownNode>>,
     inventory: Option<InventoryRecord>,
     links: Links,
     /// The newest rollout.
@@ -177,8 +177,8 @@ impl Engine {
             clock.not_before(last_event(&store, rollout)?);
         }
         let generation = store.begin_generation(leader_id)?;
-        let nodes: BTreeMap<NodeId, NodeRecord> =
-            store.nodes()?.into_iter().map(|record| (record.node.clone(), record)).collect();
+        let nodes = store.nodes()?.into_iter().map(|known| (known.node.clone(), Arc::new(known)));
+        let nodes: BTreeMap<NodeId, Arc<KnownNode>> = nodes.collect();
         let inventory = store.inventory()?;
         let superseded = store.superseded()?.map(Superseded::from);
         let links = Links::new(nodes.keys().cloned(), clock.now());

@@ -34,6 +34,36 @@ pub struct NodeRecord {
     pub facts: Option<Facts>,
 }
 
+/// What the engine has at hand of every node: its record without what only enrolment looks at, which is on disk alone.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct KnownNode {
+    /// The node.
+    pub node: NodeId,
+    /// When it enrolled (last).
+    pub enrolled_at: Timestamp,
+    /// SHA-256 of its certificate's DER, hexadecimal.
+    pub fingerprint: String,
+    /// What its agent observed last; `None` before it first connected.
+    pub facts: Option<Facts>,
+}
+
+impl KnownNode {
+    /// The same node with newer facts.
+    #[must_use]
+    pub fn with(&self, facts: Facts) -> Self {
+        let Self { node, enrolled_at, fingerprint, facts: _ } = self;
+        let (node, fingerprint) = (node.clone(), fingerprint.clone());
+        Self { node, enrolled_at: *enrolled_at, fingerprint, facts: Some(facts) }
+    }
+}
+
+impl From<NodeRecord> for KnownNode {
+    fn from(record: NodeRecord) -> Self {
+        let NodeRecord { node, enrolled_at, fingerprint, facts, certificate_pem: _, public_key: _ } = record;
+        Self { node, enrolled_at, fingerprint, facts }
+    }
+}
+
 /// A join token. The secret itself is not kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TokenRecord {

@@ -197,7 +197,7 @@ fn a_node_is_forgotten_and_the_audit_list_has_it() {
     let audit = AuditRecord { at: Timestamp(2), who, what, result };
     for times in 1..=2 {
         store.remove_node(&node("c1"), &audit).expect("forgotten");
-        assert_eq!(store.nodes().expect("nodes"), [record("c10")]);
+        assert_eq!(store.nodes().expect("nodes"), [record("c10").into()]);
         assert_eq!(store.audited(10).expect("records"), vec![audit.clone(); times]);
     }
 }

@@ -243,7 +243,7 @@ fn a_token_and_the_node_are_kept_together_or_not_at_all() {
     kept.expect("the store is fine").expect("agreed");
     assert_eq!(store.token("t").expect("readable"), Some(used.clone()));
     assert_eq!(store.token_uses(&used).expect("readable"), used.used.clone().into_iter().collect::<Vec<_>>());
-    assert_eq!(store.nodes().expect("nodes"), [record]);
+    assert_eq!(store.nodes().expect("nodes"), [record.into()]);
 }
 
 #[test]

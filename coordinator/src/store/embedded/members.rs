@@ -1,8 +1,9 @@
 //! Nodes that have enrolled, and the join tokens by which they do.
 
 use super::{Made, Store, audit, decode, encode};
-use crate::store::{AuditRecord, NodeRecord, ShownToken, StoreError, TokenRecord, TokenUse};
+use crate::store::{AuditRecord, KnownNode, NodeRecord, ShownToken, StoreError, TokenRecord, TokenUse};
 use redb::{ReadableTable, TableDefinition, WriteTransaction};
+use wavegate_common::facts::Facts;
 use wavegate_common::id::{NodeId, Timestamp};
 
 /// Nodes by name, as JSON.
@@ -28,7 +29,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`] if they can't be read.
-    pub fn nodes(&self) -> Result<Vec<NodeRecord>, StoreError> {
+    pub fn nodes(&self) -> Result<Vec<KnownNode>, StoreError> {
         self.read(|tx| {
             let nodes = tx.open_table(NODES)?;
             nodes.iter()?.map(|row| decode("nodes", row?.1.value())).collect()
@@ -41,6 +42,14 @@ impl Store {
     /// [`StoreError`] if it can't be written.
     pub fn put_node(&self, node: &NodeRecord) -> Result<(), StoreError> {
         self.write(|tx| put_node(tx, node))
+    }
+
+    /// Keeps what a node's agent observed. Of a node that is not in the fleet nothing is kept.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it can't be read or written.
+    pub fn put_facts(&self, facts: &Facts) -> Result<(), StoreError> {
+        self.write(|tx| put_facts(tx, facts))
     }
 
     /// Forgets a node. One that is not there may be forgotten again.
@@ -169,6 +178,15 @@ impl Store {
             Ok(Ok(node))
         })
     }
+}
+
+pub(super) fn put_facts(tx: &WriteTransaction, facts: &Facts) -> Made<()> {
+    let mut nodes = tx.open_table(NODES)?;
+    let known = nodes.get(facts.node.as_str())?.map(|bytes| decode("nodes", bytes.value()));
+    let Some(record) = known.transpose()? else { return Ok(()) };
+    let record = NodeRecord { facts: Some(facts.clone()), ..record };
+    nodes.insert(facts.node.as_str(), encode("nodes", &record)?.as_slice())?;
+    Ok(())
 }
 
 fn put_node(tx: &WriteTransaction, node: &NodeRecord) -> Made<()> {
