@@ -11,4 +11,5 @@ pub mod lab;
 pub mod members;
 pub mod sim;
 pub mod storm;
+pub mod swarm;
 pub mod writer;

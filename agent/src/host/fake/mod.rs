@@ -5,6 +5,7 @@ mod effects;
 mod etcd;
 mod faults;
 mod nodes;
+mod pace;
 mod package_programs;
 mod packages;
 mod programs;
@@ -15,6 +16,7 @@ pub use effects::has_effect;
 pub use etcd::{FakeCluster, FakeMember, Happening, Place, Seat, Stopped, WhenEmpty, join};
 pub use faults::{AgentKilled, Fault, Faults, When};
 pub use nodes::{ETCD_ARCHIVE_URL, PYTHON_ETCD_ARCHIVE_URL};
+pub use pace::Pace;
 pub use packages::{FakeInstalled, FakePackage, FakeUnit, PackageState};
 pub use programs::{FakeDistribution, archive, sha256};
 
@@ -300,19 +302,28 @@ impl FakeMachine {
 
 /// A machine in memory as an agent sees it.
 #[derive(Debug)]
-pub struct FakeHost(Mutex<FakeMachine>);
+pub struct FakeHost {
+    machine: Mutex<FakeMachine>,
+    pace: Pace,
+}
 
 impl FakeHost {
     /// A host whose machine is this one.
     #[must_use]
     pub fn new(machine: FakeMachine) -> Self {
-        Self(Mutex::new(machine))
+        Self::at_pace(machine, Pace::default())
+    }
+
+    /// The same, with programs that take as long as `pace` says.
+    #[must_use]
+    pub const fn at_pace(machine: FakeMachine, pace: Pace) -> Self {
+        Self { machine: Mutex::new(machine), pace }
     }
 
     /// The machine itself, for tests that set it up, look at it or break it. Agents wait meanwhile.
     pub fn machine(&self) -> MutexGuard<'_, FakeMachine> {
         // An agent that was killed at a fault leaves the machine as it stood, which is what a test wants to see.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.machine.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn die_if(&self, line: &str, when: When) {
@@ -343,6 +354,7 @@ impl Host for FakeHost {
 
     fn run(&self, command: &Command) -> Result<Exit, HostError> {
         let line = command.argv.join(" ");
+        self.pace.wait();
         self.die_if(&line, When::Before);
         let result = self.machine().run(command);
         self.die_if(&line, When::After);
@@ -353,6 +365,7 @@ impl Host for FakeHost {
         let line = command.argv.join(" ");
         let program = command.argv.first().cloned().unwrap_or_default();
         if !self.transaction_known(name) {
+            self.pace.wait();
             self.die_if(&line, When::Before);
             faults::transact(&mut self.machine(), name, command)?;
             self.die_if(&line, When::Midway);

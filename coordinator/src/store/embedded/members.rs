@@ -52,6 +52,14 @@ impl Store {
         self.write(|tx| put_facts(tx, facts))
     }
 
+    /// Keeps nodes as they are now, all of them or none.
+    ///
+    /// # Errors
+    /// [`StoreError`] if they can't be written.
+    pub fn put_nodes(&self, nodes: &[NodeRecord]) -> Result<(), StoreError> {
+        self.write(|tx| nodes.iter().try_for_each(|node| put_node(tx, node)))
+    }
+
     /// Forgets a node. One that is not there may be forgotten again.
     ///
     /// # Errors

@@ -1,0 +1,92 @@
+//! What a process costs, as the kernel counts it, and what this one may have open.
+
+use anyhow::{Context, Result};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Ticks of the times in `/proc/PID/stat` in a second: the same on every Linux that a program can ask (`USER_HZ`).
+const TICKS: u64 = 100;
+
+/// What a process has used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Usage {
+    /// Memory that is resident, in KiB.
+    pub rss_kib: u64,
+    /// The part of it that is the process's own.
+    pub anonymous_kib: u64,
+    /// Processor time since its start, of all its threads, in hundredths of a second.
+    pub cpu: Duration,
+}
+
+impl Usage {
+    /// Of a process now.
+    ///
+    /// # Errors
+    /// If it is not there.
+    pub fn of(pid: u32) -> Result<Self> {
+        let folder = PathBuf::from(format!("/proc/{pid}"));
+        let read = |name: &str| {
+            std::fs::read_to_string(folder.join(name))
+                .with_context(|| format!("reading {name} of process {pid}"))
+        };
+        let status = read("status")?;
+        let kib = |key: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(key));
+            let number = line.and_then(|rest| rest.trim_start_matches(':').split_whitespace().next());
+            number
+                .and_then(|number| number.parse().ok())
+                .with_context(|| format!("no {key} of process {pid}"))
+        };
+        Ok(Self {
+            rss_kib: kib("VmRSS")?,
+            anonymous_kib: kib("RssAnon")?,
+            cpu: cpu(&read("stat")?).with_context(|| format!("reading the times of process {pid}"))?,
+        })
+    }
+}
+
+/// User and system time, fields 14 and 15 of proc(5); what follows the last parenthesis begins with field 3.
+fn cpu(stat: &str) -> Option<Duration> {
+    let (_, rest) = stat.rsplit_once(')')?;
+    let mut times = rest.split_whitespace().skip(11).map(str::parse::<u64>);
+    let ticks = times.next()?.ok()? + times.next()?.ok()?;
+    Some(Duration::from_millis(ticks * 1000 / TICKS))
+}
+
+/// Descriptors that a process has open.
+///
+/// # Errors
+/// If it is not there.
+pub(super) fn open_files(pid: u32) -> Result<usize> {
+    let folder = std::fs::read_dir(format!("/proc/{pid}/fd"));
+    Ok(folder.with_context(|| format!("counting the descriptors of process {pid}"))?.count())
+}
+
+/// Lets this process, and those that it starts, have as many descriptors as it may ask for; returns how many.
+///
+/// # Errors
+/// If the system refuses.
+pub fn raise_open_files() -> Result<u64> {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).context("asking how many descriptors there may be")?;
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).context("asking for more descriptors")?;
+    Ok(hard)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_behind_any_name() {
+        let stat = "7 (a) b (c) S 1 7 7 0 -1 4194560 1 2 3 4 150 50 9 9 20 0 5 0 100 1000 200";
+        assert_eq!(cpu(stat), Some(Duration::from_secs(2)));
+    }
+
+    #[test]
+    fn this_process_has_memory_and_files() {
+        let used = Usage::of(std::process::id()).expect("this process");
+        assert!(used.rss_kib > 0 && used.anonymous_kib <= used.rss_kib, "{used:?}");
+        assert!(open_files(std::process::id()).expect("its descriptors") >= 3);
+    }
+}
