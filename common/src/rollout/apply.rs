@@ -1,8 +1,11 @@
 //! `apply`: the only way a rollout's state changes, live and in replay. An event that must not be is a typed error.
 
+use super::places::Place;
+use super::tasks::StageTasks;
 use super::{EndedStep, Entry, Event, Hold, Rollout, Status, Task, TaskRef, TaskResult, TaskState, Waiver};
 use crate::id::{Actor, NodeId, StepId, Timestamp};
 use crate::platform::Stage;
+use std::sync::Arc;
 
 /// Why an event can't be applied. The rollout is then as it was.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -171,7 +174,7 @@ impl Rollout {
             }
             Event::TaskStarted { task } => self.start(task, at)?,
             Event::TaskAccepted { task } => {
-                self.task_in(task, &[TaskState::Preparing])?.become_accepted(at);
+                self.task_in(task, &[TaskState::Preparing])?.change(|task| task.become_accepted(at));
             }
             Event::StepEnded { task, step, ended_at, outcome } => {
                 let expected = self.next_step(task)?;
@@ -181,28 +184,33 @@ impl Rollout {
                     return Err(IllegalEvent::OtherStep { stage, node, expected, found: step.clone() });
                 }
                 let ended = EndedStep { step: step.clone(), ended_at: *ended_at, outcome: outcome.clone() };
-                self.task_in(task, &[TaskState::Applying])?.steps.push(ended);
+                self.task_in(task, &[TaskState::Applying])?.change(|task| task.steps.push(ended));
             }
             Event::TaskEnded { task, result } => self.end(task, *result, at)?,
             Event::TaskLost { task } => {
                 self.task_in(task, &[TaskState::Preparing, TaskState::Applying])?
-                    .become_state(TaskState::Unknown, at);
+                    .change(|task| task.become_state(TaskState::Unknown, at));
             }
-            Event::TaskOverdue { task } => self.task_in(task, &[TaskState::Applying])?.overdue = true,
+            Event::TaskOverdue { task } => {
+                self.task_in(task, &[TaskState::Applying])?.change(|task| task.overdue = true);
+            }
             Event::TaskReturned { task } => {
-                self.task_in(task, &[TaskState::Unknown])?.become_accepted(at);
+                self.task_in(task, &[TaskState::Unknown])?.change(|task| task.become_accepted(at));
             }
-            Event::TaskRestarted { task } => self.task_in(task, &[TaskState::Applying])?.steps.clear(),
+            Event::TaskRestarted { task } => {
+                self.task_in(task, &[TaskState::Applying])?.change(|task| task.steps.clear());
+            }
             Event::TaskRetried { task, .. } => {
                 self.require(&[Status::Running, Status::Paused])?;
-                self.task_in(task, &[TaskState::Failed])?.become_state(TaskState::Scheduled, at);
+                let failed = self.task_in(task, &[TaskState::Failed])?;
+                failed.change(|task| task.become_state(TaskState::Scheduled, at));
             }
             Event::WaveReleased { stage, wave, .. } => {
                 self.require(&[Status::Running, Status::Paused])?;
                 if self.wave_to_release(at) != Some((*stage, *wave)) {
                     return Err(IllegalEvent::NotTheWave { stage: *stage, wave: *wave });
                 }
-                self.released.insert((*stage, *wave));
+                Arc::make_mut(&mut self.released).insert((*stage, *wave));
             }
             Event::NodeWaived { node, reason, until, by } => self.waive(node, reason, *until, by, at)?,
             Event::WaiverEnded { node, by } => self.end_waiver(node, by.as_ref(), at)?,
@@ -231,12 +239,12 @@ impl Rollout {
     }
 
     fn start(&mut self, task: &TaskRef, at: Timestamp) -> Result<(), IllegalEvent> {
-        let current = self.task(task.stage, &task.node).ok_or_else(|| no_such(task))?;
-        if task.attempt != current.attempt + 1 {
+        let current = self.task(task.stage, &task.node).ok_or_else(|| no_such(task))?.attempt;
+        if task.attempt != current + 1 {
             return Err(IllegalEvent::OtherAttempt {
                 stage: task.stage,
                 node: task.node.clone(),
-                current: current.attempt,
+                current,
                 found: task.attempt,
             });
         }
@@ -245,21 +253,22 @@ impl Rollout {
             node: task.node.clone(),
             hold,
         })?;
-        let task = self.tasks.entry(task.stage).or_default().entry(task.node.clone()).and_modify(|t| {
+        self.task_in(&TaskRef { attempt: current, ..task.clone() }, &[TaskState::Scheduled])?.change(|t| {
             t.attempt = task.attempt;
             t.steps.clear();
             t.accepted = false;
             t.overdue = false;
             t.started_at = Some(at);
+            t.become_state(TaskState::Preparing, at);
         });
-        task.and_modify(|t| t.become_state(TaskState::Preparing, at));
         Ok(())
     }
 
     fn end(&mut self, task: &TaskRef, result: TaskResult, at: Timestamp) -> Result<(), IllegalEvent> {
         let remaining = self.next_step(task)?;
         let current = self.task_in(task, &[TaskState::Applying])?;
-        let failed = current.steps.last().is_some_and(|s| s.outcome.error().is_some());
+        let failed =
+            current.task().and_then(|task| task.steps.last()).is_some_and(|s| s.outcome.error().is_some());
         let agrees = match result {
             TaskResult::Finished => remaining.is_none() && !failed,
             TaskResult::Failed => failed,
@@ -272,7 +281,7 @@ impl Rollout {
             TaskResult::Finished => TaskState::Finished,
             TaskResult::Failed => TaskState::Failed,
         };
-        current.become_state(state, at);
+        current.change(|task| task.become_state(state, at));
         Ok(())
     }
 
@@ -288,15 +297,16 @@ impl Rollout {
 
     fn stop(&mut self, at: Timestamp) -> Result<(), IllegalEvent> {
         self.require(&[Status::Stopping])?;
-        for (stage, tasks) in &self.tasks {
-            if let Some((node, task)) = tasks.iter().find(|(_, task)| task.in_flight()) {
+        for (stage, tasks) in &self.stages {
+            if let Some((node, task)) = tasks.in_flight().next() {
                 return Err(IllegalEvent::TaskIs { stage: *stage, node: node.clone(), state: task.progress });
             }
         }
-        for task in self.tasks.values_mut().flat_map(|tasks| tasks.values_mut()) {
-            if task.progress == TaskState::Scheduled {
-                task.become_state(TaskState::Canceled, at);
-            }
+        for tasks in self.stages.values_mut() {
+            Arc::make_mut(tasks).change_all(
+                |task| task.progress == TaskState::Scheduled,
+                |task| task.become_state(TaskState::Canceled, at),
+            );
         }
         self.pause = None;
         self.become_status(Status::Stopped, at);
@@ -317,13 +327,9 @@ impl Rollout {
         if until <= at {
             return Err(IllegalEvent::WaiverOver { node: node.clone() });
         }
-        self.waivers.iter_mut().filter(|waiver| waiver.node == *node && waiver.in_force()).for_each(
-            |waiver| {
-                waiver.ended = Some(at);
-                waiver.ended_by = Some(by.clone());
-            },
-        );
-        self.waivers.push(Waiver {
+        let waivers = Arc::make_mut(&mut self.waivers);
+        waivers.end(node, Some(by), at);
+        waivers.begin(Waiver {
             node: node.clone(),
             reason: reason.to_owned(),
             by: by.clone(),
@@ -332,7 +338,7 @@ impl Rollout {
             ended: None,
             ended_by: None,
         });
-        self.tasks_of_mut(node).for_each(|task| task.waived = true);
+        self.let_count(node, false);
         Ok(())
     }
 
@@ -341,7 +347,7 @@ impl Rollout {
     /// # Errors
     /// Why not.
     pub fn may_waive(&self, node: &NodeId) -> Result<(), IllegalEvent> {
-        let tasks = || self.tasks.iter().filter_map(|(stage, tasks)| Some((*stage, tasks.get(node)?)));
+        let tasks = || self.stages.iter().filter_map(|(stage, tasks)| Some((*stage, tasks.of(node)?)));
         let left = || tasks().filter(|(_, task)| task.progress != TaskState::Finished);
         if left().next().is_none() {
             return Err(IllegalEvent::NothingToWaive { node: node.clone() });
@@ -360,19 +366,21 @@ impl Rollout {
         if self.ended() {
             return Err(IllegalEvent::NotWhile { status: self.status });
         }
-        let waiver = self.waivers.iter_mut().find(|waiver| waiver.node == *node && waiver.in_force());
-        let waiver = waiver.ok_or_else(|| IllegalEvent::NotWaived { node: node.clone() })?;
+        let waiver = self.waivers.of(node).ok_or_else(|| IllegalEvent::NotWaived { node: node.clone() })?;
         if by.is_none() && at < waiver.until {
             return Err(IllegalEvent::WaiverNotOver { node: node.clone() });
         }
-        waiver.ended = Some(at);
-        waiver.ended_by = by.cloned();
-        self.tasks_of_mut(node).for_each(|task| task.waived = false);
+        Arc::make_mut(&mut self.waivers).end(node, by, at);
+        self.let_count(node, true);
         Ok(())
     }
 
-    fn tasks_of_mut(&mut self, node: &NodeId) -> impl Iterator<Item = &mut Task> {
-        self.tasks.values_mut().filter_map(move |tasks| tasks.get_mut(node))
+    fn let_count(&mut self, node: &NodeId, counts: bool) {
+        for tasks in self.stages.values_mut() {
+            if let Some(place) = tasks.index().place(node) {
+                Arc::make_mut(tasks).change(place, |task| task.waived = !counts);
+            }
+        }
     }
 
     fn require(&self, allowed: &[Status]) -> Result<(), IllegalEvent> {
@@ -383,22 +391,23 @@ impl Rollout {
     }
 
     /// The task an event is about, if it is its current attempt and in one of the states.
-    fn task_in(&mut self, about: &TaskRef, states: &[TaskState]) -> Result<&mut Task, IllegalEvent> {
-        let task = self.tasks.get_mut(&about.stage).and_then(|tasks| tasks.get_mut(&about.node));
-        let task = task.ok_or_else(|| no_such(about))?;
-        let (stage, node) = (about.stage, about.node.clone());
+    fn task_in(&mut self, about: &TaskRef, states: &[TaskState]) -> Result<ToChange<'_>, IllegalEvent> {
+        let tasks = self.stages.get_mut(&about.stage).ok_or_else(|| no_such(about))?;
+        let place = tasks.index().place(&about.node).ok_or_else(|| no_such(about))?;
+        let task = tasks.task(place).ok_or_else(|| no_such(about))?;
+        let (stage, node) = (about.stage, &about.node);
         if task.attempt != about.attempt {
             return Err(IllegalEvent::OtherAttempt {
                 stage,
-                node,
+                node: node.clone(),
                 current: task.attempt,
                 found: about.attempt,
             });
         }
         if !states.contains(&task.progress) {
-            return Err(IllegalEvent::TaskIs { stage, node, state: task.progress });
+            return Err(IllegalEvent::TaskIs { stage, node: node.clone(), state: task.progress });
         }
-        Ok(task)
+        Ok(ToChange { tasks, place })
     }
 
     /// The step of a task that has not ended; `None` after the last one or a failed one.
@@ -425,6 +434,22 @@ impl Rollout {
         if !matches!(status, Status::Paused) {
             self.pause = None;
         }
+    }
+}
+
+/// A task that an event is about and may change.
+struct ToChange<'r> {
+    tasks: &'r mut Arc<StageTasks>,
+    place: Place,
+}
+
+impl ToChange<'_> {
+    fn task(&self) -> Option<&Task> {
+        self.tasks.task(self.place)
+    }
+
+    fn change(self, change: impl FnOnce(&mut Task)) {
+        Arc::make_mut(self.tasks).change(self.place, change);
     }
 }
 

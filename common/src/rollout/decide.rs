@@ -2,9 +2,9 @@
 //!
 //! A start is legal exactly when [`Rollout::may_start`] says so: `apply` asks it, and `decide` offers nothing else.
 
+use super::index::Kind;
 use super::{Event, Hold, PauseReason, Rollout, Status, Task, TaskRef, TaskState};
 use crate::id::{NodeId, Timestamp};
-use crate::order::Work;
 use crate::plan::StagePlan;
 use crate::platform::Stage;
 use serde::{Deserialize, Serialize};
@@ -85,29 +85,33 @@ impl Rollout {
 
     fn starts(&self, stage: &StagePlan, observed: Observed<'_>) -> Vec<Event> {
         let room = self.at_once(stage).saturating_sub(self.unavailable(stage));
-        // A failed task of an earlier wave that is tried again comes before the nodes of later waves.
-        let candidates =
-            stage.waves.iter().flatten().filter_map(|node| Some((node, self.task(stage.stage, node)?)));
+        let Some(tasks) = self.stages.get(&stage.stage).filter(|_| room > 0) else { return Vec::new() };
+        // Nothing scheduled is left before the current wave, and nothing after it may start. Where a failed task of an earlier
+        // wave is tried again, that wave is the current one.
+        let candidates = tasks.current_wave().into_iter().flat_map(|wave| tasks.scheduled_in(wave));
+        let mut asked = BTreeMap::new();
+        let mut may_start = |node: &NodeId, kind: Kind| {
+            let ask = || self.may_start(stage.stage, node, observed.now).is_ok();
+            *asked.entry(kind).or_insert_with(ask)
+        };
         let mut ready = candidates
-            .filter(|(_, task)| task.state() == TaskState::Scheduled)
-            .filter(|(node, _)| observed.link(node).is_online())
-            .filter(|(node, _)| self.may_start(stage.stage, node, observed.now).is_ok())
+            .filter(|(node, _, kind)| may_start(node, *kind))
+            .filter(|(node, ..)| observed.link(node).is_online())
             .peekable();
         // Each may start by itself; together only those of one group may, and an etcd member never beside another node.
-        let kind = |node: &NodeId| (stage.groups.get(node), self.is_alone(stage.stage, node));
-        let Some(first) = ready.peek().map(|(node, _)| kind(node)) else { return Vec::new() };
-        let room = if first.1 { 1 } else { room };
+        let Some(first) = ready.peek().map(|(.., kind)| *kind) else { return Vec::new() };
+        let room = if first.alone { 1 } else { room };
         ready
-            .filter(|(node, _)| kind(node) == first)
+            .filter(|(.., kind)| *kind == first)
             .take(room as usize)
-            .map(|(node, task)| Event::TaskStarted {
+            .map(|(node, task, _)| Event::TaskStarted {
                 task: TaskRef { stage: stage.stage, node: node.clone(), attempt: task.attempt + 1 },
             })
             .collect()
     }
 
     fn expired(&self, now: Timestamp) -> Vec<Event> {
-        let over = self.waivers.iter().filter(|waiver| waiver.in_force() && waiver.until <= now);
+        let over = self.waivers.expired(now).into_iter();
         over.map(|waiver| Event::WaiverEnded { node: waiver.node.clone(), by: None }).collect()
     }
 
@@ -118,9 +122,9 @@ impl Rollout {
             Link::Offline { since } => observed.now.millis_since(since) >= observed.lost_after_ms,
         };
         let tasks = self
-            .tasks
+            .stages
             .iter()
-            .flat_map(|(stage, tasks)| tasks.iter().map(move |(node, task)| (stage, node, task)));
+            .flat_map(|(stage, tasks)| tasks.in_flight().map(move |(node, task)| (stage, node, task)));
         // A rollout that is being stopped sends no order that was not confirmed, so it would wait for ever for such a task.
         let unconfirmed = |task: &Task| {
             self.status == Status::Stopping
@@ -143,13 +147,8 @@ impl Rollout {
     /// Milliseconds that a node may work on its task without anybody wondering: what its steps may take together, half as
     /// much again, and ten minutes.
     pub(super) fn limit_ms(&self, stage: Stage, node: &NodeId) -> u64 {
-        let steps = self.plan.stage(stage).and_then(|stage| stage.tasks.get(node));
-        let limits = steps.into_iter().flatten().map(|step| match step.work {
-            Work::Run { timeout_s, .. } => timeout_s,
-            Work::Skip { .. } => 0,
-        });
-        let together = limits.fold(0u64, u64::saturating_add);
-        together.saturating_add(together / 2).saturating_add(600).saturating_mul(1000)
+        let index = self.stages.get(&stage).map(|tasks| tasks.index());
+        index.and_then(|index| Some(index.limit_ms(index.place(node)?))).unwrap_or(u64::MAX)
     }
 
     /// The first stage in which more nodes have failed than may, with how many have and how many may.
@@ -161,7 +160,7 @@ impl Rollout {
     }
 
     fn any_in_flight(&self) -> bool {
-        self.tasks.values().flat_map(|tasks| tasks.values()).any(super::Task::in_flight)
+        self.stages.values().any(|tasks| tasks.in_flight().next().is_some())
     }
 
     /// The wave that an operator may let begin now: one that waits for that, or rests.

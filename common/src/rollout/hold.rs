@@ -1,6 +1,9 @@
 //! Whether a task may be given out: the barrier, the waves, the limits. `apply` refuses what this refuses, and `decide`
 //! offers nothing else.
 
+use super::places::Place;
+use super::tally::WaveTally;
+use super::tasks::StageTasks;
 use super::{Rollout, Status, Task, TaskState};
 use crate::id::{NodeId, Timestamp};
 use crate::plan::StagePlan;
@@ -106,19 +109,22 @@ impl Rollout {
             return Err(Hold::NotScheduled { state });
         }
         self.barrier(stage)?;
-        let Some(planned) = self.plan().stage(stage) else { return Err(Hold::NotScheduled { state }) };
-        let wave = planned.waves.iter().position(|wave| wave.contains(node)).unwrap_or(planned.waves.len());
+        let tasks = self.stages.get(&stage).map(AsRef::as_ref);
+        let known =
+            tasks.and_then(|tasks| Some((self.plan().stage(stage)?, tasks, tasks.index().place(node)?)));
+        let Some((planned, tasks, place)) = known else { return Err(Hold::NotScheduled { state }) };
+        let wave = tasks.index().kind(place).wave;
         self.earlier_waves(planned, wave)?;
         self.may_begin(planned, wave, now)?;
-        self.one_group(planned, node)?;
-        self.one_member(planned, node)?;
+        one_group(tasks, place)?;
+        one_member(tasks, place)?;
         self.within_limits(planned)
     }
 
     /// I1: no task of a stage before every task of every earlier stage is finished or waived.
     fn barrier(&self, stage: Stage) -> Result<(), Hold> {
         for earlier in self.plan().body.stages.iter().filter(|earlier| earlier.stage < stage) {
-            let unfinished = self.tasks(earlier.stage).filter(|(_, task)| !task.settled()).count();
+            let unfinished = self.unsettled(earlier.stage) as usize;
             if unfinished > 0 {
                 return Err(Hold::Barrier { stage: earlier.stage, unfinished });
             }
@@ -127,26 +133,20 @@ impl Rollout {
     }
 
     fn earlier_waves(&self, planned: &StagePlan, wave: usize) -> Result<(), Hold> {
-        for (index, earlier) in planned.waves.iter().enumerate().take(wave) {
-            if self.wave_is_over(planned, index) {
-                continue;
-            }
-            let canary = |node: &NodeId| self.task(planned.stage, node).map(Task::state);
-            let gone_wrong = |state| matches!(state, Some(TaskState::Failed | TaskState::Unknown));
-            if self.is_canary(planned, index) && earlier.iter().any(|node| gone_wrong(canary(node))) {
-                return Err(Hold::Canary);
-            }
-            return Err(Hold::EarlierWave { wave: index });
+        let Some(tasks) = self.stages.get(&planned.stage) else { return Ok(()) };
+        let Some(open) = tasks.current_wave().filter(|open| *open < wave) else { return Ok(()) };
+        let gone_wrong = tasks.tally().wave(open).is_some_and(WaveTally::gone_wrong);
+        if gone_wrong && tasks.index().is_canary(open) {
+            return Err(Hold::Canary);
         }
-        Ok(())
+        Err(Hold::EarlierWave { wave: open })
     }
 
     /// Whether a wave may begin when those before it have ended: an operator's word goes before any soak time. A wave of
     /// which a node was tried already has begun.
     pub(super) fn may_begin(&self, planned: &StagePlan, wave: usize, now: Timestamp) -> Result<(), Hold> {
-        let tried = |node: &NodeId| self.task(planned.stage, node).is_some_and(|task| task.attempt > 0);
-        let begun = planned.waves.get(wave).is_some_and(|nodes| nodes.iter().any(tried));
-        if begun || self.is_released(planned.stage, wave) {
+        let tally = self.stages.get(&planned.stage).and_then(|tasks| tasks.tally().wave(wave));
+        if tally.is_some_and(WaveTally::begun) || self.is_released(planned.stage, wave) {
             return Ok(());
         }
         if self.is_manual(planned) {
@@ -160,49 +160,17 @@ impl Rollout {
         }
     }
 
-    /// Nodes of two groups are never worked on at once, also when one of an earlier wave is tried again. Whether a lost node
-    /// is at work is not known, so it counts unless it is waived; one that is back and at work counts also then.
-    fn one_group(&self, planned: &StagePlan, node: &NodeId) -> Result<(), Hold> {
-        let Some(group) = planned.groups.get(node) else { return Ok(()) };
-        let at_work = |task: &Task| task.in_flight() || task.state() == TaskState::Unknown;
-        let mut others =
-            self.tasks(planned.stage).filter(|(_, task)| at_work(task)).filter_map(|(other, _)| {
-                Some((other, planned.groups.get(other)?)).filter(|(_, other)| *other != group)
-            });
-        match others.next() {
-            Some((node, group)) => Err(Hold::OtherGroup { node: node.clone(), group: group.clone() }),
-            None => Ok(()),
-        }
-    }
-
-    /// I3: in stage etcd a member is worked on alone, and beside one that may be down nothing else is begun: it would take the
-    /// quorum, or the endpoints that the clients are left with.
-    fn one_member(&self, planned: &StagePlan, node: &NodeId) -> Result<(), Hold> {
-        let down =
-            |task: &Task| task.in_flight() || matches!(task.state(), TaskState::Unknown | TaskState::Failed);
-        let away = || self.tasks(planned.stage).filter(|(_, task)| down(task)).map(|(node, _)| node.clone());
-        if let Some(member) = away().find(|node| self.is_alone(planned.stage, node)) {
-            return Err(Hold::EtcdMember { member });
-        }
-        match away().next() {
-            Some(other) if self.is_alone(planned.stage, node) => Err(Hold::NotAlone { node: other }),
-            Some(_) | None => Ok(()),
-        }
-    }
-
     /// Nodes that count against the limit: in stage etcd also waived ones that are back and at work.
     pub(super) fn unavailable(&self, planned: &StagePlan) -> u32 {
-        let waived = self.tasks(planned.stage).filter(|(_, task)| task.waived && task.in_flight()).count();
-        let at_work =
-            if planned.stage == Stage::Etcd { u32::try_from(waived).unwrap_or(u32::MAX) } else { 0 };
+        let waived = self.stages.get(&planned.stage).map_or(0, |tasks| tasks.tally().waived_in_flight);
+        let at_work = if planned.stage == Stage::Etcd { waived } else { 0 };
         self.counts(planned.stage).unavailable() + at_work
     }
 
     /// I2 and I3: how many nodes may be worked on, and how many may have gone wrong.
     fn within_limits(&self, planned: &StagePlan) -> Result<(), Hold> {
         let counts = self.counts(planned.stage);
-        let overdue = self.tasks(planned.stage).filter(|(_, task)| task.is_overdue()).count();
-        let overdue = u32::try_from(overdue).unwrap_or(u32::MAX);
+        let overdue = self.stages.get(&planned.stage).map_or(0, |tasks| tasks.tally().overdue);
         let (errors, allowed) = (counts.failed + counts.unknown + overdue, planned.limits.errors_allowed);
         if errors > allowed {
             return Err(Hold::Errors { errors, allowed });
@@ -218,40 +186,22 @@ impl Rollout {
     /// it begin as few at a time as it was to, until one has finished.
     pub(super) fn at_once(&self, planned: &StagePlan) -> u32 {
         let most = planned.limits.max_unavailable;
-        let Some(wave) = self.current_wave(planned) else { return most };
-        let canary = (0..=wave).rfind(|wave| self.is_canary(planned, *wave)).unwrap_or(0);
-        let finished = |node: &NodeId| {
-            self.task(planned.stage, node).is_some_and(|task| task.progress == TaskState::Finished)
-        };
-        if wave > canary && !planned.waves.iter().skip(canary).flatten().any(finished) {
+        let Some(tasks) = self.stages.get(&planned.stage) else { return most };
+        let Some(wave) = tasks.current_wave() else { return most };
+        let section = tasks.index().section(wave);
+        if wave > tasks.index().canary_of(section) && !tasks.tally().any_finished_from(section) {
             return most.min(planned.limits.canary);
         }
         most
-    }
-
-    /// Whether a node of a stage is worked on alone: an etcd member, in stage etcd.
-    pub(super) fn is_alone(&self, stage: Stage, node: &NodeId) -> bool {
-        stage == Stage::Etcd && self.plan().is_etcd_member(node)
-    }
-
-    /// Whether a wave is tried before all that follows: the first of a stage, and in stage etcd also the first of those that
-    /// are no members, after the members. It is over when all of it has finished, not when it has failed.
-    pub(super) fn is_canary(&self, planned: &StagePlan, wave: usize) -> bool {
-        let members = |wave: &Vec<NodeId>| wave.iter().any(|node| self.is_alone(planned.stage, node));
-        match wave.checked_sub(1).map(|before| (planned.waves.get(before), planned.waves.get(wave))) {
-            None => true,
-            Some((Some(before), Some(own))) => members(before) && !members(own),
-            Some(_) => false,
-        }
     }
 
     /// Whether failed nodes alone keep every node of a stage that was not tried from being begun: nothing more happens in it
     /// until an operator acts, or a lost node is back.
     #[must_use]
     pub fn is_held_by_failures(&self, stage: Stage, now: Timestamp) -> bool {
-        let scheduled = self.tasks(stage).filter(|(_, task)| task.state() == TaskState::Scheduled);
+        let kinds = self.stages.get(&stage).map(|tasks| tasks.scheduled_kinds()).unwrap_or_default();
         let mut by_failures = false;
-        for (node, _) in scheduled {
+        for node in kinds.into_values() {
             match self.may_start(stage, node, now) {
                 Ok(()) => return false,
                 Err(
@@ -273,5 +223,30 @@ impl Rollout {
             }
         }
         by_failures && self.counts(stage).failed > 0
+    }
+}
+
+/// Nodes of two groups are never worked on at once, also when one of an earlier wave is tried again. Whether a lost node
+/// is at work is not known, so it counts unless it is waived; one that is back and at work counts also then.
+fn one_group(tasks: &StageTasks, place: Place) -> Result<(), Hold> {
+    let index = tasks.index();
+    let other = index.group(place).and_then(|group| tasks.tally().at_work_beside(group));
+    match other.and_then(|(place, group)| Some((index.node(place)?, index.group_name(group)))) {
+        Some((node, group)) => Err(Hold::OtherGroup { node: node.clone(), group: group.to_owned() }),
+        None => Ok(()),
+    }
+}
+
+/// I3: in stage etcd a member is worked on alone, and beside one that may be down nothing else is begun: it would take the
+/// quorum, or the endpoints that the clients are left with.
+fn one_member(tasks: &StageTasks, place: Place) -> Result<(), Hold> {
+    let (index, tally) = (tasks.index(), tasks.tally());
+    let named = |place: Option<Place>| index.node(place?).cloned();
+    if let Some(member) = named(tally.first_away_alone()) {
+        return Err(Hold::EtcdMember { member });
+    }
+    match named(tally.first_away()) {
+        Some(other) if index.is_alone(place) => Err(Hold::NotAlone { node: other }),
+        Some(_) | None => Ok(()),
     }
 }

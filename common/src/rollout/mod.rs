@@ -3,12 +3,18 @@
 //! Nothing here looks at a clock or a connection: both are arguments.
 
 mod apply;
+mod chunks;
 mod decide;
 mod event;
 mod hold;
+mod index;
+mod places;
 mod report;
 mod state;
+mod tally;
+mod tasks;
 mod waiting;
+mod waivers;
 
 pub use crate::waves::Mode;
 pub use apply::IllegalEvent;
@@ -19,14 +25,16 @@ pub use report::{Contradiction, Report, Reported};
 pub use state::{Counts, EndedStep, StageState, Status, Task, TaskState, Waiver};
 pub use waiting::{Subject, WaitingOn};
 
-use crate::id::{Actor, NodeId, RolloutId, Timestamp};
+use crate::id::{Actor, Generation, NodeId, RolloutId, Timestamp};
 use crate::order::{TaskKey, TaskOrder};
 use crate::plan::{Plan, StagePlan};
 use crate::platform::Stage;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use tasks::StageTasks;
+use waivers::Waivers;
 
-/// One execution of one plan.
+/// One execution of one plan. A copy is cheap: it shares what neither has changed since.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rollout {
     id: RolloutId,
@@ -38,9 +46,9 @@ pub struct Rollout {
     started_at: Option<Timestamp>,
     approved_by: Vec<Actor>,
     acknowledged: Vec<String>,
-    tasks: BTreeMap<Stage, BTreeMap<NodeId, Task>>,
-    waivers: Vec<Waiver>,
-    released: BTreeSet<(Stage, usize)>,
+    stages: BTreeMap<Stage, Arc<StageTasks>>,
+    waivers: Arc<Waivers>,
+    released: Arc<BTreeSet<(Stage, usize)>>,
     last_seq: u64,
 }
 
@@ -48,20 +56,8 @@ impl Rollout {
     /// A rollout of a plan, before its first event.
     #[must_use]
     pub fn new(id: RolloutId, plan: Arc<Plan>) -> Self {
-        let fresh = Task {
-            progress: TaskState::Scheduled,
-            waived: false,
-            attempt: 0,
-            since: Timestamp::default(),
-            started_at: None,
-            accepted: false,
-            overdue: false,
-            steps: Vec::new(),
-        };
-        let tasks_of = |stage: &StagePlan| {
-            stage.tasks.keys().map(|node| (node.clone(), fresh.clone())).collect::<BTreeMap<_, _>>()
-        };
-        let tasks = plan.body.stages.iter().map(|stage| (stage.stage, tasks_of(stage))).collect();
+        let tasks_of = |planned: &StagePlan| (planned.stage, Arc::new(StageTasks::new(&plan, planned)));
+        let stages = plan.body.stages.iter().map(tasks_of).collect();
         Self {
             id,
             plan,
@@ -72,9 +68,9 @@ impl Rollout {
             started_at: None,
             approved_by: Vec::new(),
             acknowledged: Vec::new(),
-            tasks,
-            waivers: Vec::new(),
-            released: BTreeSet::new(),
+            stages,
+            waivers: Arc::default(),
+            released: Arc::default(),
             last_seq: 0,
         }
     }
@@ -130,13 +126,13 @@ impl Rollout {
     /// Every waiver that there was, in the order in which they were given; each node has at most one in force.
     #[must_use]
     pub fn waivers(&self) -> &[Waiver] {
-        &self.waivers
+        self.waivers.given()
     }
 
     /// The waiver of a node, if one is in force.
     #[must_use]
     pub fn waiver(&self, node: &NodeId) -> Option<&Waiver> {
-        self.waivers.iter().find(|waiver| waiver.in_force() && waiver.node == *node)
+        self.waivers.of(node)
     }
 
     /// When it was started.
@@ -159,53 +155,37 @@ impl Rollout {
 
     /// The tasks of a stage, by node.
     pub fn tasks(&self, stage: Stage) -> impl Iterator<Item = (&NodeId, &Task)> {
-        self.tasks.get(&stage).into_iter().flatten()
+        self.stages.get(&stage).into_iter().flat_map(|tasks| tasks.iter())
     }
 
     /// One task.
     #[must_use]
     pub fn task(&self, stage: Stage, node: &NodeId) -> Option<&Task> {
-        self.tasks.get(&stage)?.get(node)
+        self.stages.get(&stage)?.of(node)
     }
 
     /// How many tasks of a stage are where.
     #[must_use]
     pub fn counts(&self, stage: Stage) -> Counts {
-        let mut counts = Counts::default();
-        for (_, task) in self.tasks(stage) {
-            counts.add(task.state());
-        }
-        counts
+        self.stages.get(&stage).map_or_else(Counts::default, |tasks| tasks.tally().counts)
+    }
+
+    /// How many tasks of a stage are neither finished nor waived.
+    fn unsettled(&self, stage: Stage) -> u32 {
+        self.stages.get(&stage).map_or(0, |tasks| tasks.tally().unsettled())
     }
 
     /// The stage that is being worked on: the first with a task that is neither finished nor waived.
     #[must_use]
     pub fn current_stage(&self) -> Option<&StagePlan> {
-        let open = |stage: &&StagePlan| self.tasks(stage.stage).any(|(_, task)| !task.settled());
-        self.plan.body.stages.iter().find(open)
+        self.plan.body.stages.iter().find(|planned| self.unsettled(planned.stage) > 0)
     }
 
     /// The wave of a stage that is being worked on: the first with a task that has not ended. A canary that failed has not
     /// done what it is for, so its wave is not over.
     #[must_use]
     pub fn current_wave(&self, stage: &StagePlan) -> Option<usize> {
-        (0..stage.waves.len()).find(|wave| !self.wave_is_over(stage, *wave))
-    }
-
-    fn wave_is_over(&self, stage: &StagePlan, wave: usize) -> bool {
-        let over = |node: &NodeId| match self.task(stage.stage, node).map(Task::state) {
-            Some(TaskState::Finished | TaskState::Waived) => true,
-            Some(TaskState::Failed) => !self.is_canary(stage, wave),
-            Some(
-                TaskState::Scheduled
-                | TaskState::Preparing
-                | TaskState::Applying
-                | TaskState::Unknown
-                | TaskState::Canceled,
-            )
-            | None => false,
-        };
-        stage.waves.get(wave).is_none_or(|nodes| nodes.iter().all(over))
+        self.stages.get(&stage.stage)?.current_wave()
     }
 
     /// Whether the waves of a stage begin when an operator says so.
@@ -235,9 +215,8 @@ impl Rollout {
                 .map(|earlier| (earlier, earlier.waves.len() - 1)),
         };
         let (planned, before) = before.filter(|(planned, _)| planned.limits.soak_s > 0)?;
-        let done = planned.waves.iter().take(before + 1).flatten();
-        let ended = done.filter_map(|node| self.task(planned.stage, node));
-        let ended = ended.filter(|task| task.attempt > 0).map(|task| task.since).max()?;
+        let tally = self.stages.get(&planned.stage)?.tally();
+        let ended = (0..=before).filter_map(|wave| tally.wave(wave)?.since).max()?;
         Some(Timestamp(ended.0.saturating_add(planned.limits.soak_s.saturating_mul(1000))))
     }
 
@@ -267,8 +246,11 @@ impl Rollout {
     #[must_use]
     pub fn stage_times(&self, stage: Stage) -> (Option<Timestamp>, Option<Timestamp>) {
         let began = self.tasks(stage).filter_map(|(_, task)| task.started_at).min();
-        let done = self.tasks(stage).all(|(_, task)| task.settled());
-        let ended = if done { self.tasks(stage).map(|(_, task)| task.since).max() } else { None };
+        let ended = if self.unsettled(stage) == 0 {
+            self.tasks(stage).map(|(_, task)| task.since).max()
+        } else {
+            None
+        };
         (began, ended)
     }
 
@@ -278,30 +260,45 @@ impl Rollout {
     /// I5: while the rollout does not run, a node that is not known to have had its order is not sent it; if it had it
     /// all the same, its journal knows and it reports by itself. Nor is it while the node is waived: nobody waits for it, and
     /// others may be at work by now. After its end a rollout has no orders.
-    pub fn open_orders(&self, generation: crate::id::Generation) -> impl Iterator<Item = TaskOrder> {
-        self.plan.body.stages.iter().flat_map(move |stage| {
-            let given_out = |task: &Task| {
-                (task.in_flight() || task.progress == TaskState::Unknown)
-                    && !self.ended()
-                    && (task.accepted || self.status == Status::Running)
-                    && (task.accepted || !task.waived)
-            };
-            self.tasks(stage.stage).filter(move |(_, task)| given_out(task)).filter_map(
-                move |(node, task)| {
-                    Some(TaskOrder {
-                        key: TaskKey {
-                            rollout: self.id.clone(),
-                            plan: self.plan.id.clone(),
-                            stage: stage.stage,
-                            node: node.clone(),
-                            attempt: task.attempt,
-                        },
-                        generation,
-                        planned: self.plan.body.nodes.get(node).cloned(),
-                        steps: stage.tasks.get(node)?.clone(),
-                    })
-                },
-            )
+    pub fn open_orders(&self, generation: Generation) -> impl Iterator<Item = TaskOrder> {
+        self.plan.body.stages.iter().flat_map(move |planned| {
+            let tasks = self.stages.get(&planned.stage).into_iter().flat_map(|tasks| tasks.given_out());
+            tasks.filter_map(move |(node, task)| self.open_order(planned, node, task, generation))
+        })
+    }
+
+    /// The orders that may be sent to one node now: as [`Rollout::open_orders`].
+    pub fn open_orders_of(&self, generation: Generation, node: &NodeId) -> impl Iterator<Item = TaskOrder> {
+        self.plan.body.stages.iter().filter_map(move |planned| {
+            self.open_order(planned, node, self.task(planned.stage, node)?, generation)
+        })
+    }
+
+    fn open_order(
+        &self,
+        planned: &StagePlan,
+        node: &NodeId,
+        task: &Task,
+        generation: Generation,
+    ) -> Option<TaskOrder> {
+        let given_out = (task.in_flight() || task.progress == TaskState::Unknown)
+            && !self.ended()
+            && (task.accepted || self.status == Status::Running)
+            && (task.accepted || !task.waived);
+        if !given_out {
+            return None;
+        }
+        Some(TaskOrder {
+            key: TaskKey {
+                rollout: self.id.clone(),
+                plan: self.plan.id.clone(),
+                stage: planned.stage,
+                node: node.clone(),
+                attempt: task.attempt,
+            },
+            generation,
+            planned: self.plan.body.nodes.get(node).cloned(),
+            steps: planned.tasks.get(node)?.clone(),
         })
     }
 }

@@ -189,14 +189,15 @@ impl Counts {
         self.running + self.failed + self.unknown
     }
 
-    pub(super) fn add(&mut self, state: TaskState) {
+    /// The part that a task in a state counts in.
+    pub(super) fn part(&mut self, state: TaskState) -> &mut u32 {
         match state {
-            TaskState::Scheduled | TaskState::Canceled => self.not_tried += 1,
-            TaskState::Preparing | TaskState::Applying => self.running += 1,
-            TaskState::Finished => self.finished += 1,
-            TaskState::Failed => self.failed += 1,
-            TaskState::Unknown => self.unknown += 1,
-            TaskState::Waived => self.waived += 1,
+            TaskState::Scheduled | TaskState::Canceled => &mut self.not_tried,
+            TaskState::Preparing | TaskState::Applying => &mut self.running,
+            TaskState::Finished => &mut self.finished,
+            TaskState::Failed => &mut self.failed,
+            TaskState::Unknown => &mut self.unknown,
+            TaskState::Waived => &mut self.waived,
         }
     }
 }

@@ -94,7 +94,7 @@ impl Rollout {
     }
 
     fn waiting_for_stage(&self, stage: Stage, observed: Observed<'_>) -> Vec<WaitingOn> {
-        let open = self.tasks(stage).any(|(_, task)| !task.settled());
+        let open = self.unsettled(stage) > 0;
         let Some(current) = self.current_stage().filter(|_| open) else { return Vec::new() };
         let mut reasons: Vec<WaitingOn> = self.waiting_on_status().into_iter().collect();
         if current.stage != stage {

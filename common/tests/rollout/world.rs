@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use wavegate_common::action::{Action, ServiceRestart};
 use wavegate_common::id::{Actor, Generation, NodeId, RolloutId, StepId, Timestamp};
-use wavegate_common::journal::{Journal, Next, Record, Verdict};
+use wavegate_common::journal::{Journal, Next, Record, TaskInJournal, Verdict};
 use wavegate_common::order::{PlannedStep, TaskOrder, Work};
 use wavegate_common::outcome::{Outcome, StepError};
 use wavegate_common::plan::{FORMAT, Limits, Plan, PlanBody, PlannedNode, StagePlan};
@@ -163,9 +163,17 @@ impl Machine {
     }
 
     pub fn report(&self) -> Option<Report> {
-        let task = self.journal.current()?;
-        Some(Report { key: task.order.key.clone(), steps: task.steps.clone(), result: task.result })
+        self.journal.current().map(reported)
     }
+
+    /// Of all tasks that the journal has: one that lost it may have taken an old order after the one that it ended.
+    pub fn reports(&self) -> Vec<Report> {
+        self.journal.ended().iter().chain(self.journal.current()).map(reported).collect()
+    }
+}
+
+fn reported(task: &TaskInJournal) -> Report {
+    Report { key: task.order.key.clone(), steps: task.steps.clone(), result: task.result }
 }
 
 pub struct World {
@@ -283,7 +291,7 @@ impl World {
 
     pub fn collect_reports(&mut self) {
         let online = self.machines.iter().filter(|machine| machine.online);
-        let reports: Vec<Report> = online.filter_map(Machine::report).collect();
+        let reports: Vec<Report> = online.flat_map(Machine::reports).collect();
         self.in_transit.extend(reports);
     }
 

@@ -42,8 +42,8 @@ pub const MUTANTS: &[Mutant] = &[
         "a stage begins when no task of an earlier one is scheduled any more",
         (
             "rollout/hold.rs",
-            "self.tasks(earlier.stage).filter(|(_, task)| «!task.settled()»).count()",
-            "task.progress == TaskState::Scheduled",
+            "let unfinished = «self.unsettled(earlier.stage)» as usize;",
+            "self.counts(earlier.stage).not_tried",
         ),
         "barrier",
     ),
@@ -66,7 +66,7 @@ pub const MUTANTS: &[Mutant] = &[
     mutant(
         I2,
         "two groups are at work at once",
-        ("rollout/hold.rs", "«self.one_group(planned, node)?»;", "()"),
+        ("rollout/hold.rs", "«one_group(tasks, place)?»;", "()"),
         "groups",
     ),
     mutant(
@@ -88,48 +88,44 @@ pub const MUTANTS: &[Mutant] = &[
     mutant(
         I3,
         "two etcd members are worked on at once",
-        ("rollout/hold.rs", "«self.one_member(planned, node)?»;", "()"),
+        ("rollout/hold.rs", "«one_member(tasks, place)?»;", "()"),
         "etcd-careless",
     ),
     mutant(
         I3,
         "something is begun beside an etcd member that is not back",
-        ("rollout/hold.rs", "away().find(|node| «self.is_alone(planned.stage, node)»)", "false"),
+        ("rollout/hold.rs", "if let Some(member) = «named(tally.first_away_alone())» {", "None::<NodeId>"),
         "etcd-mixed",
     ),
     mutant(
         I3,
         "an etcd member is taken down beside a node that is not back",
-        ("rollout/hold.rs", "Some(other) if «self.is_alone(planned.stage, node)» =>", "false"),
+        ("rollout/hold.rs", "Some(other) if «index.is_alone(place)» =>", "false"),
         "etcd-mixed",
     ),
     mutant(
         I3,
         "a failed etcd member is as good as one that is back",
-        (
-            "rollout/hold.rs",
-            "task.in_flight() || «matches!(task.state(), TaskState::Unknown | TaskState::Failed)»;",
-            "task.state() == TaskState::Unknown",
-        ),
+        ("rollout/tally.rs", "let away = at_work || «of.state == TaskState::Failed»;", "false"),
         "etcd-mixed",
     ),
     mutant(
         Legal,
         "an etcd member and another node are begun together",
-        ("rollout/decide.rs", ".filter(|(node, _)| «kind(node) == first»)", "kind(node).0 == first.0"),
+        ("rollout/decide.rs", ".filter(|(.., kind)| «*kind == first»)", "kind.group == first.group"),
         "etcd-mixed",
     ),
     mutant(
         Legal,
         "two etcd members are begun together",
-        ("rollout/decide.rs", "let room = «if first.1 { 1 } else { room }»;", "room"),
+        ("rollout/decide.rs", "let room = «if first.alone { 1 } else { room }»;", "room"),
         "etcd-careless",
     ),
     mutant(
         Waves,
         "a failed canary of the proxies lets the others begin",
         (
-            "rollout/hold.rs",
+            "rollout/index.rs",
             "Some((Some(before), Some(own))) => «members(before) && !members(own)»,",
             "false",
         ),
@@ -204,13 +200,13 @@ pub const MUTANTS: &[Mutant] = &[
     mutant(
         I7,
         "a waived task counts as finished",
-        ("rollout/state.rs", "TaskState::Waived => «self.waived += 1»,", "self.finished += 1"),
+        ("rollout/state.rs", "TaskState::Waived => «&mut self.waived»,", "&mut self.finished"),
         "waivers",
     ),
     mutant(
         I7,
-        "a failed task is counted nowhere",
-        ("rollout/state.rs", "TaskState::Failed => «self.failed += 1»,", "()"),
+        "a failed task counts as one that was not tried",
+        ("rollout/state.rs", "TaskState::Failed => «&mut self.failed»,", "&mut self.not_tried"),
         "barrier",
     ),
     mutant(
