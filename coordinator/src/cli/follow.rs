@@ -5,6 +5,7 @@ use super::error::CliError;
 use super::output::Output;
 use super::render::changes::{Detail, changes};
 use super::render::progress::{Titles, progress};
+use super::status::brief;
 use super::{Invocation, document};
 use crate::status::view::RolloutStatus;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -48,7 +49,7 @@ pub(super) fn interrupted() -> Result<Signal, CliError> {
 pub(super) async fn follow(
     invocation: &Invocation,
     rollout: &str,
-    titles: &Titles,
+    titles: &Titles<'_>,
     interrupt: &mut Signal,
 ) -> Result<Followed, CliError> {
     let mut view = View::new(&invocation.output, titles);
@@ -89,7 +90,7 @@ async fn watch(
     view: &mut View<'_>,
     away: &mut Option<Instant>,
 ) -> Result<Followed, CliError> {
-    let request = v1::RolloutRequest { rollout: rollout.to_owned() };
+    let request = invocation.status_of(rollout);
     let mut statuses = invocation.connect().await?.watch_status(request).await?.into_inner();
     let mut redraw = tokio::time::interval(REDRAW);
     loop {
@@ -119,13 +120,13 @@ async fn next(statuses: &mut Streaming<v1::Document>) -> Result<v1::Document, Cl
 /// What is shown meanwhile: lines that are drawn over on a terminal, else a line for everything that happens.
 struct View<'v> {
     output: &'v Output,
-    titles: &'v Titles,
+    titles: &'v Titles<'v>,
     bar: Option<ProgressBar>,
     last: Option<(RolloutStatus, Instant)>,
 }
 
 impl<'v> View<'v> {
-    fn new(output: &'v Output, titles: &'v Titles) -> Self {
+    fn new(output: &'v Output, titles: &'v Titles<'v>) -> Self {
         let bar = output.live.then(|| {
             let bar = ProgressBar::new_spinner();
             // The template is a constant that indicatif takes; its default would only add a spinner.
@@ -145,11 +146,11 @@ impl<'v> View<'v> {
 
     /// Takes in a status and shows what it brings.
     fn show(&mut self, document: &v1::Document) -> Result<RolloutStatus, CliError> {
-        let status: RolloutStatus = document::read("rollout_status", document)?;
         if self.output.is_json() {
             self.output.write(&document::line("rollout_status", document)?)?;
-            return Ok(status);
+            return document::read("rollout_status", document);
         }
+        let status = brief(document)?;
         let detail = if self.bar.is_some() { Detail::Tasks } else { Detail::Steps };
         let before = self.last.as_ref().map(|(status, _)| status);
         for line in changes(before, &status, detail, &self.output.look) {

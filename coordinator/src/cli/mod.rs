@@ -147,7 +147,12 @@ impl Invocation {
 
     /// The rollout that was named, or the newest.
     fn rollout(&self) -> v1::RolloutRequest {
-        v1::RolloutRequest { rollout: self.rollout.clone() }
+        v1::RolloutRequest { rollout: self.rollout.clone(), brief: false }
+    }
+
+    /// The same, for a status: people are shown a screen of it, scripts are given all.
+    fn status_of(&self, rollout: &str) -> v1::RolloutRequest {
+        v1::RolloutRequest { rollout: rollout.to_owned(), brief: !self.output.is_json() }
     }
 
     /// Shows a document: as it is, or as `render` puts it for people.

@@ -2,7 +2,10 @@
 
 use super::render::{node, nodes};
 use super::{CliError, Exit, Invocation, document, now};
+use crate::status::nodes::Wanted;
 use crate::status::view::NodeStatus;
+use wavegate_common::id::NodeId;
+use wavegate_common::platform::Role;
 use wavegate_proto::v1;
 
 /// Arguments of `nodes`.
@@ -11,23 +14,63 @@ pub(super) struct Args {
     /// Show all that is known of this node
     #[arg(value_name = "NODE")]
     node: Option<String>,
+    /// Only nodes with this role
+    #[arg(long, value_parser = clap::value_parser!(Role), conflicts_with = "node")]
+    role: Option<Role>,
+    /// Only nodes whose agent is not connected, or that have not enrolled
+    #[arg(long, conflicts_with = "node")]
+    offline: bool,
+    /// Only nodes with whose agent something is wrong, or that differ from the inventory
+    #[arg(long, conflicts_with = "node")]
+    trouble: bool,
+}
+
+impl Args {
+    fn request(&self) -> v1::ListNodesRequest {
+        let Self { node, role, offline, trouble } = self;
+        // What is no name is no node's either: it is looked for here, and said so.
+        let node = node.as_ref().filter(|name| NodeId::new(name.as_str()).is_ok()).cloned();
+        let role = role.map(|role| role.to_string());
+        v1::ListNodesRequest {
+            node: node.unwrap_or_default(),
+            role: role.unwrap_or_default(),
+            offline: *offline,
+            trouble: *trouble,
+        }
+    }
+
+    /// The same, for what an older coordinator answers: it knows of no such wishes and tells of every node.
+    fn wanted(&self) -> Wanted {
+        Wanted { node: None, role: self.role, offline: self.offline, trouble: self.trouble }
+    }
 }
 
 pub(super) async fn run(invocation: &Invocation, args: &Args) -> Result<Exit, CliError> {
-    let list = invocation.connect().await?.list_nodes(v1::ListNodesRequest {}).await?.into_inner();
+    let list = invocation.connect().await?.list_nodes(args.request()).await?.into_inner();
     let (output, look) = (&invocation.output, &invocation.output.look);
-    let Some(name) = &args.node else {
-        invocation.show("node_list", &list, |list: &Vec<NodeStatus>| nodes::nodes(list, now(), look))?;
-        return Ok(Exit::Ok);
-    };
-    if output.is_json() {
-        let known: Vec<serde_json::Value> = wavegate_proto::convert::read_document("node_list", Some(&list))?;
-        let found = known.iter().find(|known| known["node"] == name.as_str());
-        output.write(&format!("{:#}\n", found.ok_or_else(|| no_such_node(name))?))?;
-    } else {
-        let known: Vec<NodeStatus> = document::read("node_list", &list)?;
-        let found = known.iter().find(|known| known.node.as_str() == name);
-        output.write(&node::node(found.ok_or_else(|| no_such_node(name))?, now(), look))?;
+    let wanted = args.wanted();
+    match &args.node {
+        Some(name) if output.is_json() => {
+            let known: Vec<serde_json::Value> =
+                wavegate_proto::convert::read_document("node_list", Some(&list))?;
+            let found = known.iter().find(|known| known["node"] == name.as_str());
+            output.write(&format!("{:#}\n", found.ok_or_else(|| no_such_node(name))?))?;
+        }
+        Some(name) => {
+            let known: Vec<NodeStatus> = document::read("node_list", &list)?;
+            let found = known.iter().find(|known| known.node.as_str() == name);
+            output.write(&node::node(found.ok_or_else(|| no_such_node(name))?, now(), look))?;
+        }
+        None if output.is_json() => output.write(&document::pretty("node_list", &list)?)?,
+        None => {
+            let mut known: Vec<NodeStatus> = document::read("node_list", &list)?;
+            known.retain(|node| wanted.has(node));
+            if known.is_empty() && wanted != Wanted::default() {
+                output.write("No node is so.\n")?;
+            } else {
+                output.write(&nodes::nodes(&known, now(), look))?;
+            }
+        }
     }
     Ok(Exit::Ok)
 }

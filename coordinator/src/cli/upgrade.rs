@@ -62,5 +62,5 @@ pub(super) async fn run(invocation: &Invocation, args: &Args) -> Result<Exit, Cl
         output.note(&document::printable(&answer.text));
     }
     let followed = follow(invocation, &answer.rollout, &Titles::of(plan), &mut interrupt).await?;
-    watch::conclude(invocation, plan, followed)
+    watch::conclude(invocation, plan, followed).await
 }

@@ -1,28 +1,26 @@
-//! How things are: status, what is waited for, the fleet. Changes nothing.
+//! How things are, of a look: status, what is waited for, the fleet. Changes nothing, and is done off the engine's thread.
 
 use super::commands::no_rollout;
-use super::reasons::About;
-use super::{Engine, LoadError, NotTaken, Question, RequestError, replay};
-use crate::status::nodes::node_list;
-use crate::status::view::{NodeStatus, RolloutStatus, rollout_status};
+use super::reasons::{About, not_in_plan};
+use super::{LoadError, Look, NotTaken, RequestError, replay};
+use crate::status::nodes::{Wanted, node_list};
+use crate::status::view::{Detail, NodeStatus, RolloutStatus, rollout_status};
+use crate::store::Store;
 use std::collections::BTreeMap;
 use wavegate_common::id::{NodeId, RolloutId};
 use wavegate_common::plan::StagePlan;
 use wavegate_common::platform::Stage;
 use wavegate_common::rollout::{Rollout, Subject, Task, WaitingOn};
 
-impl Engine {
-    pub(super) fn answer(&mut self, question: Question) {
-        match question {
-            Question::Status(id, reply) => drop(reply.send(self.status(id.as_ref()))),
-            Question::Why(id, about, reply) => drop(reply.send(self.why(id.as_ref(), &about))),
-            Question::Nodes(reply) => {
-                let inventory = self.inventory.as_ref().map(|record| &record.inventory);
-                let mut list = node_list(&self.nodes, self.links.all(), inventory);
-                list.iter_mut().for_each(|node| self.tell_trouble(node));
-                drop(reply.send(Ok(list)));
-            }
-        }
+impl Look {
+    /// The nodes of the fleet that are wanted, by name.
+    #[must_use]
+    pub fn nodes(&self, wanted: &Wanted) -> Vec<NodeStatus> {
+        let inventory = self.inventory.as_ref().map(|record| &record.inventory);
+        let mut list = node_list(&self.nodes, &self.links, inventory, wanted);
+        list.iter_mut().for_each(|node| self.tell_trouble(node));
+        list.retain(|node| wanted.has(node));
+        list
     }
 
     /// What is wrong with a node's agent, beside what its record and its link say.
@@ -35,21 +33,39 @@ impl Engine {
         }
     }
 
-    fn status(&self, id: Option<&RolloutId>) -> Result<RolloutStatus, RequestError> {
+    /// Where a rollout is; the newest without an id. An earlier one is replayed from the store.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn status(
+        &self,
+        store: &Store,
+        id: Option<&RolloutId>,
+        detail: Detail,
+    ) -> Result<RolloutStatus, RequestError> {
         if let Some(newest) = self.newest(id)? {
-            let mut status = rollout_status(newest, self.observed(), self.generation, &self.steps);
+            let mut status = rollout_status(newest, self.observed(), self.generation, &self.steps, detail);
             status.waiting.extend(self.own_reasons(newest, &About::default()));
             whole_rollout_first(&mut status.waiting);
             status.outside = self.outside(newest);
             return Ok(status);
         }
-        let earlier = self.earlier(id)?;
-        Ok(rollout_status(&earlier, self.observed(), self.generation, &BTreeMap::new()))
+        let earlier = earlier(store, id)?;
+        Ok(rollout_status(&earlier, self.observed(), self.generation, &BTreeMap::new(), detail))
     }
 
-    fn why(&self, id: Option<&RolloutId>, about: &About) -> Result<Vec<WaitingOn>, RequestError> {
+    /// What a rollout, or a part of it, waits for; the newest without an id.
+    ///
+    /// # Errors
+    /// If there is none, or no such part of it.
+    pub fn why(
+        &self,
+        store: &Store,
+        id: Option<&RolloutId>,
+        about: &About,
+    ) -> Result<Vec<WaitingOn>, RequestError> {
         let Some(newest) = self.newest(id)? else {
-            let earlier = self.earlier(id)?;
+            let earlier = earlier(store, id)?;
             return self.reasons_about(&earlier, about);
         };
         if about.node.as_ref().is_some_and(|node| !newest.ended() && self.outside(newest).contains(node)) {
@@ -103,11 +119,19 @@ impl Engine {
         planned: Option<&StagePlan>,
     ) -> Result<Vec<WaitingOn>, RequestError> {
         if !rollout.plan().body.nodes.contains_key(node) {
-            return Err(self.not_in_plan(rollout, node));
+            return Err(not_in_plan(&self.nodes, rollout, node));
         }
         let done = |planned: &StagePlan| rollout.task(planned.stage, node).is_none_or(Task::settled);
         let reason = rollout.waiting_for_node(node, self.observed());
         Ok(reason.filter(|_| !planned.is_some_and(done)).into_iter().collect())
+    }
+
+    /// A rollout; the newest without an id. An earlier one is replayed from the store.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn rollout(&self, store: &Store, id: Option<&RolloutId>) -> Result<Rollout, RequestError> {
+        self.newest(id)?.map_or_else(|| earlier(store, id), |newest| Ok(newest.clone()))
     }
 
     /// The newest rollout, if it is the one asked for.
@@ -115,22 +139,23 @@ impl Engine {
         let newest = self.rollout.as_ref().ok_or_else(no_rollout)?;
         Ok((id.is_none() || id == Some(newest.id())).then_some(newest))
     }
+}
 
-    fn earlier(&self, id: Option<&RolloutId>) -> Result<Rollout, RequestError> {
-        let Some(record) = self.store.rollout(id)? else {
-            let id = id.map_or("that name", RolloutId::as_str);
-            return Err(RequestError::NotFound(format!(
-                "there is no rollout {id}; leave the name out for the newest one"
-            )));
-        };
-        replay(&self.store, record).map_err(|error| match error {
-            LoadError::Store(error) => RequestError::Store(error),
-            LoadError::Plan(error) => RequestError::Plan(error),
-            other @ (LoadError::NoPlan(_) | LoadError::Replay { .. }) => {
-                RequestError::NotNow(super::told(&other))
-            }
-        })
-    }
+/// A rollout before the newest one, replayed.
+fn earlier(store: &Store, id: Option<&RolloutId>) -> Result<Rollout, RequestError> {
+    let Some(record) = store.rollout(id)? else {
+        let id = id.map_or("that name", RolloutId::as_str);
+        return Err(RequestError::NotFound(format!(
+            "there is no rollout {id}; leave the name out for the newest one"
+        )));
+    };
+    replay(store, record).map_err(|error| match error {
+        LoadError::Store(error) => RequestError::Store(error),
+        LoadError::Plan(error) => RequestError::Plan(error),
+        other @ (LoadError::NoPlan(_) | LoadError::Replay { .. }) => {
+            RequestError::NotNow(super::told(&other))
+        }
+    })
 }
 
 /// A stage of a rollout's plan.

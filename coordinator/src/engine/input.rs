@@ -2,9 +2,7 @@
 
 use super::error::RequestError;
 use super::links::Session;
-use super::reasons::About;
 use crate::status::plan::PlanView;
-use crate::status::view::{NodeStatus, RolloutStatus};
 use std::collections::BTreeMap;
 use tokio::sync::{mpsc, oneshot};
 use wavegate_common::facts::Facts;
@@ -13,7 +11,7 @@ use wavegate_common::leader::Leader;
 use wavegate_common::order::{PlannedStep, TaskKey, TaskOrder};
 use wavegate_common::plan::StepPreview;
 use wavegate_common::platform::Stage;
-use wavegate_common::rollout::{Mode, Report, WaitingOn};
+use wavegate_common::rollout::{Mode, Report};
 use wavegate_common::waves::WaveOverride;
 
 /// Where an answer goes. Whoever asked may have gone; then it goes nowhere.
@@ -99,8 +97,8 @@ pub enum Input {
     },
     /// An operator asks for a plan.
     MakePlan(Box<MakePlan>),
-    /// Somebody asks how things are.
-    Ask(Question),
+    /// Somebody wants a [`Look`](super::Look): a sign for an engine that waits, which is answered beside the inputs.
+    Look,
     /// Somebody was refused at the door.
     Refused {
         /// Who: an address, an identity.
@@ -367,14 +365,4 @@ pub enum PlanUpdate {
     },
     /// It is done.
     Done(Box<PlanView>),
-}
-
-/// What can be asked. `None` is the newest rollout.
-pub enum Question {
-    /// Where a rollout is.
-    Status(Option<RolloutId>, Reply<RolloutStatus>),
-    /// What a rollout, or a part of it, waits for.
-    Why(Option<RolloutId>, About, Reply<Vec<WaitingOn>>),
-    /// The fleet.
-    Nodes(Reply<Vec<NodeStatus>>),
 }

@@ -4,6 +4,7 @@ use super::words::names;
 use super::{Done, Engine, InventoryText, RequestError, told};
 use crate::store::InventoryRecord;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use wavegate_common::facts::Facts;
 use wavegate_common::id::{Actor, NodeId};
 use wavegate_common::inventory::Inventory;
@@ -69,7 +70,7 @@ impl Engine {
         let audit = self.audit_of(&by.0, what, "done");
         self.store.put_inventory(record.as_ref(), &audit).inspect_err(|error| self.note_trouble(error))?;
         tracing::info!(%by, "{what}");
-        self.inventory = record;
+        self.inventory = record.map(Arc::new);
         self.changed();
         Ok(())
     }

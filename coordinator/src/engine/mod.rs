@@ -13,6 +13,7 @@ mod error;
 mod input;
 mod inventory;
 mod links;
+mod look;
 mod planning;
 mod port;
 mod reasons;
@@ -28,9 +29,10 @@ mod words;
 pub use error::{RequestError, told};
 pub use input::{
     Answer, Command, Connected, CreatedToken, Done, Enrol, Enrolled, FromAgent, Input, InventoryText,
-    MakePlan, PlanUpdate, Question, Reply, ToAgent, TokenWish,
+    MakePlan, PlanUpdate, Reply, ToAgent, TokenWish,
 };
 pub use links::Session;
+pub use look::Look;
 pub use port::Port;
 pub use reasons::About;
 
@@ -40,6 +42,7 @@ use crate::skew::Skew;
 use crate::store::{AuditRecord, InventoryRecord, KnownNode, RolloutRecord, Store, StoreError};
 use crate::watchdog::Watchdog;
 use links::Links;
+use look::Audience;
 use planning::Planning;
 use reasons::Logged;
 use refusals::Refusals;
@@ -100,18 +103,21 @@ pub enum LoadError {
 }
 
 /// Something that is wrong with an agent, for `why`; forgotten when it reports or connects anew.
+#[derive(Clone)]
 struct Complaint {
     what: String,
     since: Timestamp,
 }
 
 /// A node whose agent was refused for its version, until one that is not comes.
+#[derive(Clone)]
 struct NotTaken {
     skew: Skew,
     since: Timestamp,
 }
 
 /// The store can't be written; tried again with every input.
+#[derive(Clone)]
 struct Trouble {
     what: String,
     since: Timestamp,
@@ -132,7 +138,7 @@ pub struct Engine {
     /// Another coordinator works with our nodes: no order is given until this one is started again.
     superseded: Option<Superseded>,
     nodes: BTreeMap<NodeId, Arc<KnownNode>>,
-    inventory: Option<InventoryRecord>,
+    inventory: Option<Arc<InventoryRecord>>,
     links: Links,
     /// The newest rollout.
     rollout: Option<Rollout>,
@@ -156,6 +162,7 @@ pub struct Engine {
     unflushed_output: bool,
     changes: watch::Sender<u64>,
     output: watch::Sender<u64>,
+    audience: Audience,
     watchdog: Option<Watchdog>,
 }
 
@@ -179,7 +186,7 @@ impl Engine {
         let generation = store.begin_generation(leader_id)?;
         let nodes = store.nodes()?.into_iter().map(|known| (known.node.clone(), Arc::new(known)));
         let nodes: BTreeMap<NodeId, Arc<KnownNode>> = nodes.collect();
-        let inventory = store.inventory()?;
+        let inventory = store.inventory()?.map(Arc::new);
         let superseded = store.superseded()?.map(Superseded::from);
         let links = Links::new(nodes.keys().cloned(), clock.now());
         if let Some(rollout) = &rollout {
@@ -216,6 +223,7 @@ impl Engine {
             unflushed_output: false,
             changes: watch::Sender::new(0),
             output: watch::Sender::new(0),
+            audience: Audience::default(),
             watchdog: None,
         })
     }
@@ -245,6 +253,7 @@ impl Engine {
             self.clock.clone(),
             self.changes.subscribe(),
             self.output.subscribe(),
+            self.audience.0.clone(),
         );
         (port, receive)
     }
@@ -279,6 +288,7 @@ impl Engine {
         self.looked_at = self.clock.now();
         self.links.follow(self.looked_at, self.clock.elapsed_ms());
         self.become_sure();
+        self.show();
         match input {
             Input::Connected(connected) => self.connected(*connected),
             Input::Said { node, session, message } => self.said(&node, session, *message),
@@ -304,11 +314,11 @@ impl Engine {
             }
             Input::Approve { by, plan, reply } => drop(reply.send(self.approve(&by, &plan))),
             Input::MakePlan(request) => self.make_plan(*request),
-            Input::Ask(question) => self.answer(question),
             Input::Refused { who, what } => self.refused(who, what),
             Input::Tick => self.tick(),
-            Input::Shutdown => {}
+            Input::Look | Input::Shutdown => {}
         }
+        self.show();
     }
 
     fn tick(&mut self) {

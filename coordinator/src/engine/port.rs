@@ -1,9 +1,11 @@
 //! The others' end of the engine: asking it and waiting for the answer, watching for changes, reading the store.
 
-use super::{About, Answer, Command, Input, Question, Reply, RequestError};
+use super::look::Asking;
+use super::{About, Answer, Command, Input, Look, Reply, RequestError};
 use crate::clock::Clock;
+use crate::status::nodes::Wanted;
 use crate::status::plan::{Approvals, PlanView};
-use crate::status::view::{NodeStatus, RolloutStatus};
+use crate::status::view::{Detail, NodeStatus, RolloutStatus};
 use crate::store::{Store, StoreError};
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -19,6 +21,7 @@ pub struct Port {
     approvals: bool,
     changes: watch::Receiver<u64>,
     output: watch::Receiver<u64>,
+    asking: Arc<Asking>,
 }
 
 impl Port {
@@ -29,8 +32,9 @@ impl Port {
         clock: Clock,
         changes: watch::Receiver<u64>,
         output: watch::Receiver<u64>,
+        asking: Arc<Asking>,
     ) -> Self {
-        Self { inputs, store, clock, approvals, changes, output }
+        Self { inputs, store, clock, approvals, changes, output, asking }
     }
 
     /// The time.
@@ -105,12 +109,41 @@ impl Port {
         .await
     }
 
+    /// A look at the engine, with all in it that was stored when this was called.
+    ///
+    /// # Errors
+    /// [`RequestError::Ending`].
+    pub async fn look(&self) -> Result<Arc<Look>, RequestError> {
+        let look = self.asking.ask().ok_or(RequestError::Ending)?;
+        // Where there is no room for the sign, the engine is at work and sees who asks when its turn ends.
+        if let Err(mpsc::error::TrySendError::Closed(_)) = self.inputs.try_send(Input::Look) {
+            return Err(RequestError::Ending);
+        }
+        look.await.map_err(|_| RequestError::Ending)
+    }
+
+    /// Makes something of a look, off the threads that serve connections.
+    ///
+    /// # Errors
+    /// What `tell` says, or [`RequestError::Ending`].
+    pub async fn told<T: Send + 'static>(
+        &self,
+        tell: impl FnOnce(&Look, &Store) -> Result<T, RequestError> + Send + 'static,
+    ) -> Result<T, RequestError> {
+        let (look, store) = (self.look().await?, self.store.clone());
+        tokio::task::spawn_blocking(move || tell(&look, &store)).await.unwrap_or(Err(RequestError::Ending))
+    }
+
     /// Where a rollout is, or the newest one.
     ///
     /// # Errors
     /// If there is none.
-    pub async fn status(&self, rollout: Option<RolloutId>) -> Result<RolloutStatus, RequestError> {
-        self.ask(|reply| Input::Ask(Question::Status(rollout, reply))).await
+    pub async fn status(
+        &self,
+        rollout: Option<RolloutId>,
+        detail: Detail,
+    ) -> Result<RolloutStatus, RequestError> {
+        self.told(move |look, store| look.status(store, rollout.as_ref(), detail)).await
     }
 
     /// What a rollout, or a part of it, waits for.
@@ -122,15 +155,15 @@ impl Port {
         rollout: Option<RolloutId>,
         about: About,
     ) -> Result<Vec<WaitingOn>, RequestError> {
-        self.ask(|reply| Input::Ask(Question::Why(rollout, about, reply))).await
+        self.told(move |look, store| look.why(store, rollout.as_ref(), &about)).await
     }
 
-    /// The fleet.
+    /// The nodes of the fleet that are wanted.
     ///
     /// # Errors
     /// [`RequestError::Ending`].
-    pub async fn nodes(&self) -> Result<Vec<NodeStatus>, RequestError> {
-        self.ask(|reply| Input::Ask(Question::Nodes(reply))).await
+    pub async fn nodes(&self, wanted: Wanted) -> Result<Vec<NodeStatus>, RequestError> {
+        self.told(move |look, _| Ok(look.nodes(&wanted))).await
     }
 
     /// Reads the store, off the threads that serve connections.

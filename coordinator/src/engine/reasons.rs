@@ -1,8 +1,8 @@
 //! What is waited for beyond what the rollout itself can know: another coordinator, a store that can't be written, what is
 //! wrong with agents, nodes outside the plan. And the log's part of it: each reason is there once, when it comes up.
 
-use super::{Engine, NotTaken, RequestError};
-use std::collections::BTreeSet;
+use super::{Engine, Look, NotTaken, RequestError};
+use std::collections::{BTreeMap, BTreeSet};
 use wavegate_common::id::NodeId;
 use wavegate_common::platform::Stage;
 use wavegate_common::rollout::{Rollout, Subject, WaitingOn};
@@ -36,14 +36,16 @@ impl Logged {
 impl Engine {
     /// Writes into the log what the rollout waits for and did not before. Nodes that work are in the log already.
     pub(super) fn log_reasons(&mut self) {
-        let Some(rollout) = self.rollout.as_ref().filter(|rollout| !rollout.ended()) else {
+        if self.rollout.as_ref().is_none_or(Rollout::ended) {
             self.logged = Logged::default();
             return;
-        };
+        }
+        let look = self.look();
+        let Some(rollout) = &look.rollout else { return };
         let id = rollout.id().clone();
-        let mut reasons = rollout.waiting(self.observed());
-        reasons.extend(self.own_reasons(rollout, &About::default()));
-        reasons.extend(self.outside_reason(rollout));
+        let mut reasons = rollout.waiting(look.observed());
+        reasons.extend(look.own_reasons(rollout, &About::default()));
+        reasons.extend(look.outside_reason(rollout));
         let at_work = |reason: &WaitingOn| {
             matches!(reason.subject, Subject::Node { .. }) && reason.unblock.starts_with("nothing to do")
         };
@@ -53,6 +55,13 @@ impl Engine {
         }
     }
 
+    /// Why nothing can be said or done about a node that is not in a rollout's plan.
+    pub(super) fn not_in_plan(&self, rollout: &Rollout, node: &NodeId) -> RequestError {
+        not_in_plan(&self.nodes, rollout, node)
+    }
+}
+
+impl Look {
     /// What the rollout can't know of: another coordinator, a store that can't be written, what is wrong with agents.
     pub(super) fn own_reasons(&self, rollout: &Rollout, about: &About) -> Vec<WaitingOn> {
         if rollout.ended() {
@@ -87,8 +96,9 @@ impl Engine {
             let mend = format!("mend that on {node}; its task goes on by itself then");
             of_node(node, stands.since, format!("{node} stands still: {}", stands.what), mend)
         });
-        self.superseded_reason()
-            .into_iter()
+        self.superseded
+            .iter()
+            .cloned()
             .chain(trouble)
             .chain(still)
             .chain(not_taken)
@@ -118,18 +128,18 @@ impl Engine {
                 .to_owned(),
         })
     }
+}
 
-    /// Why nothing can be said or done about a node that is not in a rollout's plan.
-    pub(super) fn not_in_plan(&self, rollout: &Rollout, node: &NodeId) -> RequestError {
-        let id = rollout.id();
-        if self.nodes.contains_key(node) {
-            return RequestError::NotFound(format!(
-                "{node} is outside the plan of rollout {id}: it enrolled after that was made, and stays as it is; when the \
-                 rollout has ended, make a new plan: wavegate plan"
-            ));
-        }
-        RequestError::NotFound(format!("rollout {id} has no node {node}; its nodes: wavegate status"))
+/// Why nothing can be said or done about a node that is not in a rollout's plan; `nodes` are those of the fleet.
+pub(super) fn not_in_plan<R>(nodes: &BTreeMap<NodeId, R>, rollout: &Rollout, node: &NodeId) -> RequestError {
+    let id = rollout.id();
+    if nodes.contains_key(node) {
+        return RequestError::NotFound(format!(
+            "{node} is outside the plan of rollout {id}: it enrolled after that was made, and stays as it is; when the \
+             rollout has ended, make a new plan: wavegate plan"
+        ));
     }
+    RequestError::NotFound(format!("rollout {id} has no node {node}; its nodes: wavegate status"))
 }
 
 /// Whether a node has something to do in the rollout yet.

@@ -2,6 +2,7 @@
 
 use super::{Engine, SEND_AGAIN_MS, ToAgent, Trouble, error::told, newest_rollout, words};
 use crate::store::{Append, AuditRecord, RolloutRecord, StoreError};
+use std::sync::Arc;
 use wavegate_common::id::NodeId;
 use wavegate_common::order::TaskOrder;
 use wavegate_common::rollout::{Entry, Event, IllegalEvent, Rollout, TaskState};
@@ -179,7 +180,7 @@ impl Engine {
         let looked = newest_rollout(&self.store).and_then(|rollout| Ok((rollout, self.store.inventory()?)));
         match looked {
             Ok((rollout, inventory)) => {
-                (self.rollout, self.inventory) = (rollout, inventory);
+                (self.rollout, self.inventory) = (rollout, inventory.map(Arc::new));
                 self.unsure = false;
             }
             Err(error) => tracing::debug!(error = told(&error), "the store cannot be read yet"),

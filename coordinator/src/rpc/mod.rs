@@ -3,6 +3,7 @@
 mod agent;
 pub mod auth;
 mod code;
+mod editions;
 mod enrolment;
 pub mod listen;
 mod operator;

@@ -1,12 +1,17 @@
 //! The operator service: what is asked is read here and given to the engine in its words. Its streams are `watch`'s.
 
 use super::auth::operator;
+use super::editions::Editions;
 use super::watch;
 use crate::engine::{
-    About, Answer, Command, Done, Input, InventoryText, MakePlan, PlanUpdate, Port, TokenWish,
+    About, Answer, Command, Done, Input, InventoryText, Look, MakePlan, PlanUpdate, Port, RequestError,
+    TokenWish,
 };
+use crate::status::nodes::Wanted;
+use crate::status::view::Detail;
 use crate::status::{history, tokens};
 use crate::store::Store;
+use serde::Serialize;
 use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::str::FromStr;
@@ -14,7 +19,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status};
-use wavegate_common::id::{Actor, NodeId, PlanId};
+use wavegate_common::id::{Actor, NodeId, PlanId, RolloutId};
 use wavegate_common::platform::Stage;
 use wavegate_common::procedure;
 use wavegate_common::rollout::Mode;
@@ -27,13 +32,25 @@ use wavegate_proto::v1::operator_service_server::OperatorService;
 /// The operator service.
 pub(super) struct Operators {
     port: Port,
+    editions: Editions,
 }
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 impl Operators {
-    pub(super) const fn new(port: Port) -> Self {
-        Self { port }
+    pub(super) fn new(port: Port) -> Self {
+        let editions = Editions::new(port.clone());
+        Self { port, editions }
+    }
+
+    /// A document made of a look at the engine. Made and written where nobody else waits for it.
+    async fn told<T: Serialize>(
+        &self,
+        schema: &'static str,
+        tell: impl FnOnce(&Look, &Store) -> Result<T, RequestError> + Send + 'static,
+    ) -> Result<Response<v1::Document>, Status> {
+        let told = self.port.told(move |look, store| Ok(document(schema, &tell(look, store)?)));
+        Ok(Response::new(told.await??))
     }
 
     async fn command(&self, by: Actor, command: Command) -> Result<Response<v1::Answer>, Status> {
@@ -108,7 +125,9 @@ impl OperatorService for Operators {
         request: Request<v1::ListNodesRequest>,
     ) -> Result<Response<v1::Document>, Status> {
         operator(&request)?;
-        Ok(Response::new(document("node_list", &self.port.nodes().await?)?))
+        let v1::ListNodesRequest { node, role, offline, trouble } = request.into_inner();
+        let wanted = Wanted { node: given(&node)?, role: given(&role)?, offline, trouble };
+        self.told("node_list", move |look, _| Ok(look.nodes(&wanted))).await
     }
 
     async fn remove_node(
@@ -185,7 +204,7 @@ impl OperatorService for Operators {
     ) -> Result<Response<v1::Document>, Status> {
         operator(&request)?;
         // Only the newest can still be open, and where it is the engine knows.
-        let newest = self.port.status(None).await.ok();
+        let newest = self.port.status(None, Detail::Brief).await.ok();
         let rollouts = self.port.read(move |store| history::rollouts(store, newest.as_ref())).await?;
         Ok(Response::new(document("rollout_list", &rollouts)?))
     }
@@ -265,8 +284,8 @@ impl OperatorService for Operators {
         request: Request<v1::RolloutRequest>,
     ) -> Result<Response<v1::Document>, Status> {
         operator(&request)?;
-        let rollout = given(&request.into_inner().rollout)?;
-        Ok(Response::new(document("rollout_status", &self.port.status(rollout).await?)?))
+        let (rollout, detail) = rollout_wanted(&request.into_inner())?;
+        self.told("rollout_status", move |look, store| look.status(store, rollout.as_ref(), detail)).await
     }
 
     async fn watch_status(
@@ -274,8 +293,8 @@ impl OperatorService for Operators {
         request: Request<v1::RolloutRequest>,
     ) -> Result<Response<Self::WatchStatusStream>, Status> {
         operator(&request)?;
-        let rollout = given(&request.into_inner().rollout)?;
-        Ok(Response::new(Box::pin(watch::status(self.port.clone(), rollout).await?)))
+        let (rollout, detail) = rollout_wanted(&request.into_inner())?;
+        Ok(Response::new(Box::pin(self.editions.watch(rollout, detail).await?)))
     }
 
     async fn why(&self, request: Request<v1::WhyRequest>) -> Result<Response<v1::Document>, Status> {
@@ -283,8 +302,8 @@ impl OperatorService for Operators {
         let v1::WhyRequest { rollout, node, stage, wave } = request.into_inner();
         let wave = usize::try_from(wave).ok().and_then(|wave| wave.checked_sub(1));
         let about = About { node: given(&node)?, stage: given(&stage)?, wave };
-        let reasons = self.port.why(given(&rollout)?, about).await?;
-        Ok(Response::new(document("waiting", &reasons)?))
+        let rollout = given::<RolloutId>(&rollout)?;
+        self.told("waiting", move |look, store| look.why(store, rollout.as_ref(), &about)).await
     }
 
     async fn list_events(
@@ -318,6 +337,11 @@ fn name<T: FromStr<Err: std::fmt::Display>>(text: &str) -> Result<T, Status> {
 /// What was given; `None` for an empty text.
 fn given<T: FromStr<Err: std::fmt::Display>>(text: &str) -> Result<Option<T>, Status> {
     if text.is_empty() { Ok(None) } else { name(text).map(Some) }
+}
+
+fn rollout_wanted(request: &v1::RolloutRequest) -> Result<(Option<RolloutId>, Detail), Status> {
+    let detail = if request.brief { Detail::Brief } else { Detail::Full };
+    Ok((given(&request.rollout)?, detail))
 }
 
 fn wave_override(limits: v1::StageLimits) -> Result<WaveOverride, Status> {

@@ -1,9 +1,8 @@
-//! The streams of the operator service: status after every change, the event log, the output of steps.
+//! The streams of the operator service: the event log, and the output of steps. Statuses are told by `editions`.
 //!
 //! Each is a task that reads and sends; it ends when it is done or when whoever looks on has gone.
 
 use crate::engine::{Port, RequestError};
-use crate::status::view::RolloutStatus;
 use crate::store::{RolloutRecord, StepPlace};
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -13,7 +12,7 @@ use wavegate_common::id::{NodeId, RolloutId, StepId};
 use wavegate_common::order::TaskKey;
 use wavegate_common::plan::Plan;
 use wavegate_common::platform::Stage;
-use wavegate_common::rollout::{Status as RolloutState, TaskState};
+use wavegate_common::rollout::{Task, TaskState};
 use wavegate_proto::convert::document;
 use wavegate_proto::v1;
 
@@ -24,51 +23,6 @@ const OUTPUT_AT_ONCE: usize = 256 << 10;
 
 type Sender<T> = mpsc::Sender<Result<T, Status>>;
 type Told<T> = ReceiverStream<Result<T, Status>>;
-
-fn has_ended(status: &RolloutStatus) -> bool {
-    matches!(status.status, RolloutState::Stopped | RolloutState::Finished)
-}
-
-/// A rollout's status now and after every change, until it has ended.
-pub(super) async fn status(port: Port, rollout: Option<RolloutId>) -> Result<Told<v1::Document>, Status> {
-    // Asked once here, so that a rollout that is not there is the call's answer.
-    let first = port.status(rollout).await?;
-    let (send, receive) = mpsc::channel(4);
-    tokio::spawn(async move {
-        if let Err(error) = tell_status(&port, first, &send).await {
-            drop(send.send(Err(error.into())).await);
-        }
-    });
-    Ok(ReceiverStream::new(receive))
-}
-
-async fn tell_status(
-    port: &Port,
-    first: RolloutStatus,
-    send: &Sender<v1::Document>,
-) -> Result<(), RequestError> {
-    let rollout = first.rollout.clone();
-    let mut changes = port.changes();
-    let mut last: Option<RolloutStatus> = None;
-    loop {
-        changes.borrow_and_update();
-        let status = port.status(Some(rollout.clone())).await?;
-        let same =
-            last.as_ref().is_some_and(|last| RolloutStatus { now: status.now, ..last.clone() } == status);
-        if !same && send.send(document("rollout_status", &status).map_err(Status::from)).await.is_err() {
-            return Ok(());
-        }
-        if has_ended(&status) {
-            return Ok(());
-        }
-        last = Some(status);
-        tokio::select! {
-            changed = changes.changed() => changed.map_err(|_| RequestError::Ending)?,
-            () = send.closed() => return Ok(()),
-        }
-        tokio::time::sleep(TOGETHER).await;
-    }
-}
 
 /// The rollout asked for, or the newest one.
 async fn record(port: &Port, rollout: Option<RolloutId>) -> Result<RolloutRecord, Status> {
@@ -228,14 +182,17 @@ impl Logs {
 
     /// Whether nothing more will be printed: all that is asked for has ended, or an attempt has failed.
     async fn has_ended(&self) -> Result<bool, RequestError> {
-        let status = self.port.status(Some(self.rollout.clone())).await?;
-        if has_ended(&status) {
-            return Ok(true);
-        }
-        let stages =
-            status.stages.iter().filter(|stage| self.wanted.stage.is_none_or(|wanted| wanted == stage.stage));
-        let tasks = stages.flat_map(|stage| &stage.tasks).filter(|task| task.node == self.wanted.node);
-        let mut open = tasks.map(|task| task.state).filter(|state| *state != TaskState::Finished);
-        Ok(open.next().is_none_or(|state| matches!(state, TaskState::Failed | TaskState::Canceled)))
+        let (id, node, stage) = (self.rollout.clone(), self.wanted.node.clone(), self.wanted.stage);
+        self.port
+            .told(move |look, store| {
+                let rollout = look.rollout(store, Some(&id))?;
+                let stages = Stage::ALL.iter().filter(|of| stage.is_none_or(|wanted| wanted == **of));
+                let tasks = stages.filter_map(|of| rollout.task(*of, &node));
+                let mut open = tasks.map(Task::state).filter(|state| *state != TaskState::Finished);
+                let next = open.next();
+                Ok(rollout.ended()
+                    || next.is_none_or(|state| matches!(state, TaskState::Failed | TaskState::Canceled)))
+            })
+            .await
     }
 }

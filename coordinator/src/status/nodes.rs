@@ -2,21 +2,55 @@
 
 use super::view::NodeStatus;
 use crate::store::KnownNode;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use wavegate_common::id::NodeId;
 use wavegate_common::inventory::Inventory;
+use wavegate_common::platform::Role;
 use wavegate_common::rollout::Link;
 
-/// The nodes that have enrolled and those that are declared, by name.
+/// Which nodes are asked for: those to which all of it applies; every node without any.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// This node.
+    pub node: Option<NodeId>,
+    /// Those with this role.
+    pub role: Option<Role>,
+    /// Those whose agent is not connected, or that have not enrolled.
+    pub offline: bool,
+    /// Those with whose agent something is wrong, or that differ from the inventory.
+    pub trouble: bool,
+}
+
+impl Wanted {
+    /// Whether a node is one of them.
+    #[must_use]
+    pub fn has(&self, node: &NodeStatus) -> bool {
+        let strange = || node.trouble.is_some() || node.declared == Some(false) || node.enrolled_at.is_none();
+        self.names(&node.node)
+            && self.role.is_none_or(|role| node.roles.contains(&role))
+            && (!self.offline || !node.link.is_online())
+            && (!self.trouble || strange())
+    }
+
+    /// Whether a node of this name may be one of them.
+    fn names(&self, name: &NodeId) -> bool {
+        self.node.as_ref().is_none_or(|node| node == name)
+    }
+}
+
+/// The nodes that have enrolled and those that are declared, by name: those that may be wanted, as far as their names go.
 #[must_use]
 pub fn node_list(
     known: &BTreeMap<NodeId, Arc<KnownNode>>,
     links: &BTreeMap<NodeId, Link>,
     inventory: Option<&Inventory>,
+    wanted: &Wanted,
 ) -> Vec<NodeStatus> {
     let declared = inventory.iter().flat_map(|inventory| inventory.nodes.keys());
-    let names: BTreeSet<&NodeId> = known.keys().chain(declared).collect();
+    let mut names: Vec<&NodeId> = known.keys().chain(declared).filter(|name| wanted.names(name)).collect();
+    names.sort_unstable();
+    names.dedup();
     let of = |node| {
         let declared = inventory.and_then(|inventory| inventory.nodes.get(node));
         NodeStatus {

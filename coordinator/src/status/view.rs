@@ -1,5 +1,6 @@
 //! The documents behind `status`, `watch` and `nodes`: what the tables show and what `--output json` prints.
 
+use super::brief::{self, Seen};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use wavegate_common::etcd::EtcdFacts;
@@ -12,6 +13,15 @@ use wavegate_common::rollout::{
     Counts, EndedStep, Link, Mode, Observed, PauseReason, Rollout, StageState, Status, Task, TaskState,
     WaitingOn, Waiver,
 };
+
+/// How much of a rollout is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Detail {
+    /// What fits on a screen: of a stage of many nodes only those that somebody should see.
+    Brief,
+    /// Every node, and every step that it has ended.
+    Full,
+}
 
 /// A rollout as operators see it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,8 +88,15 @@ pub struct StageStatus {
     pub waves: usize,
     /// The wave being worked on, from 0.
     pub wave: Option<usize>,
-    /// Its nodes, in the order of the waves.
+    /// Its nodes, in the order of the waves; where some are left out, the most pressing first.
     pub tasks: Vec<TaskStatus>,
+    /// How many nodes are left out of `tasks`, and where those are: none in a document that tells all.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub left_out: Counts,
+}
+
+const fn is_none(counts: &Counts) -> bool {
+    counts.total() == 0
 }
 
 /// A node in a stage as operators see it.
@@ -168,6 +185,7 @@ pub fn rollout_status(
     observed: Observed<'_>,
     generation: Generation,
     steps: &BTreeMap<NodeId, StepId>,
+    detail: Detail,
 ) -> RolloutStatus {
     let (status, since) = rollout.status();
     let plan = rollout.plan();
@@ -185,7 +203,12 @@ pub fn rollout_status(
         now: observed.now,
         generation,
         last_seq: rollout.last_seq(),
-        stages: plan.body.stages.iter().map(|stage| stage_status(rollout, stage, observed, steps)).collect(),
+        stages: plan
+            .body
+            .stages
+            .iter()
+            .map(|stage| stage_status(rollout, stage, observed, steps, detail))
+            .collect(),
         waivers: rollout.waivers().to_vec(),
         outside: Vec::new(),
         waiting: rollout.waiting(observed),
@@ -197,16 +220,32 @@ fn stage_status(
     stage: &StagePlan,
     observed: Observed<'_>,
     steps: &BTreeMap<NodeId, StepId>,
+    detail: Detail,
 ) -> StageStatus {
     let (began, ended) = rollout.stage_times(stage.stage);
     let nodes =
         stage.waves.iter().enumerate().flat_map(|(wave, nodes)| nodes.iter().map(move |node| (wave, node)));
-    let tasks = nodes.filter_map(|(wave, node)| {
-        let task = rollout.task(stage.stage, node)?;
-        let step = if task.in_flight() { steps.get(node).cloned() } else { None };
-        let total = stage.tasks.get(node).map_or(0, Vec::len);
-        Some(task_status(node, wave, task, observed.link(node), step, total))
-    });
+    let all: Vec<(usize, &NodeId, &Task)> =
+        nodes.filter_map(|(wave, node)| Some((wave, node, rollout.task(stage.stage, node)?))).collect();
+    let tell = |(wave, node, task): &(usize, &NodeId, &Task)| {
+        let step = if task.in_flight() { steps.get(*node).cloned() } else { None };
+        let total = stage.tasks.get(*node).map_or(0, |steps| steps.len());
+        task_status(node, *wave, task, observed.link(node), step, total)
+    };
+    let (tasks, left_out) = match detail {
+        Detail::Full => (all.iter().map(tell).collect(), Counts::default()),
+        Detail::Brief => {
+            let seen = |(_, node, task): &(usize, &NodeId, &Task)| Seen {
+                state: task.state(),
+                stuck: task.in_flight() && (task.overdue || !observed.link(node).is_online()),
+                since_ms: task.since.0,
+            };
+            let seen: Vec<Seen> = all.iter().map(seen).collect();
+            let shown = brief::shown(&seen);
+            let left_out = brief::left_out(&seen, &shown);
+            (shown.into_iter().filter_map(|place| all.get(place)).map(tell).collect(), left_out)
+        }
+    };
     StageStatus {
         stage: stage.stage,
         state: rollout.stage_state(stage),
@@ -217,7 +256,8 @@ fn stage_status(
         held_by_failures: rollout.is_held_by_failures(stage.stage, observed.now),
         waves: stage.waves.len(),
         wave: rollout.current_wave(stage),
-        tasks: tasks.collect(),
+        tasks,
+        left_out,
     }
 }
 

@@ -30,7 +30,7 @@ async fn the_socket_serves_this_user_and_is_private() {
     site.kill().await;
     assert!(socket.exists(), "left over by a crash");
     site.start_again().await;
-    site.local_operator().await.list_nodes(v1::ListNodesRequest {}).await.expect("replaced");
+    site.local_operator().await.list_nodes(v1::ListNodesRequest::default()).await.expect("replaced");
 }
 
 #[tokio::test]
@@ -176,7 +176,10 @@ async fn what_is_not_there_is_said_so() {
         alice.get_plan(v1::GetPlanRequest { plan: "0a1b".to_owned() }).await.expect_err("no plan"),
         site.start_plan("", false).await.expect_err("no plan"),
         alice.list_events(v1::ListEventsRequest::default()).await.map(drop).expect_err("no rollout"),
-        alice.get_status(v1::RolloutRequest { rollout: "r7".to_owned() }).await.expect_err("no rollout"),
+        alice
+            .get_status(v1::RolloutRequest { rollout: "r7".to_owned(), brief: false })
+            .await
+            .expect_err("no rollout"),
     ];
     assert!(texts.iter().all(|status| status.code() == Code::NotFound), "{texts:?}");
     let texts = texts.iter().map(tonic::Status::message).collect::<Vec<_>>().join("\n");
@@ -189,6 +192,9 @@ there is no plan yet; make one: wavegate plan
 there is no rollout yet; start one: wavegate plan, wavegate start
 there is no rollout yet; make a plan and start it: wavegate plan, wavegate start
 "#);
-    let bad = alice.get_status(v1::RolloutRequest { rollout: "R 7".to_owned() }).await.expect_err("no name");
+    let bad = alice
+        .get_status(v1::RolloutRequest { rollout: "R 7".to_owned(), brief: false })
+        .await
+        .expect_err("no name");
     assert_eq!(bad.code(), Code::InvalidArgument);
 }

@@ -5,7 +5,7 @@ use super::support::{Site, node, within};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use tokio::sync::{mpsc, oneshot};
-use wavegate_common::id::{LeaderId, Timestamp};
+use wavegate_common::id::{Actor, LeaderId, Timestamp};
 use wavegate_common::leader::Leader;
 use wavegate_common::rollout::Link;
 use wavegate_coordinator::clock::Clock;
@@ -31,6 +31,12 @@ async fn open(port: &Port) -> (u64, mpsc::Receiver<ToAgent>, oneshot::Receiver<(
         }))
     });
     (number.await.expect("a session"), messages, ended)
+}
+
+/// A look waits for nothing that others have to say. A request does: inputs are taken in order.
+async fn all_taken(port: &Port) {
+    let (by, id) = (Actor("alice".to_owned()), "none".to_owned());
+    port.ask(|reply| Input::RevokeToken { by, id, reply }).await.expect_err("no such token");
 }
 
 #[tokio::test]
@@ -66,11 +72,13 @@ async fn what_an_older_session_says_or_its_end_is_nothing() {
     port.send(said(newer, "compute")).await.expect("taken");
     port.send(said(older, "control")).await.expect("taken");
     port.send(Input::Gone { node: node("c1"), session: older }).await.expect("taken");
-    let nodes = port.nodes().await.expect("nodes");
+    all_taken(&port).await;
+    let nodes = port.nodes(Default::default()).await.expect("nodes");
     assert!(matches!(nodes[0].link, Link::Online { .. }), "{nodes:?}");
     assert_eq!(nodes[0].roles, facts("c1", "compute").roles);
     port.send(Input::Gone { node: node("c1"), session: newer }).await.expect("taken");
-    let nodes = port.nodes().await.expect("nodes");
+    all_taken(&port).await;
+    let nodes = port.nodes(Default::default()).await.expect("nodes");
     assert!(matches!(nodes[0].link, Link::Offline { .. }), "{nodes:?}");
     port.send(Input::Shutdown).await.expect("taken");
     tokio::task::spawn_blocking(move || engine.join()).await.expect("joined").expect("a clean end");

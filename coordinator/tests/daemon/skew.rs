@@ -127,7 +127,7 @@ async fn an_agent_one_minor_version_ahead_is_taken_whatever_it_says_beside() {
 async fn a_command_line_of_another_version_is_told_what_to_install() {
     let site = Site::start().await;
     let ask = async |version: Option<&str>| {
-        let mut request = tonic::Request::new(v1::ListNodesRequest {});
+        let mut request = tonic::Request::new(v1::ListNodesRequest::default());
         if let Some(version) = version {
             let version = MetadataValue::try_from(version).expect("a text");
             request.metadata_mut().insert(VERSION_METADATA, version);

@@ -15,9 +15,7 @@ use wavegate_common::id::{LeaderId, NodeId};
 use wavegate_common::plan::Plan;
 use wavegate_common::rollout::{Entry, Rollout, WaitingOn};
 use wavegate_coordinator::clock::{Clock, Hands};
-use wavegate_coordinator::engine::{
-    About, Engine, Input, LoadError, Question, Reply, RequestError, Timing, ToAgent,
-};
+use wavegate_coordinator::engine::{About, Engine, Input, LoadError, Reply, RequestError, Timing, ToAgent};
 use wavegate_coordinator::rpc::session::to_wire;
 use wavegate_coordinator::store::{NodeRecord, Store, StoreError};
 
@@ -189,8 +187,11 @@ impl World<'_> {
 
     /// What the rollout waits for.
     pub(super) fn ask_why(&mut self) -> Result<Vec<WaitingOn>, Violation> {
-        let why = self.asked(|reply| Input::Ask(Question::Why(None, About::default(), reply)))?;
-        Ok(why.and_then(Result::ok).unwrap_or_default())
+        self.turn(Input::Look)?;
+        let Coordinator { engine: Some(engine), store: Some(store), .. } = &self.coordinator else {
+            return Ok(Vec::new());
+        };
+        Ok(engine.look().why(store, None, &About::default()).unwrap_or_default())
     }
 
     /// The same in words.

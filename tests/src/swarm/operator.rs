@@ -69,8 +69,11 @@ impl Operator {
     /// # Errors
     /// When the coordinator does not answer.
     pub async fn nodes(&mut self) -> Result<Vec<NodeSeen>> {
-        let answer =
-            self.client.list_nodes(told(v1::ListNodesRequest {})).await.context("asking for the nodes")?;
+        let answer = self
+            .client
+            .list_nodes(told(v1::ListNodesRequest::default()))
+            .await
+            .context("asking for the nodes")?;
         document(&answer.into_inner())
     }
 }

@@ -4,10 +4,14 @@ use super::{
     Look, Tone, counted, exceptions, pause_text, status, summary, time, tone_of_outcome, tone_of_stage,
     tone_of_status, tone_of_task, waiting,
 };
+use crate::status::brief::is_large;
 use crate::status::view::{RolloutStatus, StageStatus, TaskStatus};
 use wavegate_common::id::Timestamp;
 use wavegate_common::platform::Stage;
 use wavegate_common::rollout::{Status, TaskState, WaitingOn};
+
+/// In so many parts it is told how far a stage of many nodes is.
+const PARTS: u64 = 20;
 
 /// How much is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,7 +31,7 @@ pub fn changes(
     detail: Detail,
     look: &Look,
 ) -> Vec<String> {
-    let mut told = Told { now: after.now, look, lines: Vec::new() };
+    let mut told = Told { before: before.map(|before| before.now), now: after.now, look, lines: Vec::new() };
     for stage in &after.stages {
         let earlier = before.and_then(|before| before.stages.iter().find(|other| other.stage == stage.stage));
         told.stage(earlier, stage, detail);
@@ -56,6 +60,7 @@ fn same(old: &WaitingOn, new: &WaitingOn) -> bool {
 }
 
 struct Told<'l> {
+    before: Option<Timestamp>,
     now: Timestamp,
     look: &'l Look,
     lines: Vec<String>,
@@ -90,7 +95,10 @@ impl Told<'_> {
             let what = format!("begins: {nodes}, {}", counted(after.waves, "wave"));
             self.line(began, after.stage.as_str(), Tone::Heading, &what);
         }
-        for (index, task) in after.tasks.iter().enumerate() {
+        if is_large(after) {
+            self.large(before, after, detail);
+        }
+        for (index, task) in after.tasks.iter().enumerate().filter(|_| !is_large(after)) {
             let earlier = before
                 .and_then(|before| before.tasks.get(index))
                 .filter(|other| other.attempt == task.attempt);
@@ -104,6 +112,28 @@ impl Told<'_> {
                 tone_of_stage(after.state),
                 &format!("{} in {took}", after.state),
             );
+        }
+    }
+
+    /// Of a stage of many nodes it is told how far it is, and who got into trouble or out of it.
+    fn large(&mut self, before: Option<&StageStatus>, after: &StageStatus, detail: Detail) {
+        for task in after.tasks.iter().filter(|task| task.attempt > 0) {
+            let earlier = before.and_then(|before| before.tasks.iter().find(|other| other.node == task.node));
+            let earlier = earlier.filter(|other| other.attempt == task.attempt);
+            // Who was not among those that were told of and has not changed since then is no news.
+            let known = earlier.map_or_else(
+                || before.is_some() && self.before.is_some_and(|before| task.since < before),
+                |earlier| earlier.state == task.state,
+            );
+            if !known {
+                self.ended(&format!("{} {}", after.stage, task.node), earlier, task);
+            }
+        }
+        let total = after.counts.total();
+        let part = |stage: &StageStatus| u64::from(stage.counts.finished) * PARTS / u64::from(total.max(1));
+        if detail == Detail::Steps && part(after) > before.map_or(0, part) && after.counts.finished < total {
+            let what = format!("{} of {} finished", after.counts.finished, counted(total as usize, "node"));
+            self.line(self.now, after.stage.as_str(), Tone::Plain, &what);
         }
     }
 

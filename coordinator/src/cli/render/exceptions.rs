@@ -1,7 +1,7 @@
 //! Nodes that a rollout goes on without: those that are or were waived, and those that its plan does not have. Every report
 //! of the rollout names them.
 
-use super::{Look, Tone, time};
+use super::{Look, Tone, few, time};
 use crate::status::view::RolloutStatus;
 use wavegate_common::id::{NodeId, Timestamp};
 use wavegate_common::rollout::{TaskState, Waiver};
@@ -40,7 +40,7 @@ fn who_and_when(waiver: &Waiver, now: Timestamp, look: &Look) -> String {
 /// One line for the nodes that the plan does not have.
 #[must_use]
 pub fn outside(nodes: &[NodeId]) -> String {
-    let names = nodes.iter().map(NodeId::as_str).collect::<Vec<_>>().join(", ");
+    let names = few(nodes.iter().map(NodeId::as_str));
     format!("Outside the plan, enrolled after it was made and left as they are: {names}")
 }
 
@@ -75,7 +75,7 @@ pub fn left_out(rollout: &RolloutStatus, look: &Look) -> String {
     }
     let text = format!(
         "Not done, since waived: {}. When that can be done: wavegate plan, which goes on from there.",
-        names.join(", ")
+        few(names)
     );
     look.paragraph(&text, 0)
 }

@@ -28,6 +28,9 @@ use wavegate_common::rollout::{PauseReason, StageState, Status, TaskState};
 /// Columns of names: a name that is broken in two can't be copied.
 const WHOLE: [&str; 7] = ["STAGE", "NODE", "STEP", "PROCEDURE", "PLAN", "MADE", "TOKEN"];
 
+/// Names that are shown of a list of nodes.
+const NAMES: usize = 20;
+
 /// How output looks.
 #[derive(Debug, Clone)]
 pub struct Look {
@@ -194,6 +197,15 @@ fn pause_text(reason: &PauseReason) -> String {
 /// `1 node`, `3 nodes`.
 fn counted(count: usize, what: &str) -> String {
     if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
+}
+
+/// Names with commas between them; of very many the first, and how many more.
+fn few<'n>(names: impl IntoIterator<Item = &'n str>) -> String {
+    let names: Vec<&str> = names.into_iter().collect();
+    match names.len().checked_sub(NAMES) {
+        Some(more @ 1..) => format!("{} and {more} more", names[..NAMES].join(", ")),
+        _ => names.join(", "),
+    }
 }
 
 /// A text cut to a number of columns, the cut shown.

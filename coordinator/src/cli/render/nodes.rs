@@ -1,7 +1,7 @@
 //! The fleet as people read it: `wavegate nodes`.
 
 use super::inventory::labels;
-use super::{Look, Tone, cell, counted, time};
+use super::{Look, Tone, cell, counted, few, time};
 use crate::status::view::NodeStatus;
 use wavegate_common::etcd::told;
 use wavegate_common::facts::{Component, DhcpAgent};
@@ -46,7 +46,7 @@ fn troubles(nodes: &[NodeStatus], look: &Look) -> String {
 /// Who is declared and not there, and who is there and not declared.
 fn against_inventory(nodes: &[NodeStatus], look: &Look) -> String {
     let names = |wanted: fn(&NodeStatus) -> bool| {
-        nodes.iter().filter(|node| wanted(node)).map(|node| node.node.as_str()).collect::<Vec<_>>().join(", ")
+        few(nodes.iter().filter(|node| wanted(node)).map(|node| node.node.as_str()))
     };
     let missing = names(|node| node.enrolled_at.is_none());
     let undeclared = names(|node| node.declared == Some(false));

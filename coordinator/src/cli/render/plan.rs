@@ -10,7 +10,7 @@ pub use digest::digest;
 pub use problems::problems;
 pub use warnings::{ids, warning, warnings};
 
-use super::{Look, Tone, cell, change_text, counted, time};
+use super::{Look, Tone, cell, change_text, counted, few, time};
 use crate::status::plan::PlanView;
 use std::collections::{BTreeMap, BTreeSet};
 use wavegate_common::id::{Actor, NodeId, PlanId};
@@ -183,7 +183,7 @@ fn idle(plan: &Plan, look: &Look) -> String {
     if idle.is_empty() {
         return String::new();
     }
-    look.paragraph(&format!("No stage works on {}.", idle.join(", ")), 0)
+    look.paragraph(&format!("No stage works on {}.", few(idle)), 0)
 }
 
 /// The nodes that take part and are not in the inventory.
@@ -195,7 +195,7 @@ fn undeclared(plan: &Plan, look: &Look) -> String {
     let text = format!(
         "Not in the inventory: {}. They take part all the same; declare them (wavegate inventory set FILE) or remove them \
          (wavegate node remove NODE).",
-        names.join(", ")
+        few(names)
     );
     look.paragraph(&text, 0)
 }

@@ -4,7 +4,6 @@ use super::{
     Look, Tone, counted, cut, exceptions, status, summary, time, tone_of_stage, tone_of_status, waiting,
 };
 use crate::status::view::{RolloutStatus, StageStatus, TaskStatus};
-use std::collections::BTreeMap;
 use wavegate_common::id::{NodeId, StepId, Timestamp};
 use wavegate_common::plan::Plan;
 use wavegate_common::platform::Stage;
@@ -15,39 +14,33 @@ const NODES: usize = 10;
 const REASONS: usize = 5;
 
 /// What steps are, for people; without the plan their ids must do.
-#[derive(Debug, Default)]
-pub struct Titles(BTreeMap<(Stage, NodeId), Vec<(StepId, String)>>);
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Titles<'p>(Option<&'p Plan>);
 
-impl Titles {
+impl<'p> Titles<'p> {
     /// The titles of a plan's steps.
     #[must_use]
-    pub fn of(plan: &Plan) -> Self {
-        let mut titles = BTreeMap::new();
-        for stage in &plan.body.stages {
-            for (node, steps) in &stage.tasks {
-                let steps = steps.iter().map(|step| (step.id.clone(), step.title.clone())).collect();
-                titles.insert((stage.stage, node.clone()), steps);
-            }
-        }
-        Self(titles)
+    pub const fn of(plan: &'p Plan) -> Self {
+        Self(Some(plan))
     }
 
     fn of_step<'a>(&'a self, stage: Stage, node: &NodeId, step: &'a StepId) -> &'a str {
-        let steps = self.0.get(&(stage, node.clone()));
-        let found = steps.and_then(|steps| steps.iter().find(|(id, _)| id == step));
-        found.map_or(step.as_str(), |(_, title)| title)
+        let steps = self.0.and_then(|plan| plan.stage(stage)?.tasks.get(node));
+        let found = steps.and_then(|steps| steps.iter().find(|planned| planned.id == *step));
+        found.map_or(step.as_str(), |planned| planned.title.as_str())
     }
 }
 
 /// The rollout at a moment, `now` by the coordinator's clock. No line is longer than the look's width.
 #[must_use]
-pub fn progress(rollout: &RolloutStatus, now: Timestamp, titles: &Titles, look: &Look) -> Vec<String> {
+pub fn progress(rollout: &RolloutStatus, now: Timestamp, titles: &Titles<'_>, look: &Look) -> Vec<String> {
     let mut lines = vec![headline(rollout, now, look)];
     for stage in &rollout.stages {
         lines.push(stage_line(stage, now, look));
         let at_work: Vec<&TaskStatus> = stage.tasks.iter().filter(|task| at_work(task)).collect();
         lines.extend(at_work.iter().take(NODES).map(|task| task_line(stage.stage, task, now, titles, look)));
-        if let Some(more @ 1..) = at_work.len().checked_sub(NODES) {
+        let unseen = (stage.left_out.running + stage.left_out.unknown) as usize;
+        if let Some(more @ 1..) = (at_work.len() + unseen).checked_sub(NODES.min(at_work.len())) {
             lines.push(format!("    and {}", counted(more, "more node")));
         }
     }
@@ -101,7 +94,7 @@ fn stage_line(stage: &StageStatus, now: Timestamp, look: &Look) -> String {
     line + &format!("  {}", status::took(stage, now))
 }
 
-fn task_line(stage: Stage, task: &TaskStatus, now: Timestamp, titles: &Titles, look: &Look) -> String {
+fn task_line(stage: Stage, task: &TaskStatus, now: Timestamp, titles: &Titles<'_>, look: &Look) -> String {
     let doing = match (&task.step, task.state) {
         (_, TaskState::Unknown) => "was lost while applying".to_owned(),
         (Some(step), _) => {

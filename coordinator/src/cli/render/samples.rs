@@ -2,7 +2,7 @@
 
 use super::Look;
 use crate::status::plan::{Approvals, PlanView};
-use crate::status::view::{NodeStatus, RolloutStatus, rollout_status};
+use crate::status::view::{Detail, NodeStatus, RolloutStatus, rollout_status};
 use crate::store::InventoryRecord;
 use jiff::tz::TimeZone;
 use std::collections::{BTreeMap, BTreeSet};
@@ -371,7 +371,7 @@ impl Play {
 
     pub fn status(&self, seconds: u64) -> RolloutStatus {
         let observed = Observed { now: at(seconds), links: &self.links, lost_after_ms: 60_000 };
-        rollout_status(&self.rollout, observed, Generation(3), &self.working_on)
+        rollout_status(&self.rollout, observed, Generation(3), &self.working_on, Detail::Full)
     }
 }
 

@@ -1,8 +1,8 @@
 //! A rollout as people read it: `wavegate status`.
 
 use super::{
-    Look, Tone, cell, exceptions, pause_text, summary, time, tone_of_stage, tone_of_status, tone_of_task,
-    waiting,
+    Look, Tone, cell, counted, exceptions, pause_text, summary, time, tone_of_stage, tone_of_status,
+    tone_of_task, waiting,
 };
 use crate::status::view::{FailedStep, RolloutStatus, StageStatus, TaskStatus};
 use wavegate_common::id::{Actor, StepId, Timestamp};
@@ -128,7 +128,33 @@ fn tasks(status: &RolloutStatus, look: &Look) -> String {
             ]);
         }
     }
-    look.lay_out(table, 0)
+    let more: String = status.stages.iter().map(|stage| left_out(stage, look)).collect();
+    look.lay_out(table, 0) + &more
+}
+
+/// Who is not in the table, counted; empty text if everybody is.
+fn left_out(stage: &StageStatus, look: &Look) -> String {
+    let Counts { not_tried, running, finished, failed, unknown, waived } = stage.left_out;
+    let counts = [
+        (failed, "failed"),
+        (unknown, "unknown"),
+        (waived, "waived"),
+        (running, "running"),
+        (finished, "finished"),
+        (not_tried, "not tried"),
+    ];
+    let counts: Vec<String> = counts
+        .iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, word)| format!("{count} {word}"))
+        .collect();
+    if counts.is_empty() {
+        return String::new();
+    }
+    let more = if stage.tasks.is_empty() { "" } else { "more " };
+    let nodes = counted(stage.left_out.total() as usize, &format!("{more}node"));
+    let text = format!("{}: {nodes} ({}); one of them: wavegate why NODE", stage.stage, counts.join(", "));
+    look.paragraph(&text, 0)
 }
 
 fn since(task: &TaskStatus, now: Timestamp) -> String {

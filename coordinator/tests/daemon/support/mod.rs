@@ -302,7 +302,7 @@ impl Site {
     }
 
     pub async fn nodes(&self) -> Vec<NodeStatus> {
-        let nodes = self.operator().await.list_nodes(v1::ListNodesRequest {}).await.expect("nodes");
+        let nodes = self.operator().await.list_nodes(v1::ListNodesRequest::default()).await.expect("nodes");
         read_document("node_list", Some(&nodes.into_inner())).expect("nodes")
     }
 
@@ -358,7 +358,7 @@ fn copy(from: &Path, to: &Path) {
 }
 
 pub fn newest() -> v1::RolloutRequest {
-    v1::RolloutRequest { rollout: String::new() }
+    v1::RolloutRequest::default()
 }
 
 pub fn plan_request() -> v1::MakePlanRequest {
