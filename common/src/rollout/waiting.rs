@@ -7,7 +7,7 @@ use crate::platform::Stage;
 use serde::{Deserialize, Serialize};
 
 /// What waits.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(tag = "scope", rename_all = "lowercase")]
 pub enum Subject {
     /// The whole rollout.

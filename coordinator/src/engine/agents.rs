@@ -1,11 +1,8 @@
 //! What agents say. An agent speaks for its node alone; what contradicts the log is noted and changes nothing.
 
-use super::{
-    Complaint, Connected, Engine, FromAgent, NotTaken, RequestError, ToAgent, cut, error::told,
-    record::RecordError,
-};
+use super::{Complaint, Connected, Engine, FromAgent, NotTaken, RequestError, ToAgent, cut};
 use crate::skew;
-use crate::store::{OutputPiece, StepPlace};
+use crate::store::{OutputPiece, Printed, StepPlace};
 use std::sync::Arc;
 use wavegate_common::facts::Facts;
 use wavegate_common::id::{NodeId, StepId};
@@ -24,6 +21,7 @@ impl Engine {
         let now = self.clock.now();
         let replaced = self.links.is_online(&node);
         let number = self.links.open(&node, session, now);
+        self.links.heard(&node, self.clock.elapsed_ms());
         tracing::info!(%node, agent_version, replaced, "online");
         self.complaints.remove(&node);
         if let Some(what) = not_understood {
@@ -45,13 +43,12 @@ impl Engine {
             leader: self.leader(),
             heartbeat_interval_s: self.timing.heartbeat_interval_s,
         };
-        if !self.links.send(&node, welcome, now) {
-            self.after_lost_session(&node);
+        if !self.send(&node, welcome) {
             return;
         }
-        self.send_order(&node);
+        self.turn.orders.insert(node);
+        self.turn.unsettled = true;
         self.changed();
-        self.settle();
     }
 
     /// Whether a node is in the fleet, and this certificate the one that it was given last.
@@ -102,6 +99,7 @@ impl Engine {
         if !self.links.is_current(node, session) {
             return;
         }
+        self.links.heard(node, self.clock.elapsed_ms());
         match message {
             FromAgent::Working(at, stands_still) => {
                 self.working(node, at);
@@ -180,7 +178,7 @@ impl Engine {
         self.changed();
     }
 
-    /// Records what is new in a report and, once its end is in the log, says so to the agent.
+    /// Takes what is new in a report into the turn. Once its end is in the log the agent is told so.
     fn report(&mut self, node: &NodeId, report: Report) {
         let Some(rollout) = self.rollout.as_ref().filter(|rollout| rollout.is_of(&report.key)) else {
             self.report_of_other(node, &report);
@@ -194,24 +192,20 @@ impl Engine {
             }
         };
         if !reported.events.is_empty() {
-            match self.record(reported.events, None) {
-                Ok(()) => drop(self.complaints.remove(node)),
-                Err(RecordError::Illegal(illegal)) => {
-                    let key = &report.key;
-                    self.complain(node, format!("its report contradicts the log: {key}: {illegal}"));
-                    return;
-                }
-                Err(RecordError::Store(_)) => {
-                    self.unstored.insert(node.clone(), report);
-                    return;
-                }
+            if let Err(illegal) = self.collect(reported.events) {
+                let key = &report.key;
+                self.complain(node, format!("its report contradicts the log: {key}: {illegal}"));
+                return;
             }
+            self.turn.unsettled = true;
+            self.complaints.remove(node);
+            self.ordered.remove(node);
         }
-        self.unstored.remove(node);
         if reported.acknowledge {
-            self.acknowledge(node, report.key);
+            self.turn.acknowledgements.push(report.key.clone());
         }
-        self.settle();
+        self.unstored.remove(&report.key);
+        self.turn.reports.insert(report.key.clone(), report);
     }
 
     /// A report about a rollout that is not the newest: it has ended, and its log is closed.
@@ -220,7 +214,7 @@ impl Engine {
             Ok(Some(known)) if known.plan == report.key.plan => {
                 tracing::info!(key = %report.key, result = ?report.result, "a report about an earlier rollout");
                 if report.result.is_some() {
-                    self.acknowledge(node, report.key.clone());
+                    self.send(node, ToAgent::Acknowledge(report.key.clone()));
                 }
             }
             Ok(Some(_) | None) | Err(crate::store::StoreError::NoRolloutId(_)) => {
@@ -233,17 +227,10 @@ impl Engine {
         }
     }
 
-    fn acknowledge(&mut self, node: &NodeId, key: TaskKey) {
-        let now = self.clock.now();
-        if !self.links.send(node, ToAgent::Acknowledge(key), now) {
-            self.after_lost_session(node);
-        }
-    }
-
-    /// Tries again to record reports that could not be stored.
+    /// Takes reports again that could not be stored.
     pub(super) fn store_reports(&mut self) {
-        for (node, report) in std::mem::take(&mut self.unstored) {
-            self.report(&node, report);
+        for (key, report) in std::mem::take(&mut self.unstored) {
+            self.report(&key.node, report);
         }
     }
 
@@ -256,8 +243,8 @@ impl Engine {
         // Facts are what the agent sees, not what we decided: they count even if they can't be kept. What was only seen
         // again is not written again: an idle fleet writes nothing.
         let news = known.facts.as_ref().is_none_or(|known| facts.has_news(known));
-        if news && let Err(error) = self.store.put_facts(&facts) {
-            self.note_trouble(&error);
+        if news {
+            self.turn.facts.insert(node.clone());
         }
         if let Some(known) = self.nodes.get_mut(node) {
             *known = Arc::new(known.with(facts));
@@ -277,15 +264,7 @@ impl Engine {
             return;
         };
         let place = StepPlace { stage: key.stage, attempt: key.attempt, step: index };
-        match self.store.put_output(&key.rollout, &key.node, &OutputPiece { place, offset, data }) {
-            Ok(()) => {
-                self.unflushed_output = true;
-                self.output.send_modify(|version| *version += 1);
-            }
-            Err(error) => {
-                tracing::debug!(error = told(&error), %key, "output is lost");
-                self.note_trouble(&error);
-            }
-        }
+        let (rollout, node) = (key.rollout.clone(), key.node.clone());
+        self.turn.print(Printed { rollout, node, piece: OutputPiece { place, offset, data } });
     }
 }

@@ -47,7 +47,8 @@ impl Engine {
         }
         let audit = self.audit_of(&by.0, &format!("approve plan {id}, digest {}", plan.digest), "done");
         let approval = Approval { by: by.clone(), at: self.clock.now() };
-        self.store.approve(id, &approval, &audit).inspect_err(|error| self.note_trouble(error))?;
+        self.write(|store| store.approve(id, &approval, &audit))
+            .inspect_err(|error| self.note_trouble(error))?;
         tracing::info!(%by, plan = %id, digest = plan.digest, "a plan is approved");
         let digest = &plan.digest;
         let text = format!(

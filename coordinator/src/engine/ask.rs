@@ -1,8 +1,9 @@
 //! How things are, of a look: status, what is waited for, the fleet. Changes nothing, and is done off the engine's thread.
 
 use super::commands::no_rollout;
+use super::load::replay;
 use super::reasons::{About, not_in_plan};
-use super::{LoadError, Look, NotTaken, RequestError, replay};
+use super::{LoadError, Look, NotTaken, RequestError};
 use crate::status::nodes::{Wanted, node_list};
 use crate::status::view::{Detail, NodeStatus, RolloutStatus, rollout_status};
 use crate::store::Store;

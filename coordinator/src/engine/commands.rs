@@ -163,7 +163,7 @@ impl Engine {
         text: impl FnOnce(&RolloutId) -> String,
     ) -> Result<Answer, RequestError> {
         let id = self.rollout.as_ref().ok_or_else(no_rollout)?.id().clone();
-        self.record(events, Some(audit))
+        self.record(events, audit)
             .map_err(|error| refused(&format!("rollout {id} cannot be {what}"), error))?;
         Ok(Answer { changed: true, text: text(&id), rollout: id })
     }

@@ -37,7 +37,8 @@ impl Engine {
         let (record, token) = token::create(self.authority.fingerprint(), wish, by, now)
             .map_err(crate::pki::PkiError::Random)?;
         let audit = self.audit_of(&by.0, &format!("create token {} for {whom}", record.id), "done");
-        self.store.put_token(&record, now, &audit).inspect_err(|error| self.note_trouble(error))?;
+        self.write(|store| store.put_token(&record, now, &audit))
+            .inspect_err(|error| self.note_trouble(error))?;
         tracing::info!(%by, id = record.id, "join token for {whom}");
         Ok(CreatedToken { token: token.to_string(), expires_at_ms: expires_at.0 })
     }
@@ -65,7 +66,8 @@ impl Engine {
             }
         };
         let revoked = TokenRecord { revoked: Some(Revocation { by: by.clone(), at: now }), ..token };
-        self.store.put_token(&revoked, now, &audit).inspect_err(|error| self.note_trouble(error))?;
+        self.write(|store| store.put_token(&revoked, now, &audit))
+            .inspect_err(|error| self.note_trouble(error))?;
         tracing::info!(%by, id, "join token revoked");
         Ok(Done { changed: true, text: format!("join token {id} is revoked; {enrolled}") })
     }
@@ -112,7 +114,7 @@ impl Engine {
             }
         };
         let judged: Result<Result<NodeRecord, RequestError>, _> =
-            self.store.enrol(&enrol.token_id, &node, &audit, judge);
+            self.write(|store| store.enrol(&enrol.token_id, &node, &audit, judge));
         let record = judged.inspect_err(|error| self.note_trouble(error))??;
         tracing::info!(%node, from = enrol.from, "enrolled");
         let (certificate_pem, fingerprint) = (record.certificate_pem.clone(), record.fingerprint.clone());

@@ -68,7 +68,8 @@ impl Engine {
         what: &str,
     ) -> Result<(), RequestError> {
         let audit = self.audit_of(&by.0, what, "done");
-        self.store.put_inventory(record.as_ref(), &audit).inspect_err(|error| self.note_trouble(error))?;
+        self.write(|store| store.put_inventory(record.as_ref(), &audit))
+            .inspect_err(|error| self.note_trouble(error))?;
         tracing::info!(%by, "{what}");
         self.inventory = record.map(Arc::new);
         self.changed();

@@ -25,6 +25,8 @@ pub struct Session {
 struct Open {
     number: u64,
     session: Session,
+    /// Whether it was silent for too long when that was last looked at.
+    silent: bool,
 }
 
 /// Every node's link.
@@ -58,6 +60,27 @@ impl Links {
         }
     }
 
+    /// Nobody could be heard for so long: nobody was silent or away for it.
+    pub fn excuse(&mut self, for_ms: u64, now: Timestamp, elapsed_ms: u64) {
+        let later = |moment: u64, now: u64| moment.saturating_add(for_ms).min(now).max(moment);
+        for open in self.open.values() {
+            let heard = open.session.heard.load(Ordering::Relaxed);
+            open.session.heard.fetch_max(later(heard, elapsed_ms), Ordering::Relaxed);
+        }
+        for link in self.links.values_mut() {
+            if let Link::Offline { since } = link {
+                since.0 = later(since.0, now.0);
+            }
+        }
+    }
+
+    /// A node was heard: it may have waited for long until it was taken.
+    pub fn heard(&self, node: &NodeId, elapsed_ms: u64) {
+        if let Some(open) = self.open.get(node) {
+            open.session.heard.fetch_max(elapsed_ms, Ordering::Relaxed);
+        }
+    }
+
     /// Every node's link, for the core.
     pub const fn all(&self) -> &BTreeMap<NodeId, Link> {
         &self.links
@@ -72,7 +95,7 @@ impl Links {
     pub fn open(&mut self, node: &NodeId, session: Session, now: Timestamp) -> u64 {
         let number = self.next_number;
         self.next_number += 1;
-        self.open.insert(node.clone(), Open { number, session });
+        self.open.insert(node.clone(), Open { number, session, silent: false });
         self.links.insert(node.clone(), Link::Online { since: now });
         number
     }
@@ -111,12 +134,17 @@ impl Links {
         true
     }
 
-    /// Closes the sessions of agents that were not heard of for so long, and says whose.
+    /// Closes the sessions of agents that were not heard of for so long, and says whose. They are found silent twice first:
+    /// when the whole machine stood still, what they said meanwhile is read between the two looks.
     pub fn close_silent(&mut self, silence_ms: u64, now: Timestamp, elapsed_ms: u64) -> Vec<NodeId> {
-        let silent =
-            |open: &Open| elapsed_ms.saturating_sub(open.session.heard.load(Ordering::Relaxed)) >= silence_ms;
-        let nodes: Vec<NodeId> =
-            self.open.iter().filter(|(_, open)| silent(open)).map(|(node, _)| node.clone()).collect();
+        let mut nodes = Vec::new();
+        for (node, open) in &mut self.open {
+            let heard = open.session.heard.load(Ordering::Relaxed);
+            let before = std::mem::replace(&mut open.silent, elapsed_ms.saturating_sub(heard) >= silence_ms);
+            if before && open.silent {
+                nodes.push(node.clone());
+            }
+        }
         for node in &nodes {
             self.close(node, now);
         }

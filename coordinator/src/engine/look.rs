@@ -23,6 +23,8 @@ pub struct Look {
     pub(super) not_taken: BTreeMap<NodeId, NotTaken>,
     pub(super) stand_still: BTreeMap<NodeId, Complaint>,
     pub(super) trouble: Option<Trouble>,
+    /// The store takes long to write.
+    pub(super) slow: Option<WaitingOn>,
     /// Another coordinator works with our nodes.
     pub(super) superseded: Option<WaitingOn>,
 }
@@ -50,6 +52,7 @@ impl Engine {
             not_taken: self.not_taken.clone(),
             stand_still: self.stand_still.clone(),
             trouble: self.trouble.clone(),
+            slow: self.pace.reason(&self.clock),
             superseded: self.superseded_reason(),
         }
     }

@@ -176,7 +176,7 @@ impl Engine {
     fn ask_previews(&mut self, now: Timestamp) {
         let Some(mut planning) = self.planning.take() else { return };
         let mut lost = Vec::new();
-        let stages = planning.body.stages.clone();
+        let stages = std::mem::take(&mut planning.body.stages);
         for stage in &stages {
             for (node, steps) in stage.tasks.iter().filter(|(_, steps)| steps.iter().any(runs)) {
                 let request = self.next_preview;
@@ -190,6 +190,7 @@ impl Engine {
                 }
             }
         }
+        planning.body.stages = stages;
         planning.asked = planning.waiting.len();
         for node in &lost {
             planning.drop_node(node, "went offline while the plan was made");
@@ -251,6 +252,12 @@ impl Engine {
         self.finish_planning();
     }
 
+    /// Nobody could be heard for so long.
+    pub(super) fn planning_excused(&mut self, for_ms: u64) {
+        let waiting = self.planning.iter_mut().flat_map(|planning| planning.waiting.values_mut());
+        waiting.for_each(|asked| asked.heard.0 = asked.heard.0.saturating_add(for_ms));
+    }
+
     /// Seals and stores the plan, once every node has answered or is a problem.
     fn finish_planning(&mut self) {
         let Some(planning) = self.planning.take_if(|planning| planning.waiting.is_empty()) else { return };
@@ -266,7 +273,7 @@ impl Engine {
         let took_ms = self.clock.now().millis_since(since);
         let update = Plan::seal(body).map_err(RequestError::from).and_then(|plan| {
             let audit = self.audit_of(&by.0, &format!("make plan {}", plan.id), "done");
-            self.store.put_plan(&plan, &audit).inspect_err(|error| self.note_trouble(error))?;
+            self.write(|store| store.put_plan(&plan, &audit)).inspect_err(|error| self.note_trouble(error))?;
             tracing::info!(plan = %plan.id, %by, took_ms, problems = plan.body.problems.len(), "a plan was made");
             let approval = Approvals { required: self.approvals, given: Vec::new() };
             Ok(PlanUpdate::Done(Box::new(PlanView { plan, approval })))

@@ -1,16 +1,20 @@
 //! The others' end of the engine: asking it and waiting for the answer, watching for changes, reading the store.
 
 use super::look::Asking;
-use super::{About, Answer, Command, Input, Look, Reply, RequestError};
+use super::{About, Answer, Command, Input, Look, Pace, Reply, RequestError};
 use crate::clock::Clock;
 use crate::status::nodes::Wanted;
 use crate::status::plan::{Approvals, PlanView};
 use crate::status::view::{Detail, NodeStatus, RolloutStatus};
 use crate::store::{Store, StoreError};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use wavegate_common::id::{Actor, PlanId, RolloutId};
 use wavegate_common::rollout::WaitingOn;
+
+/// After so long it is told what a look waits for, if that is the store.
+const LOOK_WITHIN: Duration = Duration::from_secs(1);
 
 /// The others' end of the engine.
 #[derive(Clone)]
@@ -22,6 +26,7 @@ pub struct Port {
     changes: watch::Receiver<u64>,
     output: watch::Receiver<u64>,
     asking: Arc<Asking>,
+    pace: Arc<Pace>,
 }
 
 impl Port {
@@ -33,8 +38,9 @@ impl Port {
         changes: watch::Receiver<u64>,
         output: watch::Receiver<u64>,
         asking: Arc<Asking>,
+        pace: Arc<Pace>,
     ) -> Self {
-        Self { inputs, store, clock, approvals, changes, output, asking }
+        Self { inputs, store, clock, approvals, changes, output, asking, pace }
     }
 
     /// The time.
@@ -112,14 +118,23 @@ impl Port {
     /// A look at the engine, with all in it that was stored when this was called.
     ///
     /// # Errors
-    /// [`RequestError::Ending`].
+    /// [`RequestError::Ending`], or that the store takes long to write.
     pub async fn look(&self) -> Result<Arc<Look>, RequestError> {
         let look = self.asking.ask().ok_or(RequestError::Ending)?;
         // Where there is no room for the sign, the engine is at work and sees who asks when its turn ends.
         if let Err(mpsc::error::TrySendError::Closed(_)) = self.inputs.try_send(Input::Look) {
             return Err(RequestError::Ending);
         }
-        look.await.map_err(|_| RequestError::Ending)
+        tokio::pin!(look);
+        loop {
+            if let Ok(look) = tokio::time::timeout(LOOK_WITHIN, &mut look).await {
+                return look.map_err(|_| RequestError::Ending);
+            }
+            // Until the write has come to its end nobody knows what there is to be looked at.
+            if let Some(writing) = self.pace.writing(&self.clock) {
+                return Err(RequestError::NotNow(format!("{}; {}", writing.why, writing.unblock)));
+            }
+        }
     }
 
     /// Makes something of a look, off the threads that serve connections.

@@ -18,17 +18,25 @@ pub struct About {
     pub wave: Option<usize>,
 }
 
+/// New reasons that the log is told at once; of more than that it is told how many.
+const LOGGED_AT_ONCE: usize = 20;
+
 /// Reasons that the log has.
 #[derive(Default)]
-pub(super) struct Logged(Vec<(Subject, String)>);
+pub(super) struct Logged {
+    reasons: BTreeSet<(Subject, String)>,
+    /// Which of the engine's changes was the last when it was looked for reasons.
+    upto: Option<u64>,
+}
 
 impl Logged {
     /// The reasons that were not there before. Those that are gone are forgotten: they are news when they come back. A
     /// reason's words may count seconds or nodes, so it is the same one while what would unblock it is the same.
     fn news<'r>(&mut self, reasons: &'r [WaitingOn]) -> Vec<&'r WaitingOn> {
         let of = |reason: &WaitingOn| (reason.subject.clone(), reason.unblock.clone());
-        let news = reasons.iter().filter(|reason| !self.0.contains(&of(reason))).collect();
-        self.0 = reasons.iter().map(of).collect();
+        let now: BTreeSet<_> = reasons.iter().map(of).collect();
+        let news = reasons.iter().filter(|reason| !self.reasons.contains(&of(reason))).collect();
+        self.reasons = now;
         news
     }
 }
@@ -38,6 +46,10 @@ impl Engine {
     pub(super) fn log_reasons(&mut self) {
         if self.rollout.as_ref().is_none_or(Rollout::ended) {
             self.logged = Logged::default();
+            return;
+        }
+        let changes = *self.changes.borrow();
+        if self.logged.upto == Some(changes) {
             return;
         }
         let look = self.look();
@@ -50,8 +62,13 @@ impl Engine {
             matches!(reason.subject, Subject::Node { .. }) && reason.unblock.starts_with("nothing to do")
         };
         reasons.retain(|reason| !at_work(reason));
-        for reason in self.logged.news(&reasons) {
+        self.logged.upto = Some(changes);
+        let news = self.logged.news(&reasons);
+        for reason in news.iter().take(LOGGED_AT_ONCE) {
             tracing::info!(rollout = %id, next = reason.unblock, "waits: {}", reason.why);
+        }
+        if let Some(more @ 1..) = news.len().checked_sub(LOGGED_AT_ONCE) {
+            tracing::info!(rollout = %id, next = "wavegate why", "waits: and for {more} more reason(s)");
         }
     }
 
@@ -100,6 +117,7 @@ impl Look {
             .iter()
             .cloned()
             .chain(trouble)
+            .chain(self.slow.iter().cloned())
             .chain(still)
             .chain(not_taken)
             .chain(complaints)

@@ -1,10 +1,11 @@
-//! Recording events, the only way in which the rollout moves on; deciding what comes next; sending what was recorded.
+//! Taking events into a turn, the only way in which the rollout moves on; deciding what comes next; what is sent to nodes.
 
-use super::{Engine, SEND_AGAIN_MS, ToAgent, Trouble, error::told, newest_rollout, words};
-use crate::store::{Append, AuditRecord, RolloutRecord, StoreError};
-use std::sync::Arc;
+use super::turn::Pending;
+use super::{Engine, SEND_AGAIN_MS, ToAgent, words};
+use crate::store::{AuditRecord, RolloutRecord, StoreError};
+use std::collections::BTreeSet;
 use wavegate_common::id::NodeId;
-use wavegate_common::order::TaskOrder;
+use wavegate_common::order::{TaskKey, TaskOrder};
 use wavegate_common::rollout::{Entry, Event, IllegalEvent, Rollout, TaskState};
 
 /// Why events were not recorded. Nothing has changed then.
@@ -19,68 +20,64 @@ pub(super) enum RecordError {
 }
 
 impl Engine {
-    /// Records events of the newest rollout: all or none.
-    pub(super) fn record(
-        &mut self,
-        events: Vec<Event>,
-        audit: Option<&AuditRecord>,
-    ) -> Result<(), RecordError> {
-        match self.rollout.clone() {
-            Some(rollout) => self.record_of(rollout, events, None, audit),
-            None => Ok(()),
-        }
+    /// Records what an operator asked for: it is stored when this returns.
+    pub(super) fn record(&mut self, events: Vec<Event>, audit: &AuditRecord) -> Result<(), RecordError> {
+        self.collect(events)?;
+        self.turn.audit.push(audit.clone());
+        Ok(self.commit()?)
     }
 
-    /// Records the first events of a rollout, which is the newest from then on.
+    /// Records the first events of a rollout, which is the newest from then on. They are stored when this returns.
     pub(super) fn begin(
         &mut self,
         rollout: Rollout,
-        record: &RolloutRecord,
+        record: RolloutRecord,
         events: Vec<Event>,
         audit: &AuditRecord,
     ) -> Result<(), RecordError> {
-        self.record_of(rollout, events, Some(record), Some(audit))
+        let stored = self.rollout.replace(rollout);
+        self.turn.events = Some(Pending { stored, begin: Some(record), entries: Vec::new() });
+        let recorded = self.record(events, audit);
+        if let Some(Pending { stored, .. }) = self.turn.events.take() {
+            self.rollout = stored;
+        }
+        recorded
     }
 
-    /// `after` is a copy: it is applied to before the store is asked, and takes the rollout's place afterwards.
-    fn record_of(
-        &mut self,
-        mut after: Rollout,
-        events: Vec<Event>,
-        begin: Option<&RolloutRecord>,
-        audit: Option<&AuditRecord>,
-    ) -> Result<(), RecordError> {
-        let expected_last_seq = after.last_seq();
+    /// Takes events of the newest rollout into this turn: all or none.
+    pub(super) fn collect(&mut self, events: Vec<Event>) -> Result<(), IllegalEvent> {
         let (at, generation) = (self.clock.now(), self.generation);
-        let mut entries = Vec::new();
-        for (seq, event) in (expected_last_seq + 1..).zip(events) {
-            let entry = Entry { seq, at, generation, event };
-            after.apply(&entry)?;
-            entries.push(entry);
+        let Some(rollout) = &mut self.rollout else { return Ok(()) };
+        let pending = self.turn.events.get_or_insert_with(|| Pending {
+            stored: Some(rollout.clone()),
+            begin: None,
+            entries: Vec::new(),
+        });
+        let before = pending.entries.len();
+        for event in events {
+            let entry = Entry { seq: rollout.last_seq() + 1, at, generation, event };
+            if let Err(illegal) = rollout.apply(&entry) {
+                self.take_back(before);
+                return Err(illegal);
+            }
+            pending.entries.push(entry);
         }
-        let rollout = after.id().clone();
-        let append =
-            Append { rollout: &rollout, expected_last_seq, generation, entries: &entries, begin, audit };
-        if let Err(error) = self.store.append(&append) {
-            self.note_trouble(&error);
-            return Err(error.into());
-        }
-        for entry in &entries {
-            tracing::info!(%rollout, seq = entry.seq, "{}", words::event(&entry.event));
-        }
-        self.rollout = Some(after);
-        self.written();
         self.changed();
         Ok(())
     }
 
-    /// The store was written; output that was put before is on disk with it.
-    pub(super) fn written(&mut self) {
-        self.unflushed_output = false;
-        if let Some(trouble) = self.trouble.take() {
-            tracing::info!("the store can be written again; it could not: {}", trouble.what);
-            self.changed();
+    /// Takes back the last entries of this turn, down to so many.
+    fn take_back(&mut self, left: usize) {
+        let Some(pending) = &mut self.turn.events else { return };
+        if pending.entries.len() == left {
+            return;
         }
+        pending.entries.truncate(left);
+        let Some(mut rollout) = pending.stored.clone() else { return };
+        for entry in &pending.entries {
+            rollout.apply(entry).unwrap_or_else(|_| unreachable!("it was applied to the same a moment ago"));
+        }
+        self.rollout = Some(rollout);
     }
 
     /// Goes on until there is nothing to do but wait.
@@ -94,58 +91,69 @@ impl Engine {
             if events.is_empty() {
                 return;
             }
-            let started: Vec<NodeId> = events
-                .iter()
-                .filter_map(|event| {
-                    let Event::TaskStarted { task } = event else { return None };
-                    Some(task.node.clone())
-                })
-                .collect();
-            if let Err(error) = self.record(events, None) {
-                if let RecordError::Illegal(error) = &error {
-                    tracing::error!(%error, "what was decided is not legal; please report this as a defect");
-                }
+            let started = events.iter().filter_map(|event| match event {
+                Event::TaskStarted { task } => Some(task.node.clone()),
+                _ => None,
+            });
+            let started: Vec<NodeId> = started.collect();
+            if let Err(error) = self.collect(events) {
+                tracing::error!(%error, "what was decided is not legal; please report this as a defect");
                 return;
             }
-            for node in started {
-                self.send_order(&node);
-            }
+            self.turn.orders.extend(started);
         }
     }
 
-    /// Sends a node the order that is open for it, if there is one that may be sent.
-    pub(super) fn send_order(&mut self, node: &NodeId) {
+    /// Sends a node a message, if it is online.
+    pub(super) fn send(&mut self, node: &NodeId, message: ToAgent) -> bool {
+        let sent = self.links.send(node, message, self.clock.now());
+        if !sent {
+            self.after_lost_session(node);
+        }
+        sent
+    }
+
+    /// Sends nodes the orders that are open for them, as far as there are any that may be sent.
+    pub(super) fn send_orders(&mut self, nodes: &BTreeSet<NodeId>) {
         let Some(rollout) = self.rollout.as_ref().filter(|_| self.superseded.is_none()) else { return };
-        let open: Vec<TaskOrder> =
-            rollout.open_orders(self.generation).filter(|order| order.key.node == *node).collect();
-        for order in open {
+        let generation = self.generation;
+        if nodes.is_empty() {
+            return;
+        }
+        let open = rollout.open_orders(generation).filter(|order| nodes.contains(&order.key.node));
+        let mut again = Vec::new();
+        for order in open.collect::<Vec<TaskOrder>>() {
             let (key, now) = (order.key.clone(), self.clock.now());
-            if self.links.send(node, ToAgent::Order(Box::new(order)), now) {
-                self.ordered.insert(node.clone(), (key, now));
-            } else {
-                self.after_lost_session(node);
-                return;
+            let node = key.node.clone();
+            if self.send(&node, ToAgent::Order(Box::new(order))) {
+                let before = self.ordered.insert(node.clone(), (key.clone(), now));
+                again.extend(before.is_some_and(|(before, _)| before == key).then_some(node));
             }
+        }
+        if !again.is_empty() {
+            tracing::info!(
+                "sent again, since they were not confirmed: the orders of {}",
+                words::names(&again)
+            );
         }
     }
 
-    /// Sends orders again that nodes have not confirmed for a while: sending one twice is harmless.
+    /// Has orders sent again that nodes have not confirmed for a while: sending one twice is harmless.
     pub(super) fn send_orders_again(&mut self) {
-        let Some(rollout) = self.rollout.as_ref().filter(|_| self.superseded.is_none()) else { return };
+        let Some(rollout) = self.rollout.as_ref().filter(|rollout| !rollout.ended()) else { return };
         let now = self.clock.now();
-        let unconfirmed = rollout.open_orders(self.generation).filter(|order| {
-            let task = rollout.task(order.key.stage, &order.key.node);
-            let waiting =
-                task.is_some_and(|task| matches!(task.progress, TaskState::Preparing | TaskState::Unknown));
-            let sent = self.ordered.get(&order.key.node).filter(|(key, _)| *key == order.key);
-            waiting
-                && self.links.is_online(&order.key.node)
-                && sent.is_none_or(|(_, at)| now.millis_since(*at) >= SEND_AGAIN_MS)
-        });
-        let nodes: Vec<NodeId> = unconfirmed.map(|order| order.key.node).collect();
-        for node in nodes {
-            tracing::info!(%node, "its order is sent again, it has not confirmed it");
-            self.send_order(&node);
+        for stage in &rollout.plan().body.stages {
+            let unconfirmed = rollout.tasks(stage.stage).filter(|(node, task)| {
+                let waits = matches!(task.progress, TaskState::Preparing | TaskState::Unknown);
+                let of_this = |key: &TaskKey| {
+                    key.stage == stage.stage && key.attempt == task.attempt && rollout.is_of(key)
+                };
+                let sent = || self.ordered.get(*node).filter(|(key, _)| of_this(key));
+                waits
+                    && self.links.is_online(node)
+                    && sent().is_none_or(|(_, at)| now.millis_since(*at) >= SEND_AGAIN_MS)
+            });
+            self.turn.orders.extend(unconfirmed.map(|(node, _)| node.clone()));
         }
     }
 
@@ -156,34 +164,5 @@ impl Engine {
         self.ordered.remove(node);
         self.planning_lost(node);
         self.changed();
-    }
-
-    pub(super) fn note_trouble(&mut self, error: &StoreError) {
-        let what = told(error);
-        if self.trouble.as_ref().is_none_or(|trouble| trouble.what != what) {
-            tracing::error!(
-                error = what,
-                "the store refuses; nothing is sent that is not stored, and it is tried again"
-            );
-        }
-        let since = self.trouble.take().map_or_else(|| self.clock.now(), |trouble| trouble.since);
-        self.trouble = Some(Trouble { what, since });
-        self.unsure = true;
-        self.changed();
-    }
-
-    /// After a failed write the log may or may not have the events: the store is looked at before anything else.
-    pub(super) fn become_sure(&mut self) {
-        if !self.unsure {
-            return;
-        }
-        let looked = newest_rollout(&self.store).and_then(|rollout| Ok((rollout, self.store.inventory()?)));
-        match looked {
-            Ok((rollout, inventory)) => {
-                (self.rollout, self.inventory) = (rollout, inventory.map(Arc::new));
-                self.unsure = false;
-            }
-            Err(error) => tracing::debug!(error = told(&error), "the store cannot be read yet"),
-        }
     }
 }

@@ -41,13 +41,13 @@ impl Engine {
         }
         self.may_leave(node, force)?;
         let audit = self.audit_of(&by.0, what, "done");
-        self.store.remove_node(node, &audit).inspect_err(|error| self.note_trouble(error))?;
+        self.write(|store| store.remove_node(node, &audit)).inspect_err(|error| self.note_trouble(error))?;
         tracing::info!(%node, %by, "removed from the fleet");
         self.nodes.remove(node);
         self.complaints.remove(node);
         self.not_taken.remove(node);
         self.stand_still.remove(node);
-        self.unstored.remove(node);
+        self.unstored.retain(|key, _| key.node != *node);
         self.links.forget(node);
         self.after_offline(node);
         let text = format!(

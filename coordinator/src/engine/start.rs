@@ -60,8 +60,7 @@ impl Engine {
         );
         let rollout = Rollout::new(id.clone(), Arc::new(plan));
         let events = vec![Event::Started { mode, by: by.clone(), approved_by, acknowledged }];
-        self.begin(rollout, &record, events, audit)
-            .map_err(|error| refused("it cannot be started", error))?;
+        self.begin(rollout, record, events, audit).map_err(|error| refused("it cannot be started", error))?;
         self.steps.clear();
         self.complaints.clear();
         if let Some(planning) = self.planning.take() {

@@ -51,7 +51,7 @@ impl Engine {
         if seen.generation > self.generation {
             let (generation, leader) = (seen.generation, seen.id);
             let record = SupersededRecord { node: node.clone(), generation, leader, since };
-            if let Err(error) = self.store.put_superseded(&record) {
+            if let Err(error) = self.write(|store| store.put_superseded(&record)) {
                 self.note_trouble(&error);
             }
         }

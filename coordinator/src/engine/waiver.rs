@@ -106,7 +106,7 @@ impl Engine {
         refused: impl FnOnce(RecordError) -> RequestError,
     ) -> Result<Answer, RequestError> {
         let rollout = self.target(None)?.id().clone();
-        self.record(vec![event], Some(audit)).map_err(refused)?;
+        self.record(vec![event], audit).map_err(refused)?;
         Ok(Answer { rollout, changed: true, text })
     }
 }

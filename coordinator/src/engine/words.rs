@@ -13,6 +13,31 @@ pub(super) fn names<'a>(nodes: impl IntoIterator<Item = &'a NodeId>) -> String {
     }
 }
 
+/// Whether an event stands in the log of a coordinator that does not say everything: where tasks begin and end, what goes
+/// wrong, and what people do. The steps of tasks are many, and `wavegate events` has them.
+pub(super) const fn is_of_note(event: &Event) -> bool {
+    match event {
+        Event::TaskAccepted { .. } => false,
+        Event::StepEnded { outcome, .. } => outcome.error().is_some(),
+        Event::Started { .. }
+        | Event::TaskStarted { .. }
+        | Event::TaskEnded { .. }
+        | Event::TaskLost { .. }
+        | Event::TaskOverdue { .. }
+        | Event::TaskReturned { .. }
+        | Event::TaskRestarted { .. }
+        | Event::TaskRetried { .. }
+        | Event::WaveReleased { .. }
+        | Event::NodeWaived { .. }
+        | Event::WaiverEnded { .. }
+        | Event::Paused { .. }
+        | Event::Resumed { .. }
+        | Event::StopRequested { .. }
+        | Event::Stopped
+        | Event::Finished => true,
+    }
+}
+
 /// An event in a line, for the log.
 pub(super) fn event(event: &Event) -> String {
     match event {

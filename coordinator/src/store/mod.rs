@@ -199,8 +199,29 @@ pub struct AuditRecord {
     pub result: String,
 }
 
-/// Events to append to a rollout's log, in one transaction with what belongs to them.
-#[derive(Debug)]
+/// What is written together: all of it is kept, or nothing.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Batch<'a> {
+    /// Events.
+    pub append: Option<Append<'a>>,
+    /// What agents observed. Of nodes that are not in the fleet nothing is kept.
+    pub facts: &'a [&'a Facts],
+    /// What steps printed, in the order in which it came. What is known already of it is dropped.
+    pub output: &'a [Printed],
+    /// What is to be said in the audit list.
+    pub audit: &'a [AuditRecord],
+}
+
+impl Batch<'_> {
+    /// Whether there is nothing in it but output, which a crash may take: its step tells what came of it anyway.
+    #[must_use]
+    pub const fn is_output_alone(&self) -> bool {
+        self.append.is_none() && self.facts.is_empty() && self.audit.is_empty()
+    }
+}
+
+/// Events to append to a rollout's log.
+#[derive(Debug, Clone, Copy)]
 pub struct Append<'a> {
     /// The rollout.
     pub rollout: &'a RolloutId,
@@ -212,8 +233,6 @@ pub struct Append<'a> {
     pub entries: &'a [Entry],
     /// The rollout's record, when this begins it.
     pub begin: Option<&'a RolloutRecord>,
-    /// What is to be said of it in the audit list.
-    pub audit: Option<&'a AuditRecord>,
 }
 
 /// Which step's output, in the order in which tasks and steps are run on a node.
@@ -236,6 +255,17 @@ pub struct OutputPiece {
     pub offset: u64,
     /// The bytes.
     pub data: Vec<u8>,
+}
+
+/// A piece of a step's output, and where the step ran.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Printed {
+    /// The rollout.
+    pub rollout: RolloutId,
+    /// The node.
+    pub node: NodeId,
+    /// The piece.
+    pub piece: OutputPiece,
 }
 
 /// Why the store refuses.

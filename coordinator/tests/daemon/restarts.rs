@@ -159,9 +159,9 @@ async fn a_log_that_does_not_replay_is_not_run() {
         generation: store.generation().expect("a generation"),
         entries: &[entry],
         begin: None,
-        audit: None,
     };
-    store.append(&append).expect("somebody else's doing");
+    let batch = wavegate_coordinator::store::Batch { append: Some(append), ..Default::default() };
+    store.keep(&batch).expect("somebody else's doing");
     store.shut();
     let error = Daemon::start(&site.config, Clock::system()).await.err().expect("refused");
     insta::assert_snapshot!(format!("{error:#}"), @"cannot load the state of the rollout: the log of rollout r1 cannot be replayed: event 4 does not follow from those before it; run the version that wrote it, or restore the store from a backup: rollout is running");

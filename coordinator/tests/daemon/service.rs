@@ -49,7 +49,7 @@ fn a_loop_that_stands_still_gives_no_sign_of_life() {
     given.try_recv().expect_err("it stands still, though there is enough to do");
 
     disk.let_go();
-    for turn in ["what hung", "a tick", "another"] {
+    for turn in ["what hung", "the ticks, which share a turn"] {
         given.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("no sign after {turn}"));
     }
     drop(port);

@@ -4,15 +4,15 @@ use super::support::flaky::Disk;
 use super::support::{Site, newest};
 use std::sync::Arc;
 use tonic::Code;
-use wavegate_common::id::{Actor, FleetId, Generation, LeaderId, RolloutId, Timestamp};
+use wavegate_common::id::{Actor, FleetId, Generation, LeaderId, NodeId, RolloutId, Timestamp};
 use wavegate_common::platform::Stage;
 use wavegate_common::rollout::{Entry, Event, Mode, Status, TaskState};
 use wavegate_coordinator::clock::Clock;
 use wavegate_coordinator::daemon::Daemon;
 use wavegate_coordinator::pki::Authority;
 use wavegate_coordinator::store::{
-    Append, AuditRecord, NodeRecord, OutputPiece, RolloutRecord, ShownToken, StepPlace, Store, StoreError,
-    TokenRecord,
+    Append, AuditRecord, Batch, NodeRecord, OutputPiece, Printed, RolloutRecord, ShownToken, StepPlace,
+    Store, StoreError, TokenRecord,
 };
 
 async fn site_on(disk: &Disk) -> Site {
@@ -115,15 +115,15 @@ fn append(store: &Store, after: u64, generation: Generation) -> Result<(), Store
         created_at: Timestamp(1),
         created_by: Actor("alice".to_owned()),
     };
-    let (entries, audit) = ([entry(after + 1, generation)], audit());
-    store.append(&Append {
+    let (entries, audit) = ([entry(after + 1, generation)], [audit()]);
+    let append = Append {
         rollout: &rollout(),
         expected_last_seq: after,
         generation,
         entries: &entries,
         begin: Some(&record),
-        audit: Some(&audit),
-    })
+    };
+    store.keep(&Batch { append: Some(append), audit: &audit, ..Batch::default() })
 }
 
 #[test]
@@ -262,10 +262,15 @@ fn output_is_read_in_the_order_of_the_work() {
         piece(Stage::Compute, 1, 10, 0, b"d"),
         piece(Stage::Control, 1, 2, 0, b"e"),
     ];
-    for index in [4, 0, 1, 1, 0, 3, 2] {
-        store.put_output(&rollout, &node, &pieces[index]).expect("kept");
-    }
-    store.put_output(&rollout, &super::support::node("c10"), &pieces[0]).expect("kept");
+    let printed = |node: &NodeId, index: usize| Printed {
+        rollout: rollout.clone(),
+        node: node.clone(),
+        piece: pieces[index].clone(),
+    };
+    let keep = |output: &[Printed]| store.keep(&Batch { output, ..Batch::default() }).expect("kept");
+    keep(&[4, 0, 1, 1].map(|index| printed(&node, index)));
+    keep(&[0, 3, 2].map(|index| printed(&node, index)));
+    keep(&[printed(&super::support::node("c10"), 0)]);
     store.flush().expect("on disk");
     assert_eq!(store.output(&rollout, &node, None, 1000).expect("output"), pieces);
     let after = (pieces[1].place.clone(), pieces[1].offset);

@@ -132,35 +132,6 @@ impl Store {
         })
     }
 
-    /// Appends events, all or none, if the log ends where the writer thinks and nobody has taken over from it.
-    ///
-    /// # Errors
-    /// [`StoreError::Fenced`], [`StoreError::Conflict`], or that it can't be written.
-    pub fn append(&self, append: &Append<'_>) -> Result<(), StoreError> {
-        let number = rollout_number(append.rollout)?;
-        self.write(|tx| {
-            let stored = tx.open_table(NUMBERS)?.get(GENERATION_KEY)?.map_or(0, |last| last.value());
-            if stored != append.generation.0 {
-                let found = wavegate_common::id::Generation(stored);
-                return Err(Failure::Refused(StoreError::Fenced { ours: append.generation, found }));
-            }
-            if let Some(record) = append.begin {
-                tx.open_table(ROLLOUTS)?.insert(number, encode("rollouts", record)?.as_slice())?;
-            }
-            let mut events = tx.open_table(EVENTS)?;
-            let found = events.range((number, 0)..=(number, u64::MAX))?.next_back();
-            let found = found.transpose()?.map_or(0, |(key, _)| key.value().1);
-            if found != append.expected_last_seq {
-                let (rollout, expected) = (append.rollout.clone(), append.expected_last_seq);
-                return Err(Failure::Refused(StoreError::Conflict { rollout, expected, found }));
-            }
-            for entry in append.entries {
-                events.insert((number, entry.seq), encode("events", entry)?.as_slice())?;
-            }
-            append.audit.map_or(Ok(()), |record| audit::add(tx, record))
-        })
-    }
-
     /// The events of a rollout after a place in its log, in order, at most `limit`.
     ///
     /// # Errors
@@ -174,6 +145,30 @@ impl Store {
             rows.map(|row| decode("events", row?.1.value())).collect()
         })
     }
+}
+
+/// Appends events, if the log ends where the writer thinks and nobody has taken over from it.
+pub(super) fn append(tx: &WriteTransaction, append: &Append<'_>) -> Made<()> {
+    let number = rollout_number(append.rollout).map_err(Failure::Refused)?;
+    let stored = tx.open_table(NUMBERS)?.get(GENERATION_KEY)?.map_or(0, |last| last.value());
+    if stored != append.generation.0 {
+        let found = wavegate_common::id::Generation(stored);
+        return Err(Failure::Refused(StoreError::Fenced { ours: append.generation, found }));
+    }
+    if let Some(record) = append.begin {
+        tx.open_table(ROLLOUTS)?.insert(number, encode("rollouts", record)?.as_slice())?;
+    }
+    let mut events = tx.open_table(EVENTS)?;
+    let found = events.range((number, 0)..=(number, u64::MAX))?.next_back();
+    let found = found.transpose()?.map_or(0, |(key, _)| key.value().1);
+    if found != append.expected_last_seq {
+        let (rollout, expected) = (append.rollout.clone(), append.expected_last_seq);
+        return Err(Failure::Refused(StoreError::Conflict { rollout, expected, found }));
+    }
+    for entry in append.entries {
+        events.insert((number, entry.seq), encode("events", entry)?.as_slice())?;
+    }
+    Ok(())
 }
 
 /// Drops the oldest plans that no rollout executes, beyond [`PLANS_KEPT`].

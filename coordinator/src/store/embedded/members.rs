@@ -44,14 +44,6 @@ impl Store {
         self.write(|tx| put_node(tx, node))
     }
 
-    /// Keeps what a node's agent observed. Of a node that is not in the fleet nothing is kept.
-    ///
-    /// # Errors
-    /// [`StoreError`] if it can't be read or written.
-    pub fn put_facts(&self, facts: &Facts) -> Result<(), StoreError> {
-        self.write(|tx| put_facts(tx, facts))
-    }
-
     /// Keeps nodes as they are now, all of them or none.
     ///
     /// # Errors
@@ -188,6 +180,7 @@ impl Store {
     }
 }
 
+/// Keeps what a node's agent observed. Of a node that is not in the fleet nothing is kept.
 pub(super) fn put_facts(tx: &WriteTransaction, facts: &Facts) -> Made<()> {
     let mut nodes = tx.open_table(NODES)?;
     let known = nodes.get(facts.node.as_str())?.map(|bytes| decode("nodes", bytes.value()));

@@ -15,7 +15,7 @@ mod soundness;
 pub use audit::AUDIT_KEPT;
 pub use output::OUTPUT_KEPT;
 
-use super::{FORMAT, StoreError, SupersededRecord};
+use super::{Batch, FORMAT, StoreError, SupersededRecord};
 use redb::{Database, Durability, ReadTransaction, ReadableTable, TableDefinition, WriteTransaction};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -216,14 +216,35 @@ impl Store {
         })
     }
 
+    /// Keeps a batch in one transaction, which is on disk when this returns. Output alone is readable then, and on disk
+    /// with the next batch or by [`Store::flush`].
+    ///
+    /// # Errors
+    /// [`StoreError::Fenced`], [`StoreError::Conflict`], or that it can't be written; nothing of it is kept then, as far as
+    /// can be known: a write that failed may have come about.
+    pub fn keep(&self, batch: &Batch<'_>) -> Result<(), StoreError> {
+        let durability = if batch.is_output_alone() { Durability::None } else { Durability::Immediate };
+        self.transact(durability, |tx| {
+            batch.append.iter().try_for_each(|append| log::append(tx, append))?;
+            batch.facts.iter().try_for_each(|facts| members::put_facts(tx, facts))?;
+            if !batch.output.is_empty() {
+                output::put(tx, batch.output)?;
+            }
+            batch.audit.iter().try_for_each(|record| audit::add(tx, record))
+        })
+    }
+
+    /// Brings output that was kept to disk.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it can't be written.
+    pub fn flush(&self) -> Result<(), StoreError> {
+        self.write(|_| Ok(()))
+    }
+
     /// Makes a transaction that is on disk when this returns.
     fn write<T>(&self, make: impl FnOnce(&WriteTransaction) -> Made<T>) -> Result<T, StoreError> {
         self.transact(Durability::Immediate, make)
-    }
-
-    /// Makes a transaction that the next durable one brings to disk: a crash before that loses it.
-    fn write_lazily<T>(&self, make: impl FnOnce(&WriteTransaction) -> Made<T>) -> Result<T, StoreError> {
-        self.transact(Durability::None, make)
     }
 
     fn transact<T>(

@@ -1,7 +1,7 @@
 //! What steps printed. Pieces may come twice; of each step a bounded beginning is kept.
 
-use super::{Made, Store};
-use crate::store::{OutputPiece, StepPlace, StoreError, rollout_number};
+use super::{Failure, Made, Store};
+use crate::store::{OutputPiece, Printed, StepPlace, StoreError, rollout_number};
 use redb::{ReadableTable, TableDefinition, WriteTransaction};
 use std::ops::Bound;
 use wavegate_common::id::{NodeId, RolloutId};
@@ -28,44 +28,6 @@ pub(super) fn create(tx: &WriteTransaction) -> Made<()> {
 }
 
 impl Store {
-    /// Keeps a piece of output. What is known already of it is dropped. It is on disk with the next event, or by
-    /// [`Store::flush`].
-    ///
-    /// # Errors
-    /// [`StoreError`] if it can't be written.
-    pub fn put_output(
-        &self,
-        rollout: &RolloutId,
-        node: &NodeId,
-        piece: &OutputPiece,
-    ) -> Result<(), StoreError> {
-        let number = rollout_number(rollout)?;
-        let StepPlace { stage, attempt, step } = piece.place;
-        let (node, stage) = (node.as_str(), rank(stage));
-        self.write_lazily(|tx| {
-            let mut known = tx.open_table(KNOWN)?;
-            let upto = known.get((number, node, stage, attempt, step))?.map_or(0, |upto| upto.value());
-            let Some(new) = new_part(upto, piece.offset, &piece.data) else { return Ok(()) };
-            let mut pieces = tx.open_table(PIECES)?;
-            if !new.data.is_empty() {
-                pieces.insert((number, node, stage, attempt, step, new.offset), new.data)?;
-            }
-            if new.upto == CUT {
-                pieces.insert((number, node, stage, attempt, step, OUTPUT_KEPT), CUT_NOTE)?;
-            }
-            known.insert((number, node, stage, attempt, step), new.upto)?;
-            Ok(())
-        })
-    }
-
-    /// Brings output that was put to disk.
-    ///
-    /// # Errors
-    /// [`StoreError`] if it can't be written.
-    pub fn flush(&self) -> Result<(), StoreError> {
-        self.write(|_| Ok(()))
-    }
-
     /// What steps on a node printed, in order, from behind a piece on; pieces of about `limit` bytes in all.
     ///
     /// # Errors
@@ -103,6 +65,27 @@ impl Store {
             Ok(found)
         })
     }
+}
+
+/// Keeps pieces of output. What is known already of them is dropped.
+pub(super) fn put(tx: &WriteTransaction, output: &[Printed]) -> Made<()> {
+    let mut known = tx.open_table(KNOWN)?;
+    let mut pieces = tx.open_table(PIECES)?;
+    for Printed { rollout, node, piece } in output {
+        let number = rollout_number(rollout).map_err(Failure::Refused)?;
+        let StepPlace { stage, attempt, step } = piece.place;
+        let (node, stage) = (node.as_str(), rank(stage));
+        let upto = known.get((number, node, stage, attempt, step))?.map_or(0, |upto| upto.value());
+        let Some(new) = new_part(upto, piece.offset, &piece.data) else { continue };
+        if !new.data.is_empty() {
+            pieces.insert((number, node, stage, attempt, step, new.offset), new.data)?;
+        }
+        if new.upto == CUT {
+            pieces.insert((number, node, stage, attempt, step, OUTPUT_KEPT), CUT_NOTE)?;
+        }
+        known.insert((number, node, stage, attempt, step), new.upto)?;
+    }
+    Ok(())
 }
 
 type PieceKeyOf<'a> = (u64, &'a str, u8, u32, u32, u64);

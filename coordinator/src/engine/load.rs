@@ -1,0 +1,171 @@
+//! Loading what the store has, when the coordinator starts and after a write that failed.
+
+use super::links::Links;
+use super::look::Audience;
+use super::reasons::Logged;
+use super::refusals::Refusals;
+use super::superseded::Superseded;
+use super::turn::Turn;
+use super::{EVENTS_AT_ONCE, Engine, Timing, told};
+use crate::clock::Clock;
+use crate::pki::Authority;
+use crate::store::{KnownNode, RolloutRecord, Store, StoreError};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use tokio::sync::watch;
+use wavegate_common::id::{LeaderId, NodeId, Timestamp};
+use wavegate_common::plan::PlanError;
+use wavegate_common::rollout::{IllegalEvent, Rollout};
+
+/// Why the engine can't begin.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The store can't be read, or the generation can't be written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A rollout's plan is gone.
+    #[error("the plan of rollout {} ({}) is not in the store; restore the store from a backup", .0.id, .0.plan)]
+    NoPlan(Box<RolloutRecord>),
+    /// A rollout's plan is not usable.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// The log does not replay.
+    #[error(
+        "the log of rollout {rollout} cannot be replayed: event {seq} does not follow from those before it; \
+         run the version that wrote it, or restore the store from a backup"
+    )]
+    Replay {
+        /// The rollout.
+        rollout: String,
+        /// The event's place.
+        seq: u64,
+        /// Why not.
+        source: Box<IllegalEvent>,
+    },
+}
+
+impl Engine {
+    /// Loads what the store has and begins a generation, as `leader_id`, which is this start's own. Every node is offline
+    /// until it connects.
+    ///
+    /// # Errors
+    /// [`LoadError`].
+    pub fn load(
+        store: Arc<Store>,
+        authority: Arc<Authority>,
+        clock: Clock,
+        timing: Timing,
+        leader_id: LeaderId,
+    ) -> Result<Self, LoadError> {
+        let rollout = newest_rollout(&store, None)?;
+        if let Some(rollout) = &rollout {
+            clock.not_before(last_event(&store, rollout)?);
+        }
+        let generation = store.begin_generation(leader_id)?;
+        let nodes = store.nodes()?.into_iter().map(|known| (known.node.clone(), Arc::new(known)));
+        let nodes: BTreeMap<NodeId, Arc<KnownNode>> = nodes.collect();
+        let inventory = store.inventory()?.map(Arc::new);
+        let superseded = store.superseded()?.map(Superseded::from);
+        let links = Links::new(nodes.keys().cloned(), clock.now());
+        if let Some(rollout) = &rollout {
+            let (status, _) = rollout.status();
+            tracing::info!(rollout = %rollout.id(), %status, last_seq = rollout.last_seq(), "loaded");
+        }
+        tracing::info!(%generation, leader = %leader_id, nodes = nodes.len(), fleet = %authority.fleet(), "the coordinator begins");
+        Ok(Self {
+            store,
+            authority,
+            looked_at: clock.now(),
+            clock,
+            timing,
+            approvals: false,
+            generation,
+            leader_id,
+            superseded,
+            nodes,
+            inventory,
+            links,
+            rollout,
+            turn: Turn::default(),
+            pace: Arc::default(),
+            steps: BTreeMap::new(),
+            complaints: BTreeMap::new(),
+            not_taken: BTreeMap::new(),
+            stand_still: BTreeMap::new(),
+            ordered: BTreeMap::new(),
+            unstored: BTreeMap::new(),
+            planning: None,
+            next_preview: 1,
+            refusals: Refusals::default(),
+            logged: Logged::default(),
+            trouble: None,
+            unsure: false,
+            unflushed_output: false,
+            changes: watch::Sender::new(0),
+            output: watch::Sender::new(0),
+            ticked_ms: 0,
+            audience: Audience::default(),
+            watchdog: None,
+        })
+    }
+
+    /// After a failed write the log may or may not have the events: the store is looked at before anything else.
+    pub(super) fn become_sure(&mut self) {
+        if !self.unsure {
+            return;
+        }
+        let looked = newest_rollout(&self.store, self.rollout.as_ref())
+            .and_then(|rollout| Ok((rollout, self.store.inventory()?)));
+        match looked {
+            Ok((rollout, inventory)) => {
+                (self.rollout, self.inventory) = (rollout, inventory.map(Arc::new));
+                self.unsure = false;
+            }
+            Err(error) => tracing::debug!(error = told(&error), "the store cannot be read yet"),
+        }
+    }
+}
+
+/// The newest rollout. As far as it is `known` its log is not read again.
+fn newest_rollout(store: &Store, known: Option<&Rollout>) -> Result<Option<Rollout>, LoadError> {
+    let Some(record) = store.rollout(None)? else { return Ok(None) };
+    let last_seq = store.last_event(&record.id)?.map_or(0, |last| last.seq);
+    let known = known.filter(|known| {
+        *known.id() == record.id && known.plan().id == record.plan && known.last_seq() <= last_seq
+    });
+    match known {
+        Some(known) => follow(store, known.clone()).map(Some),
+        None => replay(store, record).map(Some),
+    }
+}
+
+/// When the last event of a rollout was recorded.
+fn last_event(store: &Store, rollout: &Rollout) -> Result<Timestamp, StoreError> {
+    let last = store.events(rollout.id(), rollout.last_seq().saturating_sub(1), 1)?;
+    Ok(last.last().map_or_else(Timestamp::default, |entry| entry.at))
+}
+
+/// A rollout, replayed from its log.
+pub(super) fn replay(store: &Store, record: RolloutRecord) -> Result<Rollout, LoadError> {
+    let Some(plan) = store.plan(Some(&record.plan))? else { return Err(LoadError::NoPlan(Box::new(record))) };
+    plan.verify()?;
+    follow(store, Rollout::new(record.id, Arc::new(plan)))
+}
+
+/// A rollout with all that its log has beyond it.
+fn follow(store: &Store, mut rollout: Rollout) -> Result<Rollout, LoadError> {
+    loop {
+        let entries = store.events(rollout.id(), rollout.last_seq(), EVENTS_AT_ONCE)?;
+        if entries.is_empty() {
+            return Ok(rollout);
+        }
+        for entry in entries {
+            let seq = entry.seq;
+            rollout.apply(&entry).map_err(|source| LoadError::Replay {
+                rollout: rollout.id().to_string(),
+                seq,
+                source: Box::new(source),
+            })?;
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! The loop: receives inputs and takes them by turns. Those that come by the thousand share a turn; who asks for something
+//! has one alone. What a turn collects is `turn`'s, how it ends `commit`'s.
+
+use super::{Engine, Input, Reply, RequestError, SILENT_INTERVALS, told};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+use tokio::sync::mpsc;
+
+/// So often time passes for an engine that has so much to do that nobody can tell it.
+const TICK_MS: u64 = 1000;
+
+impl Engine {
+    /// Runs until [`Input::Shutdown`], or until nobody is left who could ask for anything. When `killed` is set, it ends
+    /// at once and leaves everything as it is, as a crash would.
+    pub fn run(mut self, mut inputs: mpsc::Receiver<Input>, killed: &AtomicBool) {
+        self.take(Input::Tick);
+        self.alive();
+        let mut left_over = None;
+        while let Some(first) = left_over.take().or_else(|| inputs.blocking_recv()) {
+            if matches!(first, Input::Shutdown) {
+                break;
+            }
+            self.begin_turn();
+            left_over = self.hear_all(first, &mut inputs, killed);
+            // As a crash would: what this turn has collected is nowhere.
+            if killed.load(Ordering::SeqCst) {
+                return;
+            }
+            self.end_turn();
+            self.alive();
+        }
+        self.end();
+    }
+
+    /// Hears an input and, if it shares its turn, those behind it that do as well, as far as they are there and the turn
+    /// has room. Returns one that was taken out of the queue and has a turn of its own.
+    fn hear_all(
+        &mut self,
+        first: Input,
+        inputs: &mut mpsc::Receiver<Input>,
+        killed: &AtomicBool,
+    ) -> Option<Input> {
+        let _report = tracing::debug_span!("report").entered();
+        let mut shares = first.shares_a_turn();
+        self.hear(first);
+        while shares && !killed.load(Ordering::SeqCst) {
+            if !self.turn.has_room(self.clock.elapsed_ms()) {
+                self.tick_if_late();
+                break;
+            }
+            let input = inputs.try_recv().ok()?;
+            shares = input.shares_a_turn();
+            if !shares {
+                return Some(input);
+            }
+            self.hear(input);
+        }
+        None
+    }
+
+    /// One turn of the loop: takes one input and does all that follows from it. Whoever drives the engine by turns, in a time
+    /// of their own, begins with an [`Input::Tick`].
+    pub fn take(&mut self, input: Input) {
+        self.begin_turn();
+        self.hear(input);
+        self.end_turn();
+    }
+
+    fn hear(&mut self, input: Input) {
+        self.turn.count();
+        match input {
+            Input::Connected(connected) => self.connected(*connected),
+            Input::Said { node, session, message } => self.said(&node, session, *message),
+            Input::Gone { node, session } => {
+                if self.links.is_current(&node, session) {
+                    tracing::info!(%node, "offline");
+                    self.offline(&node);
+                }
+            }
+            Input::Enrol(enrol, reply) => {
+                let enrolled = self.enrol(&enrol);
+                self.answer_with(reply, enrolled);
+            }
+            Input::Command { by, command, reply } => {
+                let answer = self.command(&by, &command);
+                self.turn.unsettled = true;
+                self.answer_with(reply, answer);
+            }
+            Input::CreateToken { by, wish, reply } => {
+                let created = self.create_token(&by, wish);
+                self.answer_with(reply, created);
+            }
+            Input::RevokeToken { by, id, reply } => {
+                let revoked = self.revoke_token(&by, &id);
+                self.answer_with(reply, revoked);
+            }
+            Input::RemoveNode { by, node, force, reply } => {
+                let removed = self.remove_node(&by, &node, force);
+                self.answer_with(reply, removed);
+            }
+            Input::SetInventory { by, inventory, reply } => {
+                let set = self.set_inventory(&by, inventory);
+                self.answer_with(reply, set);
+            }
+            Input::Approve { by, plan, reply } => {
+                let approved = self.approve(&by, &plan);
+                self.answer_with(reply, approved);
+            }
+            Input::MakePlan(request) => self.make_plan(*request),
+            Input::Refused { who, what } => self.refused(who, what),
+            Input::Tick => self.tick(),
+            Input::Look | Input::Shutdown => {}
+        }
+    }
+
+    /// Answers when all that follows is done.
+    fn answer_with<T>(&mut self, reply: Reply<T>, answer: Result<T, RequestError>) {
+        self.end_turn();
+        drop(reply.send(answer));
+    }
+
+    /// In a queue that is full no tick finds a place.
+    fn tick_if_late(&mut self) {
+        if self.clock.elapsed_ms().saturating_sub(self.ticked_ms) >= TICK_MS {
+            self.tick();
+        }
+    }
+
+    fn tick(&mut self) {
+        let (now, elapsed) = (self.clock.now(), self.clock.elapsed_ms());
+        self.ticked_ms = elapsed;
+        let silence = u64::from(self.timing.heartbeat_interval_s) * 1000 * SILENT_INTERVALS;
+        for node in self.links.close_silent(silence, now, elapsed) {
+            tracing::warn!(%node, "offline: nothing was heard of it for {silence} ms");
+            self.after_offline(&node);
+        }
+        self.store_reports();
+        self.send_orders_again();
+        self.planning_tick();
+        if let Some(record) = self.refusals.due(now) {
+            self.turn.audit.push(record);
+        }
+        self.flush();
+        self.turn.unsettled = true;
+        self.turn.ticked = true;
+    }
+
+    fn alive(&mut self) {
+        if let Some(watchdog) = &mut self.watchdog {
+            watchdog.alive(Instant::now());
+        }
+    }
+
+    fn end(mut self) {
+        if self.unflushed_output
+            && let Err(error) = self.store.flush()
+        {
+            tracing::error!(error = told(&error), "the last output of steps could not be stored");
+        }
+        if let Some(planning) = self.planning.take() {
+            planning.give_up(RequestError::Ending);
+        }
+        tracing::info!("the coordinator ends; a rollout goes on when it is started again");
+    }
+}
