@@ -117,10 +117,7 @@ impl Engine {
     pub(super) fn send_orders(&mut self, nodes: &BTreeSet<NodeId>) {
         let Some(rollout) = self.rollout.as_ref().filter(|_| self.superseded.is_none()) else { return };
         let generation = self.generation;
-        if nodes.is_empty() {
-            return;
-        }
-        let open = rollout.open_orders(generation).filter(|order| nodes.contains(&order.key.node));
+        let open = nodes.iter().flat_map(|node| rollout.open_orders_of(generation, node));
         let mut again = Vec::new();
         for order in open.collect::<Vec<TaskOrder>>() {
             let (key, now) = (order.key.clone(), self.clock.now());

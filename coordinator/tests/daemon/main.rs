@@ -17,6 +17,7 @@ mod rollouts;
 mod service;
 mod sessions;
 mod skew;
+mod slow_disk;
 mod support;
 mod tokens;
 mod trouble;

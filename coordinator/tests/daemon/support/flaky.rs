@@ -1,4 +1,5 @@
-//! A disk that can be full: redb on memory whose writes fail when the test says so; or one that does not answer.
+//! A disk that can be full: redb on memory whose writes fail when the test says so; or one that does not answer, or takes long
+//! by the clock of the test.
 
 use redb::StorageBackend;
 use redb::backends::InMemoryBackend;
@@ -6,6 +7,7 @@ use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use wavegate_common::id::FleetId;
+use wavegate_coordinator::clock::Hands;
 use wavegate_coordinator::store::{Opener, Store};
 
 /// A disk; every clone is the same one.
@@ -16,6 +18,8 @@ pub struct Disk {
     /// Syncs until one fails; 0 for none.
     failing_sync: Arc<AtomicU32>,
     hanging: Arc<(Mutex<Hanging>, Condvar)>,
+    /// The clock by which each sync takes so many milliseconds.
+    slow: Arc<Mutex<Option<(Arc<Hands>, u64)>>>,
 }
 
 /// Whether syncs come to an end.
@@ -35,7 +39,18 @@ impl Disk {
             full: Arc::default(),
             failing_sync: Arc::default(),
             hanging: Arc::new((Mutex::new(Hanging::No), Condvar::new())),
+            slow: Arc::default(),
         }
+    }
+
+    /// Each sync takes so many milliseconds by these hands, from now on.
+    pub fn take_long(&self, hands: &Arc<Hands>, millis: u64) {
+        *self.slow.lock().expect("nobody failed") = Some((hands.clone(), millis));
+    }
+
+    /// Syncs take no time again.
+    pub fn be_quick(&self) {
+        *self.slow.lock().expect("nobody failed") = None;
     }
 
     /// The next sync does not come to an end until the disk is let go.
@@ -112,6 +127,10 @@ impl StorageBackend for Disk {
         if *self.hanging.0.lock().expect("nobody failed") == Hanging::Next {
             self.set_hanging(Hanging::Now);
             self.wait_while(|hanging| hanging == Hanging::Now);
+        }
+        if let Some((hands, millis)) = &*self.slow.lock().expect("nobody failed") {
+            hands.elapsed.fetch_add(*millis, Ordering::SeqCst);
+            hands.wall.fetch_add(*millis, Ordering::SeqCst);
         }
         let counted =
             self.failing_sync.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
