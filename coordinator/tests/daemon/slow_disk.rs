@@ -2,7 +2,7 @@
 
 use super::support::agent::facts;
 use super::support::flaky::Disk;
-use super::support::{Site, newest, node, task};
+use super::support::{Site, newest, node, task, within};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::oneshot::error::TryRecvError;
@@ -16,6 +16,7 @@ use wavegate_coordinator::daemon::Daemon;
 use wavegate_coordinator::engine::{Connected, Engine, FromAgent, Input, Session, Timing};
 use wavegate_coordinator::pki::Authority;
 use wavegate_coordinator::store::NodeRecord;
+use wavegate_proto::v1;
 
 /// Far longer than any silence or absence that is put up with.
 const HOUR_MS: u64 = 3_600_000;
@@ -30,6 +31,15 @@ fn clock() -> (Clock, Arc<Hands>) {
 fn pass(hands: &Hands, millis: u64) {
     hands.elapsed.fetch_add(millis, Ordering::SeqCst);
     hands.wall.fetch_add(millis, Ordering::SeqCst);
+}
+
+async fn site_on(disk: &Disk, clock: Clock) -> Site {
+    let mut site = Site::set_up(|_| {}, clock.clone());
+    let authority = Arc::new(Authority::load(&site.config.pki_folder()).expect("an authority"));
+    let store = Arc::new(disk.store("test"));
+    let daemon = Daemon::start_on(&site.config, clock, authority, store, None).await.expect("started");
+    site.set_daemon(daemon);
+    site
 }
 
 #[test]
@@ -95,11 +105,7 @@ fn a_slow_disk_makes_nobody_silent() {
 async fn a_slow_disk_is_told_of_and_loses_no_node() {
     let (clock, hands) = clock();
     let disk = Disk::new();
-    let mut site = Site::set_up(|_| {}, clock.clone());
-    let authority = Arc::new(Authority::load(&site.config.pki_folder()).expect("an authority"));
-    let store = Arc::new(disk.store("test"));
-    let daemon = Daemon::start_on(&site.config, clock, authority, store, None).await.expect("started");
-    site.set_daemon(daemon);
+    let site = site_on(&disk, clock).await;
     let agents = site.fleet(&[("e1", "etcd-member"), ("c1", "compute")]).await;
     agents[0].script(|book| book.hold = true);
     site.run_plan().await;
@@ -130,4 +136,28 @@ async fn a_slow_disk_is_told_of_and_loses_no_node() {
     agents[0].script(|book| book.hold = false);
     agents[0].connect(&site).await;
     site.until_status(Status::Finished).await;
+}
+
+#[tokio::test]
+async fn a_disk_that_does_not_answer_is_named_to_who_asks_meanwhile() {
+    let (clock, hands) = clock();
+    let disk = Disk::new();
+    let site = site_on(&disk, clock).await;
+    let _agents = site.fleet(&[("c1", "compute")]).await;
+    disk.hang();
+    let mut operator = site.operator().await;
+    let token = tokio::spawn(async move {
+        let request =
+            v1::CreateTokenRequest { valid_for_s: 600, uses: 1, ..v1::CreateTokenRequest::default() };
+        operator.create_token(request).await
+    });
+    let hangs = disk.clone();
+    tokio::task::spawn_blocking(move || hangs.until_it_hangs()).await.expect("it hangs");
+    pass(&hands, 12_000);
+    let refused =
+        site.operator().await.list_nodes(v1::ListNodesRequest::default()).await.expect_err("it is busy");
+    insta::assert_snapshot!(refused.message(), @"the coordinator's store has been writing for 12 s, and everything waits for it; nothing is lost, and it goes on by itself; see what keeps the coordinator's disk busy (iostat -x 1, dmesg)");
+    disk.let_go();
+    within(token).await.expect("not aborted").expect("it took long, and it is done");
+    assert!(site.is_online("c1").await);
 }
