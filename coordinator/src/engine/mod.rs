@@ -169,16 +169,16 @@ impl Engine {
     #[must_use]
     pub fn port(&self) -> (Port, mpsc::Receiver<Input>) {
         let (send, receive) = mpsc::channel(1024);
-        let port = Port::new(
-            send,
-            self.approvals,
-            self.store.clone(),
-            self.clock.clone(),
-            self.changes.subscribe(),
-            self.output.subscribe(),
-            self.audience.0.clone(),
-            self.pace.clone(),
-        );
+        let port = Port {
+            inputs: send,
+            approvals: self.approvals,
+            store: self.store.clone(),
+            clock: self.clock.clone(),
+            changes: self.changes.subscribe(),
+            output: self.output.subscribe(),
+            asking: self.audience.0.clone(),
+            pace: self.pace.clone(),
+        };
         (port, receive)
     }
 

@@ -19,30 +19,17 @@ const LOOK_WITHIN: Duration = Duration::from_secs(1);
 /// The others' end of the engine.
 #[derive(Clone)]
 pub struct Port {
-    inputs: mpsc::Sender<Input>,
-    store: Arc<Store>,
-    clock: Clock,
-    approvals: bool,
-    changes: watch::Receiver<u64>,
-    output: watch::Receiver<u64>,
-    asking: Arc<Asking>,
-    pace: Arc<Pace>,
+    pub(super) inputs: mpsc::Sender<Input>,
+    pub(super) store: Arc<Store>,
+    pub(super) clock: Clock,
+    pub(super) approvals: bool,
+    pub(super) changes: watch::Receiver<u64>,
+    pub(super) output: watch::Receiver<u64>,
+    pub(super) asking: Arc<Asking>,
+    pub(super) pace: Arc<Pace>,
 }
 
 impl Port {
-    pub(super) const fn new(
-        inputs: mpsc::Sender<Input>,
-        approvals: bool,
-        store: Arc<Store>,
-        clock: Clock,
-        changes: watch::Receiver<u64>,
-        output: watch::Receiver<u64>,
-        asking: Arc<Asking>,
-        pace: Arc<Pace>,
-    ) -> Self {
-        Self { inputs, store, clock, approvals, changes, output, asking, pace }
-    }
-
     /// The time.
     #[must_use]
     pub const fn clock(&self) -> &Clock {
