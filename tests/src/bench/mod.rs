@@ -1,8 +1,10 @@
 //! `make bench`: what is measured, against which target, and the one table that says so. Who measures is beside this:
 //! a swarm of agents in one process, and the lab.
 
+mod merge;
 mod row;
 mod table;
 
+pub use merge::{growth, merged};
 pub use row::{Limit, Row, Value};
 pub use table::{all_met, table};

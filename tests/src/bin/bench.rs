@@ -1,67 +1,144 @@
-//! `make bench`.
+//! `make bench`: has every part of the benchmark measured, and prints one table. Each size of the swarm is a process of its own,
+//! which begins with nothing; rows of other programs come as files.
 
-use anyhow::{Context, Result};
-use clap::Parser;
-use std::process::ExitCode;
-use std::time::{Duration, Instant};
-use wavegate_tests::sim::fleet::policy;
-use wavegate_tests::swarm::{Coordinator, Fleet, Shape, Swarm, raise_open_files};
+use anyhow::{Context, Result, ensure};
+use clap::{Args, Parser, Subcommand};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::Duration;
+use wavegate_tests::bench::{Limit, Row, all_met, growth, merged, table};
+use wavegate_tests::swarm::measure::{CPU_A_NODE, Options, WALL_A_NODE, measure};
+use wavegate_tests::swarm::raise_open_files;
 
+/// What a node costs may grow by less than this from the smallest fleet to the largest.
+const GROWTH: Limit = Limit::Below(1.2);
+
+/// Measures wavegate, and prints one table.
 #[derive(Debug, Parser)]
+#[command(name = "bench")]
 struct Arguments {
-    #[arg(long, default_value_t = 100)]
-    nodes: usize,
-    #[arg(long, default_value_t = 10)]
-    hold: u64,
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Measure a swarm of each size and print the table; exits with 1 if a target is missed
+    Table {
+        /// Nodes of each fleet, the smallest first; none for the rows of the files alone
+        #[arg(long, value_delimiter = ',', default_values_t = [100, 1_000, 10_000])]
+        nodes: Vec<usize>,
+        /// A file with rows of another program, JSON; they come last
+        #[arg(long, value_name = "FILE")]
+        rows: Vec<PathBuf>,
+        /// Where table.txt and table.json go
+        #[arg(long, default_value = "target/bench", value_name = "DIR")]
+        out: PathBuf,
+        #[command(flatten)]
+        swarm: SwarmArgs,
+    },
+    /// Measure a swarm of one size and write its rows
+    Swarm {
+        /// Nodes of the fleet
+        #[arg(long)]
+        nodes: usize,
+        /// Where the rows go, JSON
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+        #[command(flatten)]
+        swarm: SwarmArgs,
+    },
+}
+
+#[derive(Debug, Clone, Args)]
+struct SwarmArgs {
+    /// Where the coordinator's program is [default: where this one is]
+    #[arg(long, value_name = "DIR")]
+    binaries: Option<PathBuf>,
+    /// How long the fleet is watched while it is idle, in seconds
+    #[arg(long, default_value_t = 40, value_name = "SECONDS")]
+    idle: u64,
+    /// How long a program takes on a machine in the stage that takes its time, in milliseconds
+    #[arg(long, default_value_t = 1_000, value_name = "MS")]
+    pace: u64,
 }
 
 fn main() -> ExitCode {
-    let run = || -> Result<()> {
-        raise_open_files()?;
-        tokio::runtime::Runtime::new().context("starting")?.block_on(bench(&Arguments::parse()))
+    let ended = match Arguments::parse().what {
+        What::Table { nodes, rows, out, swarm } => tabled(&nodes, &rows, &out, &swarm),
+        What::Swarm { nodes, out, swarm } => one_swarm(nodes, &out, &swarm).map(|()| true),
     };
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
+    match ended {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("{error:#}");
+            eprintln!("bench: {error:#}");
             ExitCode::FAILURE
         }
     }
 }
 
-async fn bench(arguments: &Arguments) -> Result<()> {
-    let began = Instant::now();
-    let say = |what: &str| eprintln!("{:6.1} {what}", began.elapsed().as_secs_f64());
-    let mut coordinator = Coordinator::set_up()?;
-    coordinator.start().await?;
-    let empty = coordinator.usage()?;
-    say(&format!("empty: {empty:?}"));
-    coordinator.kill()?;
-    let policy = policy(coordinator.directory())?;
-    let fleet = Fleet::up_to_date(Shape::of(arguments.nodes), coordinator.directory())?;
-    say("fleet made");
-    let enrolled = coordinator.enrol(&fleet.nodes())?;
-    say("enrolled");
-    let start = coordinator.start().await?;
-    say(&format!("started in {start:?}: {:?}", coordinator.usage()?));
-    let mut swarm = Swarm::start(&coordinator, fleet, enrolled, &policy).await?;
-    say(&format!(
-        "connected: {:?}, swarm {:?}",
-        coordinator.usage()?,
-        wavegate_tests::swarm::Usage::of(std::process::id())?
-    ));
-    let before = coordinator.usage()?;
-    let own = wavegate_tests::swarm::Usage::of(std::process::id())?;
-    tokio::time::sleep(Duration::from_secs(arguments.hold)).await;
-    let after = coordinator.usage()?;
-    let own_after = wavegate_tests::swarm::Usage::of(std::process::id())?;
-    say(&format!(
-        "held {} s: coordinator {:?} cpu, swarm {:?} cpu; {:.1} KiB an agent",
-        arguments.hold,
-        after.cpu - before.cpu,
-        own_after.cpu - own.cpu,
-        (after.rss_kib - empty.rss_kib) as f64 / swarm.count() as f64
-    ));
-    swarm.connected(&coordinator, Duration::from_secs(60)).await?;
-    swarm.end().await
+/// Whether every target is met.
+fn tabled(nodes: &[usize], others: &[PathBuf], out: &Path, swarm: &SwarmArgs) -> Result<bool> {
+    std::fs::create_dir_all(out).with_context(|| format!("making {}", out.display()))?;
+    let mut files = Vec::new();
+    for nodes in nodes {
+        let file = out.join(format!("swarm-{nodes}.json"));
+        start(*nodes, &file, swarm)?;
+        files.push(file);
+    }
+    files.extend_from_slice(others);
+    let runs = files.iter().map(|file| read(file)).collect::<Result<Vec<_>>>()?;
+    let mut rows = Vec::new();
+    for row in merged(runs) {
+        let grown =
+            [CPU_A_NODE, WALL_A_NODE].contains(&row.what.as_str()).then(|| growth(&row, GROWTH)).flatten();
+        rows.push(row);
+        rows.extend(grown);
+    }
+    let text = format!("{}\n", table(&rows));
+    print!("{text}");
+    write(&out.join("table.txt"), text.as_bytes())?;
+    write(&out.join("table.json"), &serde_json::to_vec_pretty(&rows)?)?;
+    Ok(all_met(&rows))
+}
+
+/// Measures a swarm in a process of its own.
+fn start(nodes: usize, file: &Path, swarm: &SwarmArgs) -> Result<()> {
+    let own = std::env::current_exe().context("finding the running program")?;
+    let mut command = Command::new(own);
+    command.arg("swarm").args(["--nodes", &nodes.to_string()]).arg("--out").arg(file);
+    command.args(["--idle", &swarm.idle.to_string(), "--pace", &swarm.pace.to_string()]);
+    if let Some(binaries) = &swarm.binaries {
+        command.arg("--binaries").arg(binaries);
+    }
+    let status = command.status().context("starting a swarm")?;
+    ensure!(status.success(), "the swarm of {nodes} nodes was not measured: {status}");
+    Ok(())
+}
+
+fn one_swarm(nodes: usize, out: &Path, swarm: &SwarmArgs) -> Result<()> {
+    let limit = raise_open_files()?;
+    // A connection and an end of the runtime's own each, and some.
+    ensure!(
+        limit > nodes as u64 + 200,
+        "{nodes} agents need more than the {limit} descriptors that a process may have here"
+    );
+    let options = Options {
+        nodes,
+        binaries: swarm.binaries.clone(),
+        idle: Duration::from_secs(swarm.idle),
+        pace: Duration::from_millis(swarm.pace),
+    };
+    let rows = tokio::runtime::Runtime::new().context("starting")?.block_on(measure(options))?;
+    write(out, &serde_json::to_vec_pretty(&rows)?)
+}
+
+fn read(file: &Path) -> Result<Vec<Row>> {
+    let text = std::fs::read(file).with_context(|| format!("reading the rows in {}", file.display()))?;
+    serde_json::from_slice(&text).with_context(|| format!("understanding the rows in {}", file.display()))
+}
+
+fn write(file: &Path, bytes: &[u8]) -> Result<()> {
+    std::fs::write(file, bytes).with_context(|| format!("writing {}", file.display()))
 }

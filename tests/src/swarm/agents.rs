@@ -4,7 +4,7 @@ use super::coordinator::Coordinator;
 use super::fleet::Fleet;
 use super::medium::InMemory;
 use super::operator::NodeSeen;
-use super::wait;
+use super::{SELDOM, SOON, wait};
 use anyhow::{Context, Result, ensure};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -58,7 +58,7 @@ impl Swarm {
             this.begin(coordinator, machine, enrolled, policy)?;
             let started = this.count;
             if started % (CONNECTING / 4) == 0 {
-                wait("agents to connect", CONNECT_WITHIN, async || {
+                wait("agents to connect", CONNECT_WITHIN, SOON, async || {
                     Ok((coordinator.open_files()? + CONNECTING >= without + started).then_some(()))
                 })
                 .await?;
@@ -110,11 +110,11 @@ impl Swarm {
     pub async fn connected(&mut self, coordinator: &Coordinator, within: Duration) -> Result<Vec<NodeSeen>> {
         let count = self.count;
         // Asked seldom: a list of ten thousand nodes costs the coordinator something.
-        wait("as many connections as agents", within, async || {
+        wait("as many connections as agents", within, SELDOM, async || {
             Ok((coordinator.open_files()? >= count).then_some(()))
         })
         .await?;
-        let nodes = wait("every agent to be online", within, async || {
+        let nodes = wait("every agent to be online", within, SELDOM * 4, async || {
             let nodes = coordinator.operator().await?.nodes().await?;
             let online = nodes.iter().filter(|node| matches!(node.link, Link::Online { .. })).count();
             ensure!(online == count, "{online} of {count} are");

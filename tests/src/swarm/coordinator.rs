@@ -19,12 +19,15 @@ use wavegate_coordinator::pki::{Authority, NodeRequest};
 use wavegate_coordinator::store::{NodeRecord, Store};
 use wavegate_proto::tls::Credentials;
 
+const PROGRAM: &str = "wavegate-coordinator";
 /// The fleet's name.
 const FLEET: &str = "swarm";
 /// Agents say so often that they are there.
 pub const HEARTBEAT_S: u32 = 10;
 /// How long a start may take, whatever it has to read.
 const START_WITHIN: Duration = Duration::from_secs(120);
+/// How often it is asked whether it answers, while it starts.
+const LOOK: Duration = Duration::from_millis(5);
 /// Where its port is looked for: below the ports that the kernel gives to those who dial (ip_local_port_range), so that
 /// none of ten thousand agents has it when the coordinator comes back.
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
@@ -32,19 +35,25 @@ const PORTS: std::ops::Range<u16> = 20_000..32_000;
 /// A coordinator: its directory, and its process while it runs.
 pub struct Coordinator {
     directory: tempfile::TempDir,
+    program: PathBuf,
     listen: SocketAddr,
     process: Option<Child>,
 }
 
 impl Coordinator {
-    /// Sets one up, as `wavegate init` does; it does not run yet.
+    /// Sets one up, as `wavegate init` does; it does not run yet. Its program is in the directory `binaries`, or else where
+    /// the running program is.
     ///
     /// # Errors
     /// When it can't be set up.
-    pub fn set_up() -> Result<Self> {
+    pub fn set_up(binaries: Option<&Path>) -> Result<Self> {
         let directory = tempfile::tempdir().context("making the coordinator's directory")?;
         let listen = free_port()?;
-        let this = Self { directory, listen, process: None };
+        let program = match binaries {
+            Some(binaries) => binaries.join(PROGRAM),
+            None => binary(PROGRAM)?,
+        };
+        let this = Self { directory, program, listen, process: None };
         init(&InitOptions {
             config_path: this.config(),
             state_directory: Some(this.state()),
@@ -92,17 +101,17 @@ impl Coordinator {
         let log = self.directory.path().join("coordinator.log");
         let log =
             File::options().create(true).append(true).open(log).context("opening the coordinator's log")?;
-        let mut command = Command::new(binary("wavegate-coordinator")?);
+        let mut command = Command::new(&self.program);
         command.arg("run").arg("--config").arg(self.config());
         command.env_clear().stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let began = Instant::now();
         let mut process = command.spawn().context("starting the coordinator")?;
         let socket = self.socket();
-        let answered = wait("the coordinator to answer", START_WITHIN, async || {
+        let answered = wait("the coordinator to answer", START_WITHIN, LOOK, async || {
             if let Some(status) = process.try_wait().context("looking at the coordinator")? {
                 return Ok(Some(Err(status)));
             }
-            Operator::connect(&socket).await?.inventory().await?;
+            Operator::connect(&socket).await?.knock().await?;
             Ok(Some(Ok(began.elapsed())))
         });
         let answered = answered.await;

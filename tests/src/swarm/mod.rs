@@ -7,6 +7,8 @@
 mod agents;
 mod coordinator;
 mod fleet;
+pub mod log;
+pub mod measure;
 mod medium;
 mod operator;
 mod process;
@@ -14,22 +16,26 @@ mod process;
 pub use agents::Swarm;
 pub use coordinator::Coordinator;
 pub use fleet::{Fleet, Shape};
-pub use operator::{NodeSeen, Operator};
+pub use operator::{NodeSeen, Operator, Question};
 pub use process::{Usage, raise_open_files};
 
 use anyhow::{Context, Result, bail};
 use std::time::{Duration, Instant};
 
-/// How often conditions are looked at.
-const LOOK: Duration = Duration::from_millis(20);
+/// How often conditions are looked at, where that costs nothing.
+const SOON: Duration = Duration::from_millis(20);
+/// Where it costs the coordinator or this process something.
+const SELDOM: Duration = Duration::from_millis(250);
 
-/// Waits for a condition; an error of `look` counts as "not yet", since the coordinator may be starting.
+/// Waits for a condition, which is looked at every so often; an error of `look` counts as "not yet", since the coordinator may
+/// be starting.
 ///
 /// # Errors
 /// When the bound is over: what was awaited, and what was seen last.
-pub async fn wait<T>(
+async fn wait<T>(
     what: &str,
     bound: Duration,
+    every: Duration,
     mut look: impl AsyncFnMut() -> Result<Option<T>>,
 ) -> Result<T> {
     let end = Instant::now() + bound;
@@ -46,6 +52,6 @@ pub async fn wait<T>(
                 None => bail!(late()),
             }
         }
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(every).await;
     }
 }

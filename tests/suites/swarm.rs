@@ -1,0 +1,41 @@
+//! The swarm, small: that what `make bench` measures works. Nothing is measured here.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use wavegate_tests::sim::fleet::policy;
+use wavegate_tests::swarm::log::{Places, ended_well, reached};
+use wavegate_tests::swarm::{Coordinator, Fleet, Shape, Swarm};
+
+/// A generous bound for anything that is waited for.
+const BOUND: Duration = Duration::from_secs(120);
+const NODES: usize = 30;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn thirty_agents_go_through_a_rollout_that_changes_nothing_and_a_coordinator_that_is_killed()
+-> Result<()> {
+    let mut coordinator = Coordinator::set_up(None)?;
+    let fleet = Fleet::up_to_date(Shape::of(NODES), coordinator.directory())?;
+    let policy = policy(coordinator.directory())?;
+    let enrolled = coordinator.enrol(&fleet.nodes())?;
+    coordinator.start().await?;
+    let mut swarm = Swarm::start(&coordinator, fleet, enrolled, &policy).await?;
+    ensure!(swarm.count() == NODES, "{} agents", swarm.count());
+
+    let mut operator = coordinator.operator().await?;
+    let plan = operator.plan().await?;
+    let places = Places::of(&plan);
+    operator.begin(&plan).await?;
+    // Into the middle of stage compute.
+    reached(&mut operator, places.canary, BOUND).await?;
+    coordinator.kill()?;
+    coordinator.start().await?;
+    swarm.connected(&coordinator, BOUND).await?;
+
+    let mut operator = coordinator.operator().await?;
+    reached(&mut operator, places.end, BOUND).await?;
+    let events = operator.events().await?;
+    ended_well(&events)?;
+    ensure!(events.len() as u64 == places.end, "{} events in place of {}", events.len(), places.end);
+    swarm.end().await
+}
