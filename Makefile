@@ -56,14 +56,23 @@ test-here:
 	MAKEFLAGS= $(CARGO) test --workspace --exclude wavegate-tests
 	MAKEFLAGS= $(CARGO) run --package wavegate-model --bin mutants
 	MAKEFLAGS= $(CARGO) test --package wavegate-tests --no-fail-fast --lib --bins \
-		--test docs --test etcd_real --test fleet --test packages --test sim
+		--test docs --test etcd_real --test fleet --test packages --test sim --test swarm
 test-hosts:
 	MAKEFLAGS= $(CARGO) test --package wavegate-tests --test lab -- --test-threads=4
 
 .PHONY: test-quick
 test-quick: build-host ## Run the tests that need neither root nor hosts
 	$(CARGO) test --workspace --exclude wavegate-tests
-	$(CARGO) test --package wavegate-tests --test fleet --test sim
+	$(CARGO) test --package wavegate-tests --test fleet --test sim --test swarm
+
+# What is measured is what ships: `packaged`. The swarm is only to be cheap beside it. Programs that measure something else
+# write their rows to files before, and those are named in BENCH_ROWS.
+BENCH_NODES ?= 100,1000,10000
+.PHONY: bench
+bench: build-host ## Measure a fleet of 100, 1,000 and 10,000 agents against the targets, in one table (BENCH_NODES=100,1000 for less)
+	$(CARGO) build --profile packaged --package wavegate-coordinator --bin wavegate-coordinator
+	$(CARGO) build --release --package wavegate-tests --bin bench
+	target/release/bench table --binaries target/packaged --nodes $(BENCH_NODES) $(addprefix --rows ,$(BENCH_ROWS))
 
 .PHONY: sim
 sim: build-host ## Simulate whole fleets under faults, in a time of their own (SEEDS=n, FROM=n, SEED=n for one)
