@@ -1,6 +1,7 @@
 //! Names and numbers that identify things: nodes, rollouts, plans, steps, generations, moments.
 
-use serde::{Deserialize, Serialize};
+use serde::de::{self, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use std::sync::Arc;
 
@@ -14,17 +15,15 @@ pub struct BadId {
 }
 
 fn is_name(text: &str) -> bool {
-    let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.' | '_');
-    (1..=64).contains(&text.len())
-        && text.chars().all(inner)
-        && text.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())
+    let begins = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let inner = |byte: u8| begins(byte) || matches!(byte, b'-' | b'.' | b'_');
+    (1..=64).contains(&text.len()) && text.bytes().all(inner) && text.bytes().next().is_some_and(begins)
 }
 
 macro_rules! name {
     ($(#[$doc:meta])* $type:ident, $what:literal) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(try_from = "String", into = "String")]
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $type(Arc<str>);
 
         impl $type {
@@ -32,14 +31,14 @@ macro_rules! name {
             ///
             /// # Errors
             /// [`BadId`] with the text and the rule it breaks.
-            pub fn new(text: impl Into<String>) -> Result<Self, BadId> {
-                let text = text.into();
-                if is_name(&text) {
+            pub fn new(text: impl AsRef<str>) -> Result<Self, BadId> {
+                let text = text.as_ref();
+                if is_name(text) {
                     return Ok(Self(text.into()));
                 }
                 Err(BadId {
                     what: $what,
-                    text,
+                    text: text.to_owned(),
                     rule: "use 1 to 64 of a-z, 0-9, '-', '.', '_', and start with a letter or digit",
                 })
             }
@@ -68,6 +67,30 @@ macro_rules! name {
         impl From<$type> for String {
             fn from(id: $type) -> String {
                 id.0.as_ref().to_owned()
+            }
+        }
+
+        impl Serialize for $type {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&self.0)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $type {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                struct Text;
+                impl Visitor<'_> for Text {
+                    type Value = $type;
+
+                    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                        f.write_str(concat!("a ", $what))
+                    }
+
+                    fn visit_str<E: de::Error>(self, text: &str) -> Result<$type, E> {
+                        $type::new(text).map_err(E::custom)
+                    }
+                }
+                deserializer.deserialize_str(Text)
             }
         }
 

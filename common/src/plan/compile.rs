@@ -63,7 +63,8 @@ pub fn compile(
     created_by: Actor,
 ) -> Result<PlanBody, CompileError> {
     check_fleet(procedure, fleet)?;
-    let mut compiler = Compiler { procedure, values, fleet, labels: &options.labels, problems: Vec::new() };
+    let (labels, problems, unknown_releases) = (&options.labels, Vec::new(), BTreeSet::new());
+    let mut compiler = Compiler { procedure, values, fleet, labels, problems, unknown_releases };
     let waves = waves_of(procedure, options)?;
     let stages = procedure.stages.iter().zip(waves).map(|(stage, waves)| compiler.stage(stage, &waves));
     let stages = stages.collect::<Result<_, _>>()?;
@@ -121,6 +122,8 @@ struct Compiler<'a> {
     fleet: &'a BTreeMap<NodeId, Facts>,
     labels: &'a BTreeMap<NodeId, BTreeMap<String, String>>,
     problems: Vec<Problem>,
+    /// Where a node's unknown release is a problem already.
+    unknown_releases: BTreeSet<(Stage, NodeId)>,
 }
 
 impl Compiler<'_> {
@@ -259,9 +262,7 @@ impl Compiler<'_> {
              Neutron whose version tells it",
             facts.node
         );
-        let known =
-            |problem: &Problem| problem.node.as_ref() == Some(&facts.node) && problem.error.what == what;
-        if !self.problems.iter().any(known) {
+        if self.unknown_releases.insert((stage, facts.node.clone())) {
             let next = format!("name it, e.g. --set {parameter}=mitaka, and plan again");
             self.problem(facts, stage, None, what, next);
         }

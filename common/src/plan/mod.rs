@@ -23,6 +23,7 @@ use crate::waves::Mode;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, BufWriter, Write};
 
 /// The format of the plan document; a plan of another format is refused.
 pub const FORMAT: u32 = 1;
@@ -247,6 +248,22 @@ impl Plan {
 }
 
 fn digest_of(body: &PlanBody) -> Result<String, PlanError> {
-    let digest = Sha256::digest(serde_json::to_vec(body)?);
-    Ok(digest.iter().map(|byte| format!("{byte:02x}")).collect())
+    let mut hashed = BufWriter::with_capacity(64 * 1024, Hashed(Sha256::new()));
+    serde_json::to_writer(&mut hashed, body)?;
+    let hashed = hashed.into_inner().map_err(|unwritten| serde_json::Error::io(unwritten.into_error()))?;
+    Ok(hashed.0.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// What is written is hashed and forgotten: the JSON of a large fleet's plan is never in memory as a whole.
+struct Hashed(Sha256);
+
+impl Write for Hashed {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }

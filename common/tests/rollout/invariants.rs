@@ -33,7 +33,7 @@ pub enum Act {
     Wait(u64),
 }
 
-fn acts() -> impl Strategy<Value = Vec<Act>> {
+pub fn acts() -> impl Strategy<Value = Vec<Act>> {
     let any = 0..8usize;
     let act = prop_oneof![
         12 => any.clone().prop_map(Act::Work),
@@ -65,7 +65,7 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
     })
 }
 
-fn stages(machines: usize) -> impl Strategy<Value = Vec<(Vec<usize>, Limits)>> {
+pub fn stages(machines: usize) -> impl Strategy<Value = Vec<(Vec<usize>, Limits)>> {
     let limits = (1..3u32, 1..4u32, 0..2u32, 0..2u64, prop::bool::weighted(0.2));
     let limits = limits.prop_map(|(canary, max_unavailable, errors_allowed, soak_s, manual)| Limits {
         canary: canary.min(max_unavailable),
@@ -77,7 +77,7 @@ fn stages(machines: usize) -> impl Strategy<Value = Vec<(Vec<usize>, Limits)>> {
     prop::collection::vec((nodes(machines), limits), 3)
 }
 
-fn nodes(machines: usize) -> impl Strategy<Value = Vec<usize>> {
+pub fn nodes(machines: usize) -> impl Strategy<Value = Vec<usize>> {
     prop::sample::subsequence((0..machines).collect::<Vec<_>>(), 0..=machines)
 }
 

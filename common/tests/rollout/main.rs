@@ -5,6 +5,7 @@
 mod invariants;
 mod members;
 mod read;
+mod recount;
 mod scenarios;
 mod waivers;
 mod waves;

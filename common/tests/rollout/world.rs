@@ -3,6 +3,7 @@
 
 use super::invariants::Act;
 use super::read::Read;
+use super::recount::Recount;
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 use std::collections::BTreeMap;
@@ -165,11 +166,6 @@ impl Machine {
     pub fn report(&self) -> Option<Report> {
         self.journal.current().map(reported)
     }
-
-    /// Of all tasks that the journal has: one that lost it may have taken an old order after the one that it ended.
-    pub fn reports(&self) -> Vec<Report> {
-        self.journal.ended().iter().chain(self.journal.current()).map(reported).collect()
-    }
 }
 
 fn reported(task: &TaskInJournal) -> Report {
@@ -187,6 +183,8 @@ pub struct World {
     /// Reports that are still on their way and may be delivered late or twice.
     pub in_transit: Vec<Report>,
     pub old_orders: Vec<TaskOrder>,
+    /// Whether the rollout's tally is counted again after every event.
+    pub recounts: bool,
 }
 
 impl World {
@@ -203,6 +201,7 @@ impl World {
             generation: 1,
             in_transit: vec![],
             old_orders: vec![],
+            recounts: false,
         };
         world
             .record(Event::Started {
@@ -226,6 +225,9 @@ impl World {
         match self.rollout.apply(&entry) {
             Ok(()) => {
                 self.check_start(&entry.event);
+                if self.recounts {
+                    self.observe(|observed| Recount(&self.rollout).check(observed));
+                }
                 self.log.push(entry);
             }
             Err(illegal) => {
@@ -289,9 +291,15 @@ impl World {
         }
     }
 
+    /// Every node reports its task, and those before it whose end is not known: one that lost its journal may have taken an
+    /// old order after the one that it ended.
     pub fn collect_reports(&mut self) {
         let online = self.machines.iter().filter(|machine| machine.online);
-        let reports: Vec<Report> = online.flat_map(Machine::reports).collect();
+        let news = |report: &Report| self.rollout.reported(report).is_ok_and(|it| !it.events.is_empty());
+        let ended =
+            |machine: &Machine| machine.journal.ended().iter().map(reported).filter(news).collect::<Vec<_>>();
+        let reports: Vec<Report> =
+            online.flat_map(|machine| ended(machine).into_iter().chain(machine.report())).collect();
         self.in_transit.extend(reports);
     }
 

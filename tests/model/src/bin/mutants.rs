@@ -45,6 +45,7 @@ fn lay_out(root: &Path, copy: &Path) -> anyhow::Result<()> {
     }
     for part in [
         "common/src",
+        "common/benches",
         "common/procedures",
         "common/Cargo.toml",
         "packaging/config",
