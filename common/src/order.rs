@@ -6,6 +6,8 @@ use crate::plan::PlannedNode;
 use crate::platform::Stage;
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
 
 /// Which attempt at which task: the key under which agent and coordinator talk about it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -57,6 +59,40 @@ pub struct PlannedStep {
     pub title: String,
     /// What is to be done.
     pub work: Work,
+}
+
+/// The steps of a task in a plan, in order. Most nodes of a fleet have the same ones: a copy shares them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Steps(Arc<[PlannedStep]>);
+
+impl Deref for Steps {
+    type Target = [PlannedStep];
+
+    fn deref(&self) -> &[PlannedStep] {
+        &self.0
+    }
+}
+
+impl From<Vec<PlannedStep>> for Steps {
+    fn from(steps: Vec<PlannedStep>) -> Self {
+        Self(steps.into())
+    }
+}
+
+impl FromIterator<PlannedStep> for Steps {
+    fn from_iter<I: IntoIterator<Item = PlannedStep>>(steps: I) -> Self {
+        Self(steps.into_iter().collect())
+    }
+}
+
+impl<'s> IntoIterator for &'s Steps {
+    type Item = &'s PlannedStep;
+    type IntoIter = std::slice::Iter<'s, PlannedStep>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.iter()
+    }
 }
 
 /// The order to run one task. It may be delivered more than once; its key makes that harmless.

@@ -348,7 +348,8 @@ fn documents_mean_what_they_meant() {
     // A digest is over what is written: one that does not match would end every rollout that was begun before.
     let plan: Plan = serde_json::from_str(PLAN).expect("a plan");
     plan.verify().expect("it is the one that was sealed");
-    let steps = |stage: Stage| plan.stage(stage).map(|planned| planned.tasks.get(&node()).map(Vec::len));
+    let steps =
+        |stage: Stage| plan.stage(stage).map(|planned| planned.tasks.get(&node()).map(|steps| steps.len()));
     assert_eq!(
         [Stage::Etcd, Stage::Compute, Stage::Control].map(steps),
         [Some(None), Some(Some(14)), Some(None)]

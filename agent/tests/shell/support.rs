@@ -84,7 +84,7 @@ pub fn compute_steps(machine: &FakeMachine) -> Vec<PlannedStep> {
 /// The steps of a stage of the shipped procedure for this machine, with settings as after `--set`.
 pub fn shipped_steps(machine: &FakeMachine, stage: Stage, settings: &[&str]) -> Vec<PlannedStep> {
     let plan = shipped_plan(machine, settings);
-    plan.stage(stage).expect("the stage").tasks[&node()].clone()
+    plan.stage(stage).expect("the stage").tasks[&node()].to_vec()
 }
 
 /// A plan of the shipped procedure for this machine.

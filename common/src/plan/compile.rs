@@ -1,5 +1,6 @@
 //! Making a plan of a procedure and the facts of a fleet. A pure function: the same arguments make the same plan.
 
+use super::alike::Alike;
 use super::{FORMAT, PlanBody, PlannedNode, Problem, StagePlan, settle_etcd};
 use crate::facts::Facts;
 use crate::id::{Actor, NodeId, Timestamp};
@@ -159,7 +160,9 @@ impl Compiler<'_> {
             groups
         });
         let waves = waves(stage.stage, &nodes, policy, &groups);
-        let tasks = nodes.iter().map(|(_, facts)| (facts.node.clone(), self.task(stage, facts))).collect();
+        let mut alike = Alike::default();
+        let steps = nodes.iter().map(|(_, facts)| (facts.node.clone(), self.task(stage, facts).into()));
+        let tasks = steps.map(|(node, steps)| (node, alike.shared(steps))).collect();
         Ok(StagePlan { stage: stage.stage, limits, waves, groups, tasks })
     }
 

@@ -2,6 +2,7 @@
 //!
 //! Making one is `compile`'s job; this file says what a plan is.
 
+mod alike;
 mod compile;
 mod drift;
 mod etcd;
@@ -15,7 +16,7 @@ pub use versions::{VersionDifference, version_differences};
 use crate::etcd::{ClusterId, MemberId, Part};
 use crate::facts::Component;
 use crate::id::{Actor, NodeId, PlanId, StepId, Timestamp};
-use crate::order::PlannedStep;
+use crate::order::Steps;
 use crate::outcome::{Preview, StepError};
 use crate::platform::{Platform, Release, Role, Stage};
 use crate::procedure::Value;
@@ -107,7 +108,8 @@ pub struct StagePlan {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub groups: BTreeMap<NodeId, String>,
     /// The steps of each node.
-    pub tasks: BTreeMap<NodeId, Vec<PlannedStep>>,
+    #[serde(deserialize_with = "alike::tasks")]
+    pub tasks: BTreeMap<NodeId, Steps>,
 }
 
 /// Something that keeps a plan from being started.

@@ -298,7 +298,7 @@ impl Rollout {
     fn stop(&mut self, at: Timestamp) -> Result<(), IllegalEvent> {
         self.require(&[Status::Stopping])?;
         for (stage, tasks) in &self.stages {
-            if let Some((node, task)) = tasks.in_flight().next() {
+            if let Some((_, node, task)) = tasks.in_flight().next() {
                 return Err(IllegalEvent::TaskIs { stage: *stage, node: node.clone(), state: task.progress });
             }
         }

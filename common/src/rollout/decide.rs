@@ -8,7 +8,8 @@ use crate::id::{NodeId, Timestamp};
 use crate::plan::StagePlan;
 use crate::platform::Stage;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map};
+use std::iter::Peekable;
 
 /// Whether a node's agent is connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,6 +51,26 @@ impl Observed<'_> {
     #[must_use]
     pub fn link(&self, node: &NodeId) -> Link {
         self.links.get(node).copied().unwrap_or(Link::Offline { since: Timestamp(0) })
+    }
+}
+
+/// The links of nodes that are asked for in the order of their names: of many nodes they are read off in one go.
+struct LinksInOrder<'a> {
+    observed: Observed<'a>,
+    walk: Option<Peekable<btree_map::Iter<'a, NodeId, Link>>>,
+}
+
+impl<'a> LinksInOrder<'a> {
+    fn new(observed: Observed<'a>, nodes: usize) -> Self {
+        let many = nodes.saturating_mul(8) > observed.links.len();
+        Self { observed, walk: many.then(|| observed.links.iter().peekable()) }
+    }
+
+    fn link(&mut self, node: &NodeId) -> Link {
+        let Some(walk) = &mut self.walk else { return self.observed.link(node) };
+        while walk.next_if(|(known, _)| *known < node).is_some() {}
+        let known = walk.peek().filter(|(known, _)| *known == node);
+        known.map_or(Link::Offline { since: Timestamp(0) }, |(_, link)| **link)
     }
 }
 
@@ -117,31 +138,32 @@ impl Rollout {
 
     /// Tasks whose node was not heard of for too long, and those that take too long.
     fn lost(&self, observed: Observed<'_>) -> Vec<Event> {
-        let gone = |node: &NodeId| match observed.link(node) {
-            Link::Online { .. } => false,
-            Link::Offline { since } => observed.now.millis_since(since) >= observed.lost_after_ms,
-        };
-        let tasks = self
-            .stages
-            .iter()
-            .flat_map(|(stage, tasks)| tasks.in_flight().map(move |(node, task)| (stage, node, task)));
         // A rollout that is being stopped sends no order that was not confirmed, so it would wait for ever for such a task.
         let unconfirmed = |task: &Task| {
             self.status == Status::Stopping
                 && task.progress == TaskState::Preparing
                 && observed.now.millis_since(task.since) >= observed.lost_after_ms
         };
-        let event = |(stage, node, task): (&Stage, &NodeId, &Task)| {
-            let about = || TaskRef { stage: *stage, node: node.clone(), attempt: task.attempt };
-            if task.in_flight() && (gone(node) || unconfirmed(task)) {
-                return Some(Event::TaskLost { task: about() });
+        let mut events = Vec::new();
+        for (stage, tasks) in &self.stages {
+            let mut links = LinksInOrder::new(observed, tasks.tally().in_flight.len());
+            for (place, node, task) in tasks.in_flight() {
+                let about = || TaskRef { stage: *stage, node: node.clone(), attempt: task.attempt };
+                let gone = match links.link(node) {
+                    Link::Online { .. } => false,
+                    Link::Offline { since } => observed.now.millis_since(since) >= observed.lost_after_ms,
+                };
+                if gone || unconfirmed(task) {
+                    events.push(Event::TaskLost { task: about() });
+                    continue;
+                }
+                let late = task.progress == TaskState::Applying
+                    && !task.overdue
+                    && observed.now.millis_since(task.since) >= tasks.index().limit_ms(place);
+                events.extend(late.then(|| Event::TaskOverdue { task: about() }));
             }
-            let late = task.progress == TaskState::Applying
-                && !task.overdue
-                && observed.now.millis_since(task.since) >= self.limit_ms(*stage, node);
-            late.then(|| Event::TaskOverdue { task: about() })
-        };
-        tasks.filter_map(event).collect()
+        }
+        events
     }
 
     /// Milliseconds that a node may work on its task without anybody wondering: what its steps may take together, half as
@@ -160,7 +182,7 @@ impl Rollout {
     }
 
     fn any_in_flight(&self) -> bool {
-        self.stages.values().any(|tasks| tasks.in_flight().next().is_some())
+        self.stages.values().any(|tasks| !tasks.tally().in_flight.is_empty())
     }
 
     /// The wave that an operator may let begin now: one that waits for that, or rests.

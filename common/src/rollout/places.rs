@@ -36,6 +36,10 @@ impl PlaceSet {
         Self { words: vec![0; nodes.div_ceil(64)], len: 0 }
     }
 
+    pub(super) const fn len(&self) -> usize {
+        self.len
+    }
+
     pub(super) const fn is_empty(&self) -> bool {
         self.len == 0
     }

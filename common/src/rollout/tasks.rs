@@ -88,8 +88,9 @@ impl StageTasks {
     }
 
     /// The tasks that are in flight, waived or not, by name.
-    pub(super) fn in_flight(&self) -> impl Iterator<Item = (&NodeId, &Task)> {
-        self.at(self.tally.in_flight.iter())
+    pub(super) fn in_flight(&self) -> impl Iterator<Item = (Place, &NodeId, &Task)> {
+        let in_flight = self.tally.in_flight.iter();
+        in_flight.filter_map(|place| Some((place, self.index.node(place)?, self.task(place)?)))
     }
 
     /// The tasks that were given out and are not known to have ended: in flight, or of a lost node, waived or not, by name.

@@ -68,8 +68,10 @@ impl Planning {
 
     fn keep(&mut self, node: &NodeId, stage: Stage, previews: Vec<StepPreview>) {
         let planned = self.body.stages.iter().find(|planned| planned.stage == stage);
-        let steps: Vec<PlannedStep> =
-            planned.and_then(|planned| planned.tasks.get(node)).cloned().unwrap_or_default();
+        let steps: Vec<PlannedStep> = planned
+            .and_then(|planned| planned.tasks.get(node))
+            .map(|steps| steps.to_vec())
+            .unwrap_or_default();
         let given: BTreeSet<&StepId> = previews.iter().map(|given| &given.step).collect();
         let mut wrong = Vec::new();
         for step in steps.iter().filter(|step| runs(step) && !given.contains(&step.id)) {
@@ -184,7 +186,7 @@ impl Engine {
                 let asked = planning.waiting.entry(node.clone());
                 let asked = asked.or_insert_with(|| Asked { requests: BTreeMap::new(), heard: now });
                 asked.requests.insert(request, stage.stage);
-                let message = ToAgent::Preview { request, stage: stage.stage, steps: steps.clone() };
+                let message = ToAgent::Preview { request, stage: stage.stage, steps: steps.to_vec() };
                 if !self.links.send(node, message, now) {
                     lost.push(node.clone());
                 }

@@ -236,7 +236,7 @@ pub const MUTANTS: &[Mutant] = &[
     mutant(
         I9,
         "a stop waits for ever for an order that is not sent any more",
-        ("rollout/decide.rs", "task.in_flight() && «(gone(node) || unconfirmed(task))»", "gone(node)"),
+        ("rollout/decide.rs", "if «gone || unconfirmed(task)» {", "gone"),
         "barrier",
     ),
     mutant(

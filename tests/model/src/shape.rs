@@ -153,7 +153,7 @@ fn stage_plan(stage: Stage, shape: &StageShape, steps: &[PlannedStep]) -> anyhow
         stage,
         limits: shape.limits,
         groups: nodes().filter(|_| shape.grouped).map(|node| (node.clone(), format!("of-{node}"))).collect(),
-        tasks: nodes().map(|node| (node, steps.to_vec())).collect(),
+        tasks: nodes().map(|node| (node, steps.to_vec().into())).collect(),
         waves,
     })
 }

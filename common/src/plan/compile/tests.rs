@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::facts::DhcpAgent;
+use crate::order::Steps;
 use crate::plan::{Limits, Plan};
 use crate::platform::{OsFamily, PackageManager, Platform, Release, ServiceManager};
 use crate::procedure::shipped;
@@ -101,7 +102,7 @@ fn render(plan: &PlanBody) -> String {
             "stage {} (canary {canary}, max {max_unavailable}, errors {errors_allowed})",
             stage.stage
         );
-        let mut written: Vec<(&NodeId, &Vec<PlannedStep>)> = Vec::new();
+        let mut written: Vec<(&NodeId, &Steps)> = Vec::new();
         for (number, wave) in stage.waves.iter().enumerate() {
             let _ = writeln!(text, "  wave {}", number + 1);
             for node in wave {
@@ -359,7 +360,7 @@ fn every_step_of_every_platform_can_be_built() {
         .flat_map(|release| {
             plan(&fleet(Some(release)), &[&SITE[..], &["etcd_from_archive=false"]].concat()).stages
         })
-        .flat_map(|stage| stage.tasks.into_values().flatten())
+        .flat_map(|stage| stage.tasks.into_values().flat_map(|steps| steps.to_vec()))
         .filter(|step| matches!(step.work, Work::Run { .. }))
         .map(|step| step.id)
         .collect();

@@ -130,7 +130,11 @@ fn body(fleet: &Fleet, previews: &[(&str, Preview)]) -> PlanBody {
             stage: Stage::Etcd,
             limits: Limits { canary: 1, max_unavailable: 1, errors_allowed: 0, soak_s: 0, start: Mode::Auto },
             groups: BTreeMap::new(),
-            tasks: waves.iter().flatten().map(|node| (node.clone(), Vec::new())).collect(),
+            tasks: waves
+                .iter()
+                .flatten()
+                .map(|node| (node.clone(), crate::order::Steps::default()))
+                .collect(),
             waves,
         }],
         previews: [(

@@ -104,7 +104,9 @@ mod tests {
         let mut acts = |node: &str, step: usize, action| {
             let tasks = &mut plan.body.stages[0].tasks;
             let steps = tasks.get_mut(&samples::node(node)).expect("its task");
-            steps[step].work = Work::Run { action, timeout_s: 60 };
+            let mut changed = steps.to_vec();
+            changed[step].work = Work::Run { action, timeout_s: 60 };
+            *steps = changed.into();
         };
         acts("etcd-1", 0, Action::EtcdBackUp(EtcdBackUp { directory: "/var/backups/etcd".into() }));
         acts(

@@ -178,7 +178,7 @@ fn stage(stage: Stage, limits: (u32, u32, u32), waves: &[&[&str]], steps: &[Plan
         stage,
         limits: Limits { canary, max_unavailable, errors_allowed, soak_s: 0, start: Mode::Auto },
         groups: BTreeMap::new(),
-        tasks: waves.iter().flatten().map(|node| (node.clone(), steps.to_vec())).collect(),
+        tasks: waves.iter().flatten().map(|node| (node.clone(), steps.to_vec().into())).collect(),
         waves,
     }
 }

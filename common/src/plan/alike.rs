@@ -1,0 +1,78 @@
+//! Steps that are alike are kept once: in a plan of ten thousand nodes there are a few kinds of nodes. What a plan's document
+//! looks like does not depend on it.
+
+use crate::id::NodeId;
+use crate::order::Steps;
+use serde::de::{Deserializer, MapAccess, Visitor};
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// So many kinds are remembered: enough for the platforms, roles and releases of a fleet, and few enough to look at all.
+const KINDS: usize = 16;
+
+/// The lists of steps that came last, without repetition.
+#[derive(Default)]
+pub(super) struct Alike {
+    known: Vec<Steps>,
+}
+
+impl Alike {
+    /// These steps, shared with the same ones that came before.
+    pub(super) fn shared(&mut self, steps: Steps) -> Steps {
+        if let Some(known) = self.known.iter().find(|known| **known == steps) {
+            return known.clone();
+        }
+        if self.known.len() == KINDS {
+            self.known.remove(0);
+        }
+        self.known.push(steps.clone());
+        steps
+    }
+}
+
+/// Reads the steps of each node.
+pub(super) fn tasks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<NodeId, Steps>, D::Error> {
+    struct Tasks;
+    impl<'de> Visitor<'de> for Tasks {
+        type Value = BTreeMap<NodeId, Steps>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("the steps of each node")
+        }
+
+        fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
+            let (mut tasks, mut alike) = (BTreeMap::new(), Alike::default());
+            while let Some((node, steps)) = map.next_entry()? {
+                tasks.insert(node, alike.shared(steps));
+            }
+            Ok(tasks)
+        }
+    }
+    deserializer.deserialize_map(Tasks)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::StepId;
+    use crate::order::{PlannedStep, Work};
+
+    fn steps(title: usize) -> Steps {
+        let (id, work) = (StepId::new("a").expect("an id"), Work::Skip { reason: "test".to_owned() });
+        vec![PlannedStep { id, title: title.to_string(), work }].into()
+    }
+
+    #[test]
+    fn what_is_read_is_what_was_written_and_alike_nodes_share_it() {
+        // Two kinds in turn, then more of them than are remembered.
+        let kind = |index: usize| if index < 20 { index % 2 } else { index };
+        let node = |index| NodeId::new(format!("n{index:02}")).expect("a name");
+        let written: BTreeMap<NodeId, Steps> =
+            (0..60).map(|index| (node(index), steps(kind(index)))).collect();
+        let json = serde_json::to_string(&written).expect("JSON");
+        let read = tasks(&mut serde_json::Deserializer::from_str(&json)).expect("tasks");
+        assert_eq!(read, written);
+        let shared = |one: usize, other: usize| read[&node(one)].as_ptr() == read[&node(other)].as_ptr();
+        assert!(shared(0, 18) && shared(1, 19) && !shared(0, 1));
+    }
+}
