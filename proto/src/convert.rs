@@ -37,7 +37,22 @@ pub enum BadMessage {
         /// The reason.
         source: serde_json::Error,
     },
+    /// A document that no message has room for.
+    #[error(
+        "the {schema} document has {megabytes} MiB, and no message may have more than {}; look at a part of it: wavegate \
+         status, wavegate why, wavegate nodes NODE, wavegate events (all without --output json)",
+        crate::OPERATOR_MESSAGE_MAX >> 20
+    )]
+    Large {
+        /// Its schema.
+        schema: &'static str,
+        /// Its size.
+        megabytes: usize,
+    },
 }
+
+/// Bytes of a message beside its document's JSON.
+const ROUND_IT: usize = 1 << 10;
 
 impl From<BadMessage> for tonic::Status {
     fn from(bad: BadMessage) -> Self {
@@ -72,6 +87,9 @@ pub fn leader_id_to_wire(id: Option<LeaderId>) -> String {
 /// [`BadMessage::Document`] if it can't be written as JSON.
 pub fn document<T: Serialize + ?Sized>(schema: &'static str, value: &T) -> Result<v1::Document, BadMessage> {
     let json = serde_json::to_vec(value).map_err(|source| BadMessage::Document { schema, source })?;
+    if json.len() + ROUND_IT > crate::OPERATOR_MESSAGE_MAX {
+        return Err(BadMessage::Large { schema, megabytes: json.len() >> 20 });
+    }
     Ok(v1::Document { schema: schema.to_owned(), json })
 }
 

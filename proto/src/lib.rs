@@ -16,5 +16,9 @@ pub mod v1 {
 /// The gRPC metadata in which a command line says its version with every call of the operator service.
 pub const VERSION_METADATA: &str = "wavegate-version";
 
+/// The largest message between operators and coordinator, in bytes, both ways: plans and statuses of ten thousand nodes have
+/// tens of megabytes. gRPC's own limit of 4 MiB would refuse an inventory of that size.
+pub const OPERATOR_MESSAGE_MAX: usize = 256 << 20;
+
 /// The encoded file descriptors, for gRPC reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

@@ -1,5 +1,7 @@
 //! Why nothing (more) happens: one type, from which CLI, log and API all take their words.
 
+mod crowd;
+
 use super::{Hold, Link, Observed, PauseReason, Rollout, Status, Task, TaskState, Waiver};
 use crate::id::{Actor, NodeId, Timestamp};
 use crate::plan::StagePlan;
@@ -129,7 +131,7 @@ impl Rollout {
                 let begins = self.waiting_on_begin(planned, observed.now);
                 reasons.extend(begins.filter(|reason| reason.subject == Subject::Wave { stage, wave }));
                 let own = nodes.iter().filter(open).filter_map(|node| Some((node, self.task(stage, node)?)));
-                reasons.extend(own.map(|(node, task)| self.waiting_on_node(planned, node, task, observed)));
+                reasons.extend(self.waiting_on_each(planned, own.collect(), observed));
             }
         }
         reasons
@@ -152,7 +154,7 @@ impl Rollout {
     /// The nodes of a stage that others wait for, or that wait for somebody.
     fn waiting_on_nodes(&self, current: &StagePlan, observed: Observed<'_>) -> Vec<WaitingOn> {
         let wave = self.current_wave(current);
-        let mut reasons = Vec::new();
+        let mut waiting = Vec::new();
         for (index, nodes) in current.waves.iter().enumerate() {
             for node in nodes {
                 let Some(task) = self.task(current.stage, node) else { continue };
@@ -164,11 +166,11 @@ impl Rollout {
                     }
                 };
                 if of_interest {
-                    reasons.push(self.waiting_on_node(current, node, task, observed));
+                    waiting.push((node, task));
                 }
             }
         }
-        reasons
+        self.waiting_on_each(current, waiting, observed)
     }
 
     /// What is left to say when no node of the stage is waited for: what holds the next one, if anything does.

@@ -17,7 +17,7 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 use wavegate_proto::v1::operator_service_client::OperatorServiceClient;
-use wavegate_proto::{VERSION_METADATA, tls};
+use wavegate_proto::{OPERATOR_MESSAGE_MAX, VERSION_METADATA, tls};
 
 /// The operator service of a coordinator.
 pub type Operator = OperatorServiceClient<InterceptedService<Channel, TellVersion>>;
@@ -25,8 +25,6 @@ pub type Operator = OperatorServiceClient<InterceptedService<Channel, TellVersio
 /// Says with every call which version this program is.
 pub type TellVersion = fn(Request<()>) -> Result<Request<()>, Status>;
 
-/// Plans of large fleets with long lists of packages are larger than tonic's 4 MiB.
-const MAX_DOCUMENT: usize = 256 << 20;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Connects to the coordinator.
@@ -51,7 +49,7 @@ pub async fn connect(settings: &Settings) -> Result<Operator, CliError> {
         }
     };
     Ok(OperatorServiceClient::with_interceptor(channel, tell_version as TellVersion)
-        .max_decoding_message_size(MAX_DOCUMENT))
+        .max_decoding_message_size(OPERATOR_MESSAGE_MAX))
 }
 
 fn tell_version(mut request: Request<()>) -> Result<Request<()>, Status> {

@@ -19,6 +19,8 @@ use wavegate_common::procedure::{Procedure, SiteFile};
 /// A node that answers nothing for so long is a problem of the plan.
 const SILENT_MS: u64 = 5 * 60 * 1000;
 const WAITING_SHOWN: usize = 10;
+/// In so many parts it is told how far a plan is, however many nodes it asks.
+const PARTS: usize = 100;
 
 /// A plan that is being made.
 pub(super) struct Planning {
@@ -28,6 +30,8 @@ pub(super) struct Planning {
     updates: mpsc::UnboundedSender<Result<PlanUpdate, RequestError>>,
     asked: usize,
     waiting: BTreeMap<NodeId, Asked>,
+    /// How far it was when that was last told.
+    told: Option<usize>,
 }
 
 /// What one node still has to answer.
@@ -41,10 +45,16 @@ impl Planning {
         drop(self.updates.send(Err(error)));
     }
 
-    fn progress(&self) {
+    /// Tells how far it is, at most so often as there are hundredths of it.
+    fn progress(&mut self) {
+        let answered = self.asked - self.waiting.len();
+        let part = answered * PARTS / self.asked.max(1);
+        if self.told.replace(part) == Some(part) {
+            return;
+        }
         let update = PlanUpdate::Progress {
             asked: self.asked,
-            answered: self.asked - self.waiting.len(),
+            answered,
             waiting_for: self.waiting.keys().take(WAITING_SHOWN).cloned().collect(),
         };
         drop(self.updates.send(Ok(update)));
@@ -117,9 +127,10 @@ impl Engine {
         body.problems.extend(self.declared_otherwise());
         tracing::info!(by = %request.by, nodes = fleet.len(), "a plan is being made");
         let (by, updates) = (request.by, request.updates);
-        self.planning = Some(Planning { by, since: now, body, updates, asked: 0, waiting: BTreeMap::new() });
+        let waiting = BTreeMap::new();
+        self.planning = Some(Planning { by, since: now, body, updates, asked: 0, waiting, told: None });
         self.ask_previews(now);
-        if let Some(planning) = &self.planning {
+        if let Some(planning) = &mut self.planning {
             planning.progress();
         }
         self.finish_planning();
@@ -178,12 +189,12 @@ impl Engine {
     fn ask_previews(&mut self, now: Timestamp) {
         let Some(mut planning) = self.planning.take() else { return };
         let mut lost = Vec::new();
-        let stages = std::mem::take(&mut planning.body.stages);
-        for stage in &stages {
+        let Planning { body, waiting, .. } = &mut planning;
+        for stage in &body.stages {
             for (node, steps) in stage.tasks.iter().filter(|(_, steps)| steps.iter().any(runs)) {
                 let request = self.next_preview;
                 self.next_preview += 1;
-                let asked = planning.waiting.entry(node.clone());
+                let asked = waiting.entry(node.clone());
                 let asked = asked.or_insert_with(|| Asked { requests: BTreeMap::new(), heard: now });
                 asked.requests.insert(request, stage.stage);
                 let message = ToAgent::Preview { request, stage: stage.stage, steps: steps.to_vec() };
@@ -192,7 +203,6 @@ impl Engine {
                 }
             }
         }
-        planning.body.stages = stages;
         planning.asked = planning.waiting.len();
         for node in &lost {
             planning.drop_node(node, "went offline while the plan was made");

@@ -17,17 +17,15 @@ use tonic_health::pb::health_server::{Health, HealthServer};
 use tonic_reflection::server::v1::{ServerReflection, ServerReflectionServer};
 use tower::Service;
 use wavegate_common::id::FleetId;
-use wavegate_proto::VERSION_METADATA;
 use wavegate_proto::v1::agent_service_server::AgentServiceServer;
 use wavegate_proto::v1::enrolment_service_server::EnrolmentServiceServer;
 use wavegate_proto::v1::operator_service_server::OperatorServiceServer;
+use wavegate_proto::{OPERATOR_MESSAGE_MAX, VERSION_METADATA};
 
 /// Characters shown of what a command line says its version is.
 const VERSION_KEPT: usize = 32;
 /// The largest message of an agent: a report of a long task, with output in its errors.
 const AGENT_MESSAGE_MAX: usize = 8 << 20;
-/// The largest message of an operator: a procedure and its parameters.
-const OPERATOR_MESSAGE_MAX: usize = 4 << 20;
 /// The largest message of a machine that enrols.
 const ENROLMENT_MESSAGE_MAX: usize = 64 << 10;
 

@@ -1,7 +1,7 @@
 //! The plans that were made and the rollouts that there were, a line each.
 
 use super::view::RolloutStatus;
-use crate::store::{Store, StoreError};
+use crate::store::{PlanHead, Store, StoreError};
 use serde::{Deserialize, Serialize};
 use wavegate_common::id::{Actor, PlanId, RolloutId, Timestamp};
 use wavegate_common::rollout::{Event, Status};
@@ -52,15 +52,15 @@ pub struct RolloutLine {
 /// [`StoreError`] if they can't be read.
 pub fn plans(store: &Store) -> Result<Vec<PlanLine>, StoreError> {
     let rollouts = store.rollouts()?;
-    let line = |plan: wavegate_common::plan::Plan| {
+    let line = |plan: PlanHead| {
         let approved_by = store.approvals(&plan.id)?.into_iter().map(|given| given.by).collect();
         let executed = rollouts.iter().find(|record| record.plan == plan.id);
         Ok(PlanLine {
-            procedure: plan.body.procedure,
-            created_at: plan.body.created_at,
-            created_by: plan.body.created_by,
-            nodes: plan.body.nodes.len(),
-            problems: plan.body.problems.len(),
+            procedure: plan.procedure,
+            created_at: plan.created_at,
+            created_by: plan.created_by,
+            nodes: plan.nodes,
+            problems: plan.problems,
             approved_by,
             rollout: executed.map(|record| record.id.clone()),
             plan: plan.id,

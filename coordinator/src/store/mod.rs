@@ -177,6 +177,25 @@ pub struct RolloutRecord {
     pub created_by: Actor,
 }
 
+/// What lists say of a plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlanHead {
+    /// Its id.
+    pub id: PlanId,
+    /// Its digest, hexadecimal.
+    pub digest: String,
+    /// Its procedure's name.
+    pub procedure: String,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// Who made it.
+    pub created_by: Actor,
+    /// How many nodes it has.
+    pub nodes: usize,
+    /// How many problems keep it from being started.
+    pub problems: usize,
+}
+
 /// An operator's word that a plan may be started.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Approval {

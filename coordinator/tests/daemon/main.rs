@@ -7,7 +7,10 @@ mod clock;
 mod doors;
 mod etcd;
 mod fencing;
+#[path = "../../benches/fleet/mod.rs"]
+mod fleet;
 mod inventory;
+mod large;
 mod nodes;
 mod operators;
 mod plans;

@@ -265,4 +265,20 @@ mod tests {
         2026-11-22T12:00:46+00:00  rollout  r-20261122-1 paused: halted: 1 failed in stage compute, 0 allowed
         ");
     }
+
+    #[test]
+    fn of_a_large_stage_it_is_told_how_far_it_is_and_who_is_in_trouble() {
+        let brief = |play: &samples::Play, seconds: u64| {
+            let mut status = samples::with_more(play.status(seconds), 3000);
+            crate::status::brief::cut(&mut status);
+            status
+        };
+        let (before, after) = (brief(&samples::running(), 40), brief(&samples::halted(), 100));
+        let lines = changes(Some(&before), &after, Detail::Tasks, &samples::look());
+        assert!(lines.len() < 40 && lines.iter().any(|line| line.contains("failed at step")), "{lines:#?}");
+        assert_eq!(changes(Some(&after), &after, Detail::Tasks, &samples::look()), Vec::<String>::new());
+        let lines = changes(None, &before, Detail::Steps, &samples::look());
+        let far = lines.iter().filter(|line| line.contains("of 3003 nodes finished")).count();
+        assert_eq!(far, 1, "{lines:#?}");
+    }
 }

@@ -1,5 +1,6 @@
 //! A plan as people read it: stage, wave, node, step, and what each step would change. Its short form is `digest`'s.
 
+mod alike;
 mod differences;
 mod digest;
 mod etcd;
@@ -99,6 +100,10 @@ fn stage_of(plan: &Plan, stage: &StagePlan, look: &Look) -> String {
     for (index, wave) in stage.waves.iter().enumerate() {
         let canary = if index == 0 { ", the canary" } else { "" };
         text.push_str(&format!("  Wave {} of {}{canary}\n", index + 1, stage.waves.len()));
+        if wave.len() > alike::WHOLE {
+            text.push_str(&alike::alike(plan, stage, wave, look));
+            continue;
+        }
         for node in wave {
             text.push_str(&format!("    {node}{}\n", described(plan.body.nodes.get(node))));
             text.push_str(&task_of(plan, stage, node, look));

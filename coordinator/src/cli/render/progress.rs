@@ -47,7 +47,7 @@ pub fn progress(rollout: &RolloutStatus, now: Timestamp, titles: &Titles<'_>, lo
     if !rollout.outside.is_empty() {
         lines.push(cut(&format!("  {}", exceptions::outside(&rollout.outside)), look.width));
     }
-    let reasons: Vec<&WaitingOn> = rollout.waiting.iter().filter(|reason| is_news(reason)).collect();
+    let reasons: Vec<&WaitingOn> = rollout.waiting.iter().filter(|reason| is_news(rollout, reason)).collect();
     for reason in reasons.iter().take(REASONS) {
         lines.push(cut(&format!("  waits: {}", reason.why), look.width));
         lines.push(cut(&format!("         next: {}", reason.unblock), look.width));
@@ -59,9 +59,13 @@ pub fn progress(rollout: &RolloutStatus, now: Timestamp, titles: &Titles<'_>, lo
 }
 
 /// What a node at work waits for is in its own line, and the barrier is seen from the stages' lines.
-fn is_news(reason: &WaitingOn) -> bool {
-    waiting::needs_somebody(reason)
-        && (!matches!(reason.subject, Subject::Stage { .. }) || reason.unblock.starts_with("wavegate"))
+fn is_news(rollout: &RolloutStatus, reason: &WaitingOn) -> bool {
+    let has_begun = |stage| rollout.stages.iter().any(|known| known.stage == stage && known.began.is_some());
+    let said = match reason.subject {
+        Subject::Stage { stage } => has_begun(stage) || reason.unblock.starts_with("wavegate"),
+        Subject::Rollout | Subject::Wave { .. } | Subject::Node { .. } => true,
+    };
+    said && waiting::needs_somebody(reason)
 }
 
 const fn at_work(task: &TaskStatus) -> bool {

@@ -2,7 +2,7 @@
 
 use super::Look;
 use crate::status::plan::{Approvals, PlanView};
-use crate::status::view::{Detail, NodeStatus, RolloutStatus, rollout_status};
+use crate::status::view::{Detail, NodeStatus, RolloutStatus, TaskStatus, rollout_status};
 use crate::store::InventoryRecord;
 use jiff::tz::TimeZone;
 use std::collections::{BTreeMap, BTreeSet};
@@ -373,6 +373,18 @@ impl Play {
         let observed = Observed { now: at(seconds), links: &self.links, lost_after_ms: 60_000 };
         rollout_status(&self.rollout, observed, Generation(3), &self.working_on, Detail::Full)
     }
+}
+
+/// The same rollout with so many more nodes in stage compute, each like one of those that it has.
+pub fn with_more(mut status: RolloutStatus, nodes: usize) -> RolloutStatus {
+    for stage in status.stages.iter_mut().filter(|stage| stage.stage == Stage::Compute) {
+        let like = stage.tasks.clone();
+        for (number, task) in (100..100 + nodes).zip(like.iter().cycle()) {
+            stage.tasks.push(TaskStatus { node: node(&format!("compute-{number}")), ..task.clone() });
+            *stage.counts.part(task.state) += 1;
+        }
+    }
+    status
 }
 
 fn unchanged() -> Outcome {

@@ -333,4 +333,43 @@ mod tests {
         control  1     control-1  already so  online  2/2   6 min 50 s
         ");
     }
+
+    #[test]
+    fn a_large_stage_is_a_screen() {
+        let mut status = samples::with_more(samples::halted().status(100), 600);
+        crate::status::brief::cut(&mut status);
+        let text = super::status(&status, &samples::look());
+        let (tables, _) = text.split_once("\nFailed").expect("failures");
+        insta::assert_snapshot!(tables, @r"
+        Rollout r-20261122-1 of plan 0a1b2c3d4e5f (calico-openstack): paused for 54 s (2026-11-22T12:00:46+00:00)
+          halted: 1 failed in stage compute, 0 allowed
+
+        STAGE    STATE      WAVE  FINISHED  RUNNING  FAILED  UNKNOWN  NOT TRIED  TIME
+        etcd     done       -     2/2       0        0       0        0          25 s
+        compute  error      1/2   0/603     0        201     0        402        1 min
+        control  unstarted  -     0/1       0        0       0        1          -
+
+        STAGE    WAVE  NODE         STATE       LINK    STEP                  SINCE
+        etcd     1     etcd-1       changed     online  2/2                   1 min 18 s
+        etcd     2     compute-1    already so  online  2/2                   1 min 5 s
+        compute  1     compute-1    failed      online  1/5 install-packages  54 s
+        compute  1     compute-100  failed      online  1/5 install-packages  54 s
+        compute  1     compute-103  failed      online  1/5 install-packages  54 s
+        compute  1     compute-106  failed      online  1/5 install-packages  54 s
+        compute  1     compute-109  failed      online  1/5 install-packages  54 s
+        compute  1     compute-112  failed      online  1/5 install-packages  54 s
+        compute  1     compute-115  failed      online  1/5 install-packages  54 s
+        compute  1     compute-118  failed      online  1/5 install-packages  54 s
+        compute  1     compute-121  failed      online  1/5 install-packages  54 s
+        compute  1     compute-124  failed      online  1/5 install-packages  54 s
+        compute  1     compute-127  failed      online  1/5 install-packages  54 s
+        compute  1     compute-130  failed      online  1/5 install-packages  54 s
+        compute  1     compute-133  failed      online  1/5 install-packages  54 s
+        compute  1     compute-136  failed      online  1/5 install-packages  54 s
+        compute  1     compute-139  failed      online  1/5 install-packages  54 s
+        control  1     control-1    scheduled   online  -                     -
+        compute: 588 more nodes (186 failed, 402 not tried); one of them: wavegate why NODE
+        ");
+        assert!(text.lines().count() < 150, "{text}");
+    }
 }

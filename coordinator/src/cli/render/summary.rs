@@ -4,8 +4,9 @@ use super::{
     Look, Tone, cell, change_text, counted, cut, exceptions, roll, status, time, tone_of_stage, tone_of_task,
 };
 use crate::cli::ending::Ending;
+use crate::status::brief::{self, is_large};
 use crate::status::view::{RolloutStatus, StageStatus, TaskStatus};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use wavegate_common::id::{NodeId, StepId};
 use wavegate_common::outcome::{Change, Outcome};
 use wavegate_common::plan::Plan;
@@ -13,6 +14,8 @@ use wavegate_common::rollout::TaskState;
 
 /// Changes of a node that are shown; a whole distribution's are hundreds.
 const SHOWN: usize = 8;
+/// Rows of a large stage.
+const KINDS: usize = 20;
 
 /// What the rollout did.
 #[must_use]
@@ -22,13 +25,31 @@ pub fn summary(rollout: &RolloutStatus, plan: &Plan, ending: Ending, look: &Look
         nodes(rollout, look),
         roll::roll(rollout, plan, look),
         skipped(rollout, look),
-        status::failures(rollout, look),
+        failures(rollout, look),
         exceptions::exceptions(rollout, look),
     ];
     let beside = exceptions::left_out(rollout, look) + &approved(rollout);
     parts.push(sentence(rollout, ending, look) + &beside);
     parts.retain(|part| !part.is_empty());
     parts.join("\n")
+}
+
+/// What failed; of many the newest, and how many more.
+fn failures(rollout: &RolloutStatus, look: &Look) -> String {
+    if !rollout.stages.iter().any(is_large) {
+        return status::failures(rollout, look);
+    }
+    let mut few = rollout.clone();
+    brief::cut(&mut few);
+    let more: u32 = few.stages.iter().map(|stage| stage.left_out.failed).sum();
+    let mut text = status::failures(&few, look);
+    if more > 0 {
+        let failed = counted(more as usize, "more node");
+        text.push_str(
+            &look.paragraph(&format!("and {failed} that failed (wavegate status --output json)"), 2),
+        );
+    }
+    text
 }
 
 fn stages(rollout: &RolloutStatus, look: &Look) -> String {
@@ -66,6 +87,10 @@ fn finished(stage: &StageStatus) -> impl Iterator<Item = &TaskStatus> {
 fn nodes(rollout: &RolloutStatus, look: &Look) -> String {
     let mut table = look.table(&["STAGE", "NODE", "RESULT", "TIME", "CHANGES"]);
     for stage in &rollout.stages {
+        if is_large(stage) {
+            alike(stage, &mut table);
+            continue;
+        }
         for task in &stage.tasks {
             table.add_row([
                 cell(Tone::Plain, stage.stage),
@@ -77,6 +102,43 @@ fn nodes(rollout: &RolloutStatus, look: &Look) -> String {
         }
     }
     look.lay_out(table, 0)
+}
+
+/// A row for all nodes of a large stage of which the same came, those of which the most nodes are first.
+fn alike(stage: &StageStatus, table: &mut comfy_table::Table) {
+    let mut kinds: BTreeMap<(&'static str, String), Vec<&TaskStatus>> = BTreeMap::new();
+    for task in &stage.tasks {
+        kinds.entry((result(task), without_processes(&changes(task)))).or_default().push(task);
+    }
+    let mut kinds: Vec<_> = kinds.into_iter().collect();
+    kinds.sort_by_key(|(_, tasks)| std::cmp::Reverse(tasks.len()));
+    for ((result, changes), tasks) in kinds.iter().take(KINDS) {
+        let Some(first) = tasks.first() else { continue };
+        let longest =
+            tasks.iter().max_by_key(|task| lasted(task)).map_or_else(String::new, |task| took(task));
+        let (nodes, time) = match tasks.len() - 1 {
+            0 => (first.node.to_string(), longest),
+            more if longest == "-" => (format!("{}\nand {more} more", first.node), longest),
+            more => (format!("{}\nand {more} more", first.node), format!("at most {longest}")),
+        };
+        table.add_row([
+            cell(Tone::Plain, stage.stage),
+            cell(Tone::Plain, nodes),
+            cell(tone_of_task(first.state), result),
+            cell(Tone::Plain, time),
+            cell(Tone::Plain, changes),
+        ]);
+    }
+    let more: usize = kinds.iter().skip(KINDS).map(|(_, tasks)| tasks.len()).sum();
+    if more > 0 {
+        table.add_row([stage.stage.to_string(), format!("and {more} more"), "various".to_owned()]);
+    }
+}
+
+/// Changes without the numbers of processes, which are others on every node.
+fn without_processes(changes: &str) -> String {
+    let lines = changes.lines().map(|line| line.split_once(", process ").map_or(line, |(what, _)| what));
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// The word for what came of a task.
@@ -94,11 +156,13 @@ pub fn result(task: &TaskStatus) -> &'static str {
 }
 
 fn took(task: &TaskStatus) -> String {
+    lasted(task).map_or_else(|| "-".to_owned(), time::duration)
+}
+
+/// How long a task took that has ended, in milliseconds.
+fn lasted(task: &TaskStatus) -> Option<u64> {
     let ended = matches!(task.state, TaskState::Finished | TaskState::Failed);
-    match task.started_at.filter(|_| ended) {
-        Some(began) => time::duration(task.since.millis_since(began)),
-        None => "-".to_owned(),
-    }
+    task.started_at.filter(|_| ended).map(|began| task.since.millis_since(began))
 }
 
 /// What the last attempt changed, one a line, in the order of the steps.
@@ -347,5 +411,35 @@ mod tests {
         wavegate logs NODE has what its steps printed), then: wavegate retry --all-failed && wavegate
         resume
         ");
+    }
+
+    #[test]
+    fn of_many_nodes_those_of_which_the_same_came_are_one_row() {
+        let status = samples::with_more(samples::finished().status(600), 3000);
+        let text = summary(&status, &samples::plan(), Ending::Finished, &samples::look());
+        insta::assert_snapshot!(text, @r"
+        STAGE    STATE  NODES  CHANGED  ALREADY SO  FAILED  NOT DONE  TIME
+        etcd     done   2      1        1           0       0         25 s
+        compute  done   3003   3003     0           0       0         1 min 31 s
+        control  done   1      1        0           0       0         20 s
+
+        STAGE    NODE           RESULT      TIME          CHANGES
+        etcd     etcd-1         changed     12 s          etcd 2.3.7 -> 2.3.8
+        etcd     compute-1      already so  12 s          -
+        compute  compute-1      changed     at most 30 s  calico-felix 1.4.5~trusty -> 1.4.6~trusty
+                 and 3002 more                            calico-common not installed -> 1.4.6~trusty
+                                                          calico-felix: restarted
+        control  control-1      changed     20 s          calico-control 1.4.5~trusty -> 1.4.6~trusty
+
+        Skipped
+          install-dhcp-agent, on 3003 nodes: stage compute, because the node's OpenStack release kilo is
+          before liberty
+
+        Finished: 3005 nodes changed.
+        ");
+        let halted = samples::with_more(samples::halted().status(100), 3000);
+        let text = summary(&halted, &samples::plan(), Ending::Failures, &samples::look());
+        assert!(text.contains("more nodes that failed (wavegate status --output json)"), "{text}");
+        assert!(text.lines().count() < 150, "{text}");
     }
 }

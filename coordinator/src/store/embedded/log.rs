@@ -1,7 +1,8 @@
 //! Plans, rollouts and their event logs.
 
+use super::heads::Head;
 use super::{Failure, GENERATION_KEY, Made, NUMBERS, Store, approvals, audit, decode, encode};
-use crate::store::{Append, AuditRecord, RolloutRecord, StoreError, rollout_number};
+use crate::store::{Append, AuditRecord, PlanHead, RolloutRecord, StoreError, rollout_number};
 use redb::{ReadableTable, ReadableTableMetadata, TableDefinition, WriteTransaction};
 use std::collections::BTreeSet;
 use wavegate_common::id::{PlanId, RolloutId};
@@ -62,16 +63,18 @@ impl Store {
         })
     }
 
-    /// Every plan that is kept, the newest first.
+    /// What lists say of every plan that is kept, the newest first.
     ///
     /// # Errors
     /// [`StoreError`] if they can't be read.
-    pub fn plans(&self) -> Result<Vec<Plan>, StoreError> {
+    pub fn plans(&self) -> Result<Vec<PlanHead>, StoreError> {
         self.read(|tx| {
             let plans = tx.open_table(PLANS)?;
-            let mut all =
-                plans.iter()?.map(|row| decode("plans", row?.1.value())).collect::<Made<Vec<Plan>>>()?;
-            all.sort_by_key(|plan| std::cmp::Reverse(plan.body.created_at));
+            let mut all = Vec::new();
+            for row in plans.iter()? {
+                all.push(PlanHead::from(decode::<Head>("plans", row?.1.value())?));
+            }
+            all.sort_by_key(|plan| std::cmp::Reverse(plan.created_at));
             Ok(all)
         })
     }

@@ -6,6 +6,7 @@
 
 mod approvals;
 mod audit;
+mod heads;
 mod inventory;
 mod log;
 mod members;

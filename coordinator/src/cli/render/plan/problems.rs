@@ -3,6 +3,9 @@
 use super::super::{Look, Tone, counted};
 use wavegate_common::plan::Problem;
 
+/// Problems that are shown.
+const SHOWN: usize = 50;
+
 /// The problems, each with what to do; empty text if there is none.
 #[must_use]
 pub fn problems(problems: &[Problem], look: &Look) -> String {
@@ -11,7 +14,7 @@ pub fn problems(problems: &[Problem], look: &Look) -> String {
     }
     let title = format!("THIS PLAN CANNOT BE STARTED: {}", counted(problems.len(), "problem"));
     let mut text = format!("\n{}\n", look.paint(Tone::Bad, &title));
-    for (index, problem) in problems.iter().enumerate() {
+    for (index, problem) in problems.iter().enumerate().take(SHOWN) {
         let mut block = look.bare_table();
         block.add_row([format!("{}.", index + 1), about(problem)]);
         text.push('\n');
@@ -20,6 +23,10 @@ pub fn problems(problems: &[Problem], look: &Look) -> String {
             text.push_str(&look.paragraph(&format!("| {line}"), 6));
         }
         text.push_str(&look.labelled(&[("to do:", &problem.error.next)], 6));
+    }
+    if let Some(more @ 1..) = problems.len().checked_sub(SHOWN) {
+        let all = "all of them: wavegate plan show --output json";
+        text.push_str(&look.paragraph(&format!("\nand {} ({all})", counted(more, "more problem")), 2));
     }
     text
 }

@@ -1,0 +1,233 @@
+//! A fleet of any size before a production engine, without agents and without connections: what agents would say is said
+//! here, turn by turn. The shipped procedure, three members of etcd left out: compute and control nodes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use tempfile::TempDir;
+use tokio::sync::{mpsc, oneshot};
+use wavegate_common::facts::{Component, DhcpAgent, Facts};
+use wavegate_common::id::{Actor, FleetId, LeaderId, NodeId, PlanId, Timestamp};
+use wavegate_common::leader::Leader;
+use wavegate_common::order::{TaskOrder, Work};
+use wavegate_common::outcome::{Outcome, Preview};
+use wavegate_common::plan::StepPreview;
+use wavegate_common::platform::{OsFamily, PackageManager, Platform, Release, Role, ServiceManager, Stage};
+use wavegate_common::procedure::shipped;
+use wavegate_common::rollout::{EndedStep, Mode, Report, TaskResult};
+use wavegate_common::waves::WaveOverride;
+use wavegate_coordinator::clock::Clock;
+use wavegate_coordinator::engine::{
+    Answer, Command, Connected, Engine, FromAgent, Input, MakePlan, PlanUpdate, RequestError, Session,
+    Timing, ToAgent,
+};
+use wavegate_coordinator::pki::Authority;
+use wavegate_coordinator::status::plan::PlanView;
+use wavegate_coordinator::store::{NodeRecord, Store};
+
+/// Control nodes of a fleet; the others are compute nodes.
+pub const CONTROL: usize = 3;
+
+/// The fleet.
+pub struct Fleet {
+    pub engine: Engine,
+    pub store: Arc<Store>,
+    agents: BTreeMap<NodeId, Agent>,
+    _folder: TempDir,
+}
+
+/// The other end of a session.
+struct Agent {
+    session: u64,
+    messages: mpsc::Receiver<ToAgent>,
+    _alive: oneshot::Receiver<()>,
+    orders: Vec<TaskOrder>,
+}
+
+fn by() -> Actor {
+    Actor("alice".to_owned())
+}
+
+fn name(number: usize) -> NodeId {
+    let kind = if number < CONTROL { "control" } else { "compute" };
+    NodeId::new(format!("{kind}-{number:05}")).expect("a name")
+}
+
+fn facts(node: &NodeId) -> Facts {
+    let role = if node.as_str().starts_with("control") { Role::Control } else { Role::Compute };
+    let felix = (Component::Felix, "1.4.5~trusty".to_owned());
+    Facts {
+        node: node.clone(),
+        observed_at: Timestamp(1),
+        hostname: node.to_string(),
+        kernel: "3.13.0-170-generic".to_owned(),
+        boot_id: "6f1c2a34-2f5b-4f0b-9b44-9a3a5f0d1c77".to_owned(),
+        platform: Platform {
+            family: OsFamily::Debian,
+            id: "ubuntu".to_owned(),
+            version_id: "14.04".to_owned(),
+            pretty_name: "Ubuntu 14.04.6 LTS".to_owned(),
+            package_manager: PackageManager::Apt,
+            service_manager: ServiceManager::Upstart,
+        },
+        roles: BTreeSet::from([role]),
+        versions: BTreeMap::from([felix, (Component::Neutron, "1:2015.1.4".to_owned())]),
+        release: "kilo".parse::<Release>().ok(),
+        dhcp_agent: DhcpAgent::Neutron,
+        etcd: None,
+        agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+    }
+}
+
+impl Fleet {
+    /// A fleet whose nodes have enrolled and are connected.
+    pub fn new(nodes: usize) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let clock = Clock::Manual(Arc::new(AtomicU64::new(1_800_000_000_000)));
+        let fleet = FleetId::new("f-0123456789abcdef").expect("a fleet");
+        let authority = Authority::create(folder.path(), &fleet, clock.now()).expect("an authority");
+        let store = Arc::new(Store::in_memory(&fleet).expect("a store"));
+        for node in (0..nodes).map(name) {
+            let record = NodeRecord {
+                node,
+                enrolled_at: Timestamp(1),
+                certificate_pem: String::new(),
+                fingerprint: "f".repeat(64),
+                public_key: String::new(),
+                facts: None,
+            };
+            store.put_node(&record).expect("kept");
+        }
+        let timing = Timing { heartbeat_interval_s: 300, lost_after_ms: 60_000 };
+        let engine = Engine::load(store.clone(), Arc::new(authority), clock, timing, LeaderId::new(1));
+        let mut fleet =
+            Self { engine: engine.expect("loaded"), store, agents: BTreeMap::new(), _folder: folder };
+        fleet.engine.take(Input::Tick);
+        (0..nodes).map(name).for_each(|node| fleet.connect(node));
+        fleet
+    }
+
+    fn connect(&mut self, node: NodeId) {
+        let (outbound, messages) = mpsc::channel(64);
+        let (alive, ended) = oneshot::channel();
+        let (reply, mut number) = oneshot::channel();
+        self.engine.take(Input::Connected(Box::new(Connected {
+            node: node.clone(),
+            fingerprint: "f".repeat(64),
+            agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+            seen: Leader::default(),
+            facts: Some(facts(&node)),
+            not_understood: None,
+            session: Session { outbound, heard: Arc::default(), alive },
+            reply,
+        })));
+        let session = number.try_recv().expect("answered").expect("a session");
+        self.agents.insert(node, Agent { session, messages, _alive: ended, orders: Vec::new() });
+    }
+
+    /// These nodes go offline.
+    #[allow(dead_code)]
+    pub fn lose(&mut self, nodes: usize) {
+        for node in self.agents.keys().rev().take(nodes).cloned().collect::<Vec<_>>() {
+            let Some(agent) = self.agents.remove(&node) else { continue };
+            self.engine.take(Input::Gone { node, session: agent.session });
+        }
+    }
+
+    /// A plan for all, and how often it was told how far it was.
+    pub fn plan(&mut self) -> (PlanView, usize) {
+        let (updates, mut told) = mpsc::unbounded_channel();
+        let (file, text) = shipped("calico-openstack").expect("it ships");
+        let wide = WaveOverride {
+            max_unavailable: Some("100%".parse().expect("all")),
+            batches: Some("100%".parse().expect("one batch")),
+            ..WaveOverride::default()
+        };
+        self.engine.take(Input::MakePlan(Box::new(MakePlan {
+            by: by(),
+            procedure: text.to_owned(),
+            procedure_file: file.to_owned(),
+            parameters: None,
+            settings: ["etcd_archive_sha256", "python_etcd_archive_sha256"]
+                .map(|name| format!("{name}={}", "0".repeat(64)))
+                .into_iter()
+                .chain(["python_etcd_version=0.4.3".to_owned()])
+                .collect(),
+            waves: BTreeMap::from([(Stage::Compute, wide)]),
+            updates,
+        })));
+        self.say_what_is_asked();
+        let mut progress = 0;
+        loop {
+            match told.try_recv().expect("told").expect("a plan") {
+                PlanUpdate::Progress { .. } => progress += 1,
+                PlanUpdate::Done(view) => return (*view, progress),
+            }
+        }
+    }
+
+    /// Agents read what they are sent: requests for previews are answered, orders kept.
+    fn say_what_is_asked(&mut self) {
+        let mut said = Vec::new();
+        for (node, agent) in &mut self.agents {
+            while let Ok(message) = agent.messages.try_recv() {
+                match message {
+                    ToAgent::Preview { request, stage, steps } => {
+                        let runs = steps.iter().filter(|step| matches!(step.work, Work::Run { .. }));
+                        let so = || Preview::AlreadySo { evidence: "calico-felix 1.4.6 is installed".into() };
+                        let previews = runs.map(|step| StepPreview { step: step.id.clone(), preview: so() });
+                        let message = FromAgent::Preview { request, stage, previews: previews.collect() };
+                        said.push((node.clone(), agent.session, message));
+                    }
+                    ToAgent::Order(order) => agent.orders.push(*order),
+                    ToAgent::Welcome { .. } | ToAgent::Acknowledge(_) => {}
+                }
+            }
+        }
+        for (node, session, message) in said {
+            self.engine.take(Input::Said { node, session, message: Box::new(message) });
+        }
+    }
+
+    /// Starts a plan.
+    pub fn start(&mut self, plan: &PlanId) -> Result<Answer, RequestError> {
+        let (reply, mut answer) = oneshot::channel();
+        let command = Command::Start { plan: Some(plan.clone()), mode: Mode::Auto, acknowledge: Vec::new() };
+        self.engine.take(Input::Command { by: by(), command, reply });
+        answer.try_recv().expect("answered")
+    }
+
+    /// Agents work on the orders that they have: of every `part` one does not get past its first step. How many ended.
+    pub fn work(&mut self, part: usize) -> usize {
+        self.say_what_is_asked();
+        let mut reports = Vec::new();
+        for (node, agent) in &mut self.agents {
+            for order in std::mem::take(&mut agent.orders) {
+                reports.push((node.clone(), agent.session, order));
+            }
+        }
+        let mut ended = 0;
+        for (at, (node, session, order)) in reports.into_iter().enumerate() {
+            let slow = at % part == part - 1;
+            let steps = order.steps.iter().take(if slow { 1 } else { usize::MAX });
+            let steps: Vec<EndedStep> = steps.map(done).collect();
+            let result = (!slow).then_some(TaskResult::Finished);
+            let working = order.steps.get(1).filter(|_| slow).map(|step| step.id.clone());
+            ended += usize::from(!slow);
+            let report = Report { key: order.key, steps, result };
+            let message = Box::new(FromAgent::Report(report, working));
+            self.engine.take(Input::Said { node, session, message });
+        }
+        ended
+    }
+}
+
+fn done(step: &wavegate_common::order::PlannedStep) -> EndedStep {
+    let outcome = match &step.work {
+        Work::Run { .. } => {
+            Outcome::AlreadySo { evidence: "calico-felix 1.4.6~trusty is installed".to_owned() }
+        }
+        Work::Skip { reason } => Outcome::Skipped { reason: reason.clone() },
+    };
+    EndedStep { step: step.id.clone(), ended_at: Timestamp(1_800_000_000_000), outcome }
+}
