@@ -13,7 +13,7 @@ use serde::Deserialize;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{ParseError, Targets};
 use wavegate_common::id::NodeId;
 use wavegate_common::platform::{Role, UnknownWord};
 
@@ -189,6 +189,15 @@ impl Default for Written {
 }
 
 impl Config {
+    /// What is logged. Levels and targets alone: what a person writes needs no regular expressions, which a program of this size
+    /// would have to carry along.
+    ///
+    /// # Errors
+    /// [`ParseError`], though not after the configuration was read.
+    pub fn log_filter(&self) -> Result<Targets, ParseError> {
+        self.log.parse()
+    }
+
     /// Reads the configuration. Without `file` the default one is read, if it is there.
     ///
     /// # Errors
@@ -267,7 +276,7 @@ fn check(file: &Path, parts: &Parts, written: Written) -> Result<Config, (&'stat
         }
     }
     written.etcd.check()?;
-    EnvFilter::try_new(&written.log).map_err(|error| {
+    written.log.parse::<Targets>().map_err(|error| {
         (
             "log",
             format!(

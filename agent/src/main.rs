@@ -10,7 +10,10 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::FmtSpan;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::reload;
+use tracing_subscriber::util::SubscriberInitExt;
 use wavegate_agent::admission::{self, Waiting};
 use wavegate_agent::agent::{self, Setup};
 use wavegate_agent::command_line::{Arguments, Command};
@@ -64,28 +67,22 @@ fn carry_out(arguments: Arguments) -> anyhow::Result<()> {
 /// Sets what is logged.
 type SetLog = Box<dyn Fn(&Config) -> anyhow::Result<()>>;
 
-/// Logs by the setting `log`; the result sets it anew.
+/// Logs by the setting `log`; the result sets it anew. A span that the setting lets through says at its end how long it took.
 fn log_to_stderr(config: &Config) -> anyhow::Result<SetLog> {
-    let builder = tracing_subscriber::fmt().with_writer(std::io::stderr);
-    let builder = builder.with_ansi(std::io::stderr().is_terminal());
-    let filter = log_filter(config)?;
-    let setting = "setting what is logged";
+    let (filter, set) = reload::Layer::new(config.log_filter().context("reading the setting log")?);
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let lines = lines.with_ansi(std::io::stderr().is_terminal()).with_span_events(FmtSpan::CLOSE);
+    let all = tracing_subscriber::registry().with(filter);
     if std::env::var_os("JOURNAL_STREAM").is_some() {
         // The system's journal has a clock of its own.
-        let builder = builder.without_time().with_env_filter(filter).with_filter_reloading();
-        let filter = builder.reload_handle();
-        builder.init();
-        Ok(Box::new(move |config| filter.reload(log_filter(config)?).context(setting)))
+        all.with(lines.without_time()).init();
     } else {
-        let builder = builder.with_env_filter(filter).with_filter_reloading();
-        let filter = builder.reload_handle();
-        builder.init();
-        Ok(Box::new(move |config| filter.reload(log_filter(config)?).context(setting)))
+        all.with(lines).init();
     }
-}
-
-fn log_filter(config: &Config) -> anyhow::Result<EnvFilter> {
-    EnvFilter::try_new(&config.log).context("reading the setting log")
+    Ok(Box::new(move |config| {
+        let filter = config.log_filter().context("reading the setting log")?;
+        set.reload(filter).context("setting what is logged")
+    }))
 }
 
 fn run(file: Option<&Path>, config: Config, set_log: &SetLog) -> anyhow::Result<()> {
@@ -164,8 +161,9 @@ fn set_up(config: Config, enrolled: Enrolled, journal: SharedJournal, signs: Sig
 }
 
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
-    let mut builder = tokio::runtime::Builder::new_multi_thread();
-    builder.worker_threads(2).enable_all().build().context("starting the asynchronous runtime")
+    // One connection and a few timers: what blocks has threads of its own.
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_all().build().context("starting the asynchronous runtime")
 }
 
 /// Ready when the service manager or a person asks the agent to end.

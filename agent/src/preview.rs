@@ -1,6 +1,6 @@
 //! What the steps of a task would change on this node, found out by their checks alone. Changes nothing.
 
-use crate::action::{self, Check, Context, Forecast};
+use crate::action::{self, Check, Context, Forecast, Memory};
 use crate::runner::Machine;
 use std::time::Duration;
 use wavegate_common::action::Action;
@@ -18,7 +18,7 @@ pub fn preview(
     changed_at: &dyn Fn(&StepId) -> Option<Timestamp>,
 ) -> Vec<StepPreview> {
     let policy = machine.policy.read_for_order();
-    let mut forecast = Forecast::default();
+    let (mut forecast, memory) = (Forecast::default(), Memory::default());
     let mut previews = Vec::new();
     for (index, step) in steps.iter().enumerate() {
         let Work::Run { action, timeout_s } = &step.work else { continue };
@@ -48,6 +48,7 @@ pub fn preview(
             output: &mut |_| {},
             changed_at,
             forecast: &forecast,
+            memory: &memory,
             to_come: &steps[index + 1..],
         };
         let preview = look(action, &mut cx);

@@ -4,7 +4,7 @@
 mod drift;
 mod leaving;
 
-use crate::action::{self, Check, Context, Forecast};
+use crate::action::{self, Check, Context, Forecast, Memory};
 use crate::etcd::EtcdSettings;
 use crate::host::Host;
 use crate::journal::{AppendError, Store};
@@ -68,7 +68,10 @@ pub fn advance(
 
 /// Where a runner is in the open task, beyond what the journal says. The default is the place after a start.
 #[derive(Debug, Default)]
-pub struct At(Place);
+pub struct At {
+    place: Place,
+    memory: Memory,
+}
 
 #[derive(Debug, Default)]
 enum Place {
@@ -104,7 +107,8 @@ pub fn go_on(
     at: At,
     tell: &mut dyn FnMut(Progress<'_>),
 ) -> Result<Option<At>, AppendError> {
-    let place = match at.0 {
+    let At { place, memory } = at;
+    let place = match place {
         Place::BetweenSteps => match store.read(open_task) {
             None => return Ok(None),
             Some((order, Next::Step { index, interrupted })) => {
@@ -112,6 +116,7 @@ pub fn go_on(
             }
             Some((order, Next::End { result })) => {
                 let key = order.key;
+                let _report = tracing::debug_span!("report").entered();
                 store.append(&Record::TaskEnded { key: key.clone(), result, at: machine.host.now() })?;
                 tracing::info!(task = %key, ?result, "task ended");
                 tell(Progress::Recorded(&key));
@@ -119,10 +124,10 @@ pub fn go_on(
             }
             Some((_, Next::Idle)) => return Ok(None),
         },
-        Place::Begun(begun) => work_on(store, machine, *begun, tell),
+        Place::Begun(begun) => work_on(store, machine, *begun, &memory, tell),
         Place::Worked { key, step, outcome } => end_step(store, machine, key, step, outcome, tell)?,
     };
-    Ok(Some(At(place)))
+    Ok(Some(At { place, memory }))
 }
 
 /// The name of a step's transaction: the same after a crash, different for every attempt and step. A `:` is in none
@@ -157,12 +162,14 @@ fn begin_step(
             return end_step(store, machine, key, id, outcome, tell);
         }
     };
+    let check = tracing::debug_span!("check", step = %id).entered();
     // One that an agent before this one was at is brought to its end.
     let stays = if interrupted { Ok(()) } else { leaving::refuse(store, &key, &step.title) };
     let policy = stays.and_then(|()| permitted(machine.policy, &order.steps[index..])).and_then(|policy| {
         drift::still_as_planned(store, machine, order, index)?;
         Ok(policy)
     });
+    drop(check);
     let policy = match policy {
         Ok(policy) => policy,
         // It was not begun, and no record says that it was.
@@ -170,8 +177,10 @@ fn begin_step(
     };
     // Asked before this start is recorded, which would look like the one that was interrupted.
     let unsettled = store.read(|journal| unsettled(journal, key.stage, &id));
+    let report = tracing::debug_span!("report", step = %id).entered();
     store.append(&Record::StepStarted { key: key.clone(), step: id.clone(), at: machine.host.now() })?;
     tell(Progress::Recorded(&key));
+    drop(report);
     let planned = order.planned.clone();
     let to_come = order.steps[index + 1..].to_vec();
     let begun = Begun { key, step: id, action, planned, timeout_s, policy, unsettled, to_come };
@@ -182,6 +191,7 @@ fn work_on(
     store: &impl Store,
     machine: Machine<'_>,
     begun: Begun,
+    memory: &Memory,
     tell: &mut dyn FnMut(Progress<'_>),
 ) -> Place {
     let Begun { key, step, action, planned, timeout_s, policy, unsettled, to_come } = begun;
@@ -199,9 +209,10 @@ fn work_on(
         output: &mut |line| tell(Progress::Line(line)),
         changed_at: &changed_at,
         forecast: &Forecast::default(),
+        memory,
         to_come: &to_come,
     };
-    let outcome = work(&action, &mut cx, unsettled);
+    let outcome = work(&action, &step, &mut cx, unsettled);
     Place::Worked { key, step, outcome }
 }
 
@@ -216,6 +227,7 @@ fn end_step(
     tracing::info!(task = %key, %step, %outcome, "step ended");
     // Among the step's output too: whoever reads that wants to see every step, also one that printed nothing.
     tell(Progress::Line(&outcome.to_string()));
+    let _report = tracing::debug_span!("report", %step).entered();
     store.append(&Record::StepEnded { key: key.clone(), step, at: machine.host.now(), outcome })?;
     tell(Progress::Recorded(&key));
     Ok(Place::BetweenSteps)
@@ -230,10 +242,15 @@ fn permitted(policy: &PolicyFile, to_come: &[PlannedStep]) -> Result<InForce, St
 }
 
 /// Check, then apply, which verifies.
-fn work(action: &Action, cx: &mut Context<'_>, unsettled: Option<Unsettled>) -> Outcome {
+fn work(action: &Action, step: &StepId, cx: &mut Context<'_>, unsettled: Option<Unsettled>) -> Outcome {
     let began = cx.host.now();
     let limit = cx.timeout;
-    let outcome = match action::check(action, cx) {
+    let checked = if action.is_check() {
+        tracing::debug_span!("verify", %step).in_scope(|| action::check(action, cx))
+    } else {
+        tracing::debug_span!("check", %step).in_scope(|| action::check(action, cx))
+    };
+    let outcome = match checked {
         Ok(Check::AlreadySo { evidence }) => already_so(action, evidence, unsettled),
         Ok(Check::WouldChange { .. }) => {
             let spent = Duration::from_millis(cx.host.now().millis_since(began));
@@ -241,7 +258,8 @@ fn work(action: &Action, cx: &mut Context<'_>, unsettled: Option<Unsettled>) -> 
                 None => Err(out_of_time(limit)),
                 Some(left) => {
                     cx.timeout = left;
-                    action::apply(action, cx).map(|applied| Outcome::Changed {
+                    let apply = tracing::debug_span!("apply", %step);
+                    apply.in_scope(|| action::apply(action, cx)).map(|applied| Outcome::Changed {
                         changes: applied.changes,
                         evidence: applied.evidence,
                     })

@@ -1,6 +1,6 @@
 //! A bench for tests of actions: one fake machine, and what an action's context is made of.
 
-use super::{Applied, Check, Context, Forecast, apply, check};
+use super::{Applied, Check, Context, Forecast, Memory, apply, check};
 use crate::etcd::EtcdSettings;
 use crate::host::fake::{AgentKilled, FakeHost, FakeMachine};
 use crate::os::Os;
@@ -71,6 +71,7 @@ impl Bench {
             output: &mut |line| self.said.borrow_mut().push(line.to_owned()),
             changed_at: &|step| self.changed_at.get(step).copied(),
             forecast: &self.forecast,
+            memory: &Memory::default(),
             to_come: &self.to_come,
         })
     }

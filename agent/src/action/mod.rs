@@ -12,6 +12,7 @@ mod etcd_install_packages;
 mod etcd_member;
 mod http_check;
 mod ini_set;
+mod memory;
 mod package_install;
 pub(crate) mod pid_files;
 mod pip_uninstall;
@@ -25,6 +26,8 @@ mod service_disable;
 mod service_restart;
 mod to_its_end;
 mod version_check;
+
+pub use memory::Memory;
 
 use crate::causes;
 use crate::etcd::EtcdSettings;
@@ -65,6 +68,8 @@ pub struct Context<'a> {
     pub changed_at: &'a dyn Fn(&StepId) -> Option<Timestamp>,
     /// What earlier steps of the same preview would change; empty when the step is really run.
     pub forecast: &'a Forecast,
+    /// What was looked at a moment ago.
+    pub memory: &'a Memory,
     /// The steps of the task after this one.
     pub to_come: &'a [PlannedStep],
 }

@@ -149,6 +149,7 @@ fn tell(
     services: Vec<Change>,
     cx: &mut Context<'_>,
 ) -> Result<Applied, StepError> {
+    let _verify = tracing::debug_span!("verify").entered();
     let evidence = verify(&done.wanted, &done.simulated, cx)?;
     let before = &undertaking.before;
     let names: Vec<&str> = before.keys().map(String::as_str).collect();
@@ -285,7 +286,7 @@ fn foresee(
     wait: &mut Wait,
     cx: &mut Context<'_>,
 ) -> Result<Foreseen, StepError> {
-    let os = cx.os;
+    let (host, os, memory) = (cx.host, cx.os, cx.memory);
     let mut ask = |command: &Command| loop {
         wait.until_free(Need::Lists, cx)?;
         let next = "look whether the package database of the node is in order, then retry";
@@ -294,7 +295,7 @@ fn foresee(
             return Ok(exit);
         }
     };
-    let foreseen = os.foresee(&mut ask, wanted)?;
+    let foreseen = memory.foreseen(host, os, wanted, || os.foresee(&mut ask, wanted))?;
     if !wanted.distribution {
         let simulated = &foreseen.simulated;
         let changing = simulated.installs.keys().chain(&simulated.removes);

@@ -3,7 +3,7 @@
 
 use super::python::{Copy, copies, interpreters};
 use super::to_its_end;
-use super::{Applied, Check, Context, exit_failed, failed};
+use super::{Applied, Check, Context, exit_failed};
 use crate::host::Command;
 use wavegate_common::action::PipUninstall;
 use wavegate_common::outcome::{Change, StepError};
@@ -103,13 +103,10 @@ fn uninstall(
 ) -> Result<(), StepError> {
     let next =
         format!("read the output above; remove {} on the node by hand, then retry", copy.path.display());
-    let run = |command: &Command| cx.host.run(command).map_err(|error| failed(&error, &next));
-    let pip = [interpreter, "-m", "pip", "uninstall"];
-    // From pip 23.0.1 on a system may forbid pip to touch anything, and this permits it; older pip does not know it.
-    let help = run(&Command::new(pip.into_iter().chain(["--help"])))?;
-    let permit = help.stdout.contains("--break-system-packages").then_some("--break-system-packages");
-    let arguments = pip.into_iter().chain(["-y"]).chain(permit).chain([action.distribution.as_str()]);
-    let command = Command::new(arguments);
+    let command = Command::new([interpreter, "-m", "pip", "uninstall", "-y", action.distribution.as_str()]);
+    // From pip 23.0.1 on a system may forbid pip to touch anything, and this permits it. The option of this name would be an error
+    // to an older pip, which passes over variables that name no option of its (baseparser.py).
+    let command = command.env("PIP_BREAK_SYSTEM_PACKAGES", "1");
     let line = command.argv.join(" ");
     (cx.output)(&line);
     let exit = to_its_end::run(cx, &command, &next)?;
@@ -168,9 +165,7 @@ mod tests {
         /usr/local/lib/python3/dist-packages/networking_calico-1.0.0.dist-info: removed: networking-calico 1.0.0, which no package owns
         no networking-calico outside of packages
         ");
-        assert!(
-            bench.history().contains("python3 -m pip uninstall -y --break-system-packages networking-calico")
-        );
+        assert!(bench.history().contains("python3 -m pip uninstall -y networking-calico"));
     }
 
     #[test]

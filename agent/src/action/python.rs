@@ -2,7 +2,7 @@
 
 use super::{Context, exit_failed, failed};
 use crate::host::Command;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use wavegate_common::outcome::StepError;
 
 /// A copy of a distribution.
@@ -46,9 +46,20 @@ for name, version, path in installed():
         sys.stdout.write(version + '\\t' + path + '\\n')
 ";
 
-/// The interpreters of the node, in the order in which Neutron's scripts would take one.
+/// The interpreters of the node, in the order in which Neutron's scripts would take one. One that has several names in one
+/// directory is one: what it finds depends on its file and on where that stands.
 pub(super) fn interpreters(cx: &Context<'_>) -> Vec<&'static str> {
-    ["python", "python2", "python3"].into_iter().filter(|name| cx.host.which(name).is_some()).collect()
+    let mut seen = Vec::new();
+    let mut interpreters = Vec::new();
+    for name in ["python", "python2", "python3"] {
+        let Some(path) = cx.host.which(name) else { continue };
+        let which = cx.host.identity(&path).map(|identity| (path.parent().map(Path::to_owned), identity));
+        if which.as_ref().is_none_or(|which| !seen.contains(which)) {
+            interpreters.push(name);
+            seen.extend(which);
+        }
+    }
+    interpreters
 }
 
 /// The copies of a distribution that an interpreter finds.

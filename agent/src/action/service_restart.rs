@@ -203,6 +203,7 @@ fn settled(
     before: Option<&Process>,
 ) -> Result<Process, StepError> {
     let unit = &action.unit;
+    let _verify = tracing::debug_span!("verify").entered();
     let error =
         |what: String| with_log(cx, unit, StepError { what, output: Vec::new(), next: String::new() });
     // An id alone may be used again: with its start it names a process for good.

@@ -221,6 +221,12 @@ pub trait Host: Send + Sync {
     /// [`HostError::File`].
     fn read(&self, path: &Path) -> Result<Option<Vec<u8>>, HostError>;
 
+    /// How large a file is and its SHA-256, of files of any size; `None` if there is none.
+    ///
+    /// # Errors
+    /// [`HostError::File`].
+    fn digest(&self, path: &Path) -> Result<Option<Digested>, HostError>;
+
     /// Replaces a file's content atomically, keeping owner and mode; the content before goes to `backup` if one is
     /// named. A new file belongs to root with mode 0644, or 0755 if `executable`.
     ///
@@ -297,6 +303,15 @@ pub trait Host: Send + Sync {
     /// # Errors
     /// [`HostError::Fetch`], [`HostError::File`].
     fn fetch(&self, url: &str, expected_sha256: &str, timeout: Duration) -> Result<Fetched, HostError>;
+}
+
+/// What was read of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Digested {
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// SHA-256 of its content, lower-case hexadecimal.
+    pub sha256: String,
 }
 
 /// A fetched file.

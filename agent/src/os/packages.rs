@@ -1,8 +1,10 @@
 //! Packages, asked in one way whatever the family: what is installed, since when, whose a file is. What a transaction would
 //! do is in `packages/foresee`, command lines and their output in `debian` and `redhat`.
 
+mod database;
 mod foresee;
 
+pub use database::DatabaseState;
 pub use foresee::{Ask, Foreseen, Simulated, Unforeseen, Wanted};
 
 use super::{Os, debian, redhat};

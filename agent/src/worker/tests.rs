@@ -4,7 +4,7 @@ use super::*;
 use crate::etcd::EtcdSettings;
 use crate::host::etcd::{Endpoint, Etcd};
 use crate::host::fake::{FakeHost, FakeMachine};
-use crate::host::{Command, Exit, Fetched, HostError, HttpAnswer, OnLine, Process, SystemInfo};
+use crate::host::{Command, Digested, Exit, Fetched, HostError, HttpAnswer, OnLine, Process, SystemInfo};
 use crate::journal::JournalFile;
 use crate::journal::medium::fake::FakeMedium;
 use std::path::{Path, PathBuf};
@@ -23,6 +23,9 @@ impl Host for Trap {
     fn read(&self, path: &Path) -> Result<Option<Vec<u8>>, HostError> {
         assert!(path != Path::new(TRAP), "index out of bounds");
         self.0.read(path)
+    }
+    fn digest(&self, path: &Path) -> Result<Option<Digested>, HostError> {
+        self.0.digest(path)
     }
     fn now(&self) -> Timestamp {
         self.0.now()

@@ -1,14 +1,15 @@
 //! `lab`: boot a fleet of real hosts on this machine, look around in it, end it.
 
 use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
-use wavegate_tests::demo;
 use wavegate_tests::lab::{Fleet, FleetSpec, Front, Lab, Role, System, requirements};
+use wavegate_tests::{bench, demo};
 
 #[derive(Parser)]
 #[command(name = "lab", about = "A fleet of real hosts on this machine")]
@@ -47,6 +48,21 @@ enum Verb {
         /// Leave the fleet up afterwards
         #[arg(long)]
         keep: bool,
+    },
+    /// Upgrade the default fleet by wavegate and by hand, and tell how long each took and what an agent takes of its host
+    Bench {
+        /// Rounds, each with both; 0 looks at the agent alone
+        #[arg(long, default_value_t = 3)]
+        rounds: u32,
+        /// No round beforehand that does not count
+        #[arg(long)]
+        cold: bool,
+        /// Watch idle agents for so many seconds
+        #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+        idle: u64,
+        /// Write the rows of the table as JSON into this file, and print no table
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
     },
     /// Run a command on a node
     Exec {
@@ -111,6 +127,10 @@ fn run(verb: Verb) -> Result<ExitCode> {
         }
         Verb::Down { name, all: false } => Fleet::down(&name).map(|()| ExitCode::SUCCESS),
         Verb::Demo { keep } => demo::run(keep).map(|()| ExitCode::SUCCESS),
+        Verb::Bench { rounds, cold, idle, json } => {
+            let settings = bench::LabSettings { rounds, warm: !cold, idle_s: idle };
+            measure(settings, json.as_deref()).map(|()| ExitCode::SUCCESS)
+        }
         Verb::Exec { name, node, command } => {
             exec(&name, &node, &command.iter().map(String::as_str).collect::<Vec<_>>())
         }
@@ -120,6 +140,21 @@ fn run(verb: Verb) -> Result<ExitCode> {
         }
         Verb::Shell { name, node } => exec(&name, &node, &["bash", "-l"]),
         Verb::List => list(),
+    }
+}
+
+/// Whether targets are met is the table's to say, not the exit code's.
+fn measure(settings: bench::LabSettings, json: Option<&Path>) -> Result<()> {
+    let rows = bench::lab(settings)?;
+    match json {
+        Some(file) => {
+            let text = serde_json::to_string_pretty(&rows).context("writing the rows as JSON")?;
+            std::fs::write(file, text).with_context(|| format!("writing {}", file.display()))
+        }
+        None => {
+            println!("{}", bench::table(&rows));
+            Ok(())
+        }
     }
 }
 

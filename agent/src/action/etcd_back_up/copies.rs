@@ -6,7 +6,7 @@ use super::place::Place;
 use crate::action::etcd_member::gate::{endpoint, unanswered};
 use crate::action::{Context, exit_failed, failed};
 use crate::host::etcd::{Endpoint, EtcdError, V2Call};
-use crate::host::{Command, Exit};
+use crate::host::{Command, Digested, Exit};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use std::path::Path;
@@ -174,9 +174,10 @@ fn v2_data(place: &Place, source: &Source, cx: &mut Context<'_>) -> Result<Vec<F
     for below in ["member/snap", "member/wal"] {
         for name in cx.host.list(&Path::new(&to).join(below)) {
             let path = format!("{V2_DATA}/{below}/{name}");
-            let content =
-                cx.host.read(Path::new(&place.file(&path))).map_err(|error| failed(&error, NEXT))?;
-            files.extend(content.map(|content| File::of(path, &content)));
+            // A log of etcd has room for 64 MB taken beforehand.
+            let found =
+                cx.host.digest(Path::new(&place.file(&path))).map_err(|error| failed(&error, NEXT))?;
+            files.extend(found.map(|Digested { bytes, sha256 }| File { path, bytes, sha256 }));
         }
     }
     if files.is_empty() {

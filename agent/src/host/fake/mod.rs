@@ -21,7 +21,7 @@ pub use packages::{FakeInstalled, FakePackage, FakeUnit, PackageState};
 pub use programs::{FakeDistribution, archive, sha256};
 
 use super::etcd::{Endpoint, Etcd};
-use super::{Command, Exit, Fetched, Host, HostError, HttpAnswer, OnLine, Process, SystemInfo};
+use super::{Command, Digested, Exit, Fetched, Host, HostError, HttpAnswer, OnLine, Process, SystemInfo};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -479,6 +479,11 @@ impl Host for FakeHost {
 
     fn changed_at(&self, path: &Path) -> Option<Timestamp> {
         self.modified_at(path)
+    }
+
+    fn digest(&self, path: &Path) -> Result<Option<Digested>, HostError> {
+        let digested = |content: Vec<u8>| Digested { bytes: content.len() as u64, sha256: sha256(&content) };
+        Ok(self.read(path)?.map(digested))
     }
 
     fn list(&self, directory: &Path) -> Vec<String> {

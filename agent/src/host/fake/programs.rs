@@ -97,7 +97,6 @@ fn python(machine: &mut FakeMachine, arguments: &[&str]) -> Exit {
                     .collect::<String>(),
             )
         }
-        ["-m", "pip", "uninstall", "--help"] => printed("  -y, --yes\n  --break-system-packages\n"),
         ["-m", "pip", "uninstall", .., name] => {
             machine.distributions.retain(|found| found.name != *name);
             printed(format!("Successfully uninstalled {name}\n"))

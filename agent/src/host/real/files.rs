@@ -1,13 +1,13 @@
 //! Files of the machine: read, listed, found on the path, and replaced so that a crash leaves the old or the new one.
 
 use super::file_error;
-use crate::host::HostError;
+use crate::host::{Digested, HostError};
 use rustix::fs::XattrFlags;
 use rustix::io::Errno;
 use sha2::{Digest, Sha256};
 use std::ffi::OsStr;
 use std::fs::{File, OpenOptions, Permissions};
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
@@ -17,6 +17,27 @@ pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>, HostError> {
         Ok(content) => Ok(Some(content)),
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
         Err(error) => Err(file_error("read", path)(error)),
+    }
+}
+
+/// A file's size and digest, read piece by piece: it may be larger than the memory that an agent should take.
+pub(super) fn digest(path: &Path) -> Result<Option<Digested>, HostError> {
+    let mut file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            return Ok(None);
+        }
+        Err(error) => return Err(file_error("read", path)(error)),
+    };
+    let (mut digest, mut bytes, mut piece) = (Sha256::new(), 0, vec![0; 64 << 10]);
+    loop {
+        let count = file.read(&mut piece).map_err(file_error("read", path))?;
+        if count == 0 {
+            let sha256 = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+            return Ok(Some(Digested { bytes, sha256 }));
+        }
+        bytes += count as u64;
+        digest.update(&piece[..count]);
     }
 }
 

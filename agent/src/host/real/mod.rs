@@ -13,7 +13,7 @@ mod transaction;
 pub use transaction::run_transaction;
 
 use super::etcd::{Endpoint, Etcd};
-use super::{Command, Exit, Fetched, Host, HostError, HttpAnswer, OnLine, Process, SystemInfo};
+use super::{Command, Digested, Exit, Fetched, Host, HostError, HttpAnswer, OnLine, Process, SystemInfo};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -79,10 +79,12 @@ impl Host for RealHost {
     }
 
     fn run(&self, command: &Command) -> Result<Exit, HostError> {
+        let _run = tracing::debug_span!("run", program = command.argv.join(" ")).entered();
         run::run(command)
     }
 
     fn transact(&self, name: &str, command: &Command, on_line: OnLine<'_>) -> Result<Exit, HostError> {
+        let _transact = tracing::debug_span!("transact", program = command.argv.join(" ")).entered();
         transaction::transact(&self.runner, &transaction::directory(&self.state, name), command, on_line)
     }
 
@@ -112,6 +114,10 @@ impl Host for RealHost {
 
     fn read(&self, path: &Path) -> Result<Option<Vec<u8>>, HostError> {
         files::read(path)
+    }
+
+    fn digest(&self, path: &Path) -> Result<Option<Digested>, HostError> {
+        files::digest(path)
     }
 
     fn replace(

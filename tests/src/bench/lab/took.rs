@@ -1,0 +1,63 @@
+//! How long an upgrade took, and what several of them come to.
+
+use std::fmt::{Display, Formatter};
+
+use super::steps::Steps;
+use crate::evidence::STAGES;
+
+/// How long an upgrade took, in seconds.
+#[derive(Debug, Clone, Default)]
+pub struct Took {
+    /// From its start to its end.
+    pub whole: f64,
+    /// Each stage, from its first node's beginning to its last one's end.
+    pub stages: [f64; 3],
+    /// What of it went into which step; empty for a shell's.
+    pub steps: Steps,
+}
+
+impl Display for Took {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:.1} s", self.whole)?;
+        let stages = STAGES.iter().zip(self.stages).map(|(stage, took)| format!("{stage} {took:.1}"));
+        write!(f, " ({})", stages.collect::<Vec<_>>().join(", "))
+    }
+}
+
+/// The value in the middle; of an even number of values the mean of the two there, of none 0.
+pub fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let middle = sorted.len() / 2;
+    match sorted.len() {
+        0 => 0.0,
+        odd if odd % 2 == 1 => sorted[middle],
+        _ => f64::midpoint(sorted[middle - 1], sorted[middle]),
+    }
+}
+
+/// The least and the greatest, in words.
+pub fn spread(values: &[f64]) -> String {
+    let least = values.iter().copied().fold(f64::INFINITY, f64::min);
+    let greatest = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    format!("{least:.2} to {greatest:.2}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_in_the_middle() {
+        for (values, middle) in [
+            (&[][..], 0.0),
+            (&[3.0], 3.0),
+            (&[3.0, 1.0], 2.0),
+            (&[9.0, 1.0, 2.0], 2.0),
+            (&[4.0, 1.0, 2.0, 3.0], 2.5),
+        ] {
+            assert!((median(values) - middle).abs() < 1e-9, "{values:?}");
+        }
+        assert_eq!(spread(&[1.05, 0.9, 1.0]), "0.90 to 1.05");
+    }
+}
