@@ -74,8 +74,8 @@ fn log_to_stderr(config: &Config) -> anyhow::Result<SetLog> {
     let lines = lines.with_ansi(std::io::stderr().is_terminal()).with_span_events(FmtSpan::CLOSE);
     let all = tracing_subscriber::registry().with(filter);
     if std::env::var_os("JOURNAL_STREAM").is_some() {
-        // The system's journal has a clock of its own.
-        all.with(lines.without_time()).init();
+        // The system's journal has a clock of its own. The layer's `without_time` would take the spans' times away too.
+        all.with(lines.event_format(tracing_subscriber::fmt::format().without_time())).init();
     } else {
         all.with(lines).init();
     }

@@ -13,7 +13,7 @@ use wavegate_common::action::ProcessCheck;
 use wavegate_common::outcome::StepError;
 
 /// How often to look.
-const LOOK: Duration = Duration::from_millis(500);
+const LOOK: Duration = Duration::from_millis(200);
 
 /// What one look finds.
 #[derive(Default)]

@@ -8,13 +8,19 @@ use crate::os::{systemd, upstart};
 use wavegate_common::outcome::StepError;
 use wavegate_common::platform::ServiceManager;
 
-/// Makes the service manager read its files again.
+/// Makes the service manager read its files again, if the service's have changed since it did. It would read those of every service.
 ///
 /// # Errors
 /// [`StepError`] with what the service logged last.
 pub fn reload(cx: &mut Context<'_>, unit: &str) -> Result<(), StepError> {
     match manager(cx) {
-        ServiceManager::Systemd => control(cx, unit, &systemd::daemon_reload()),
+        ServiceManager::Systemd => {
+            let asked = cx.host.run(&systemd::needs_reload(unit));
+            if asked.is_ok_and(|exit| exit.code == 0 && systemd::is_as_read(&exit.stdout)) {
+                return Ok(());
+            }
+            control(cx, unit, &systemd::daemon_reload())
+        }
         ServiceManager::Upstart => control(cx, unit, &upstart::reload_configuration()),
     }
 }

@@ -90,7 +90,7 @@ mod tests {
         assert!(done.ends_with("ended\nit is inactive (dead), masked"), "{done}");
         insta::assert_snapshot!(bench.history(), @r"
         systemctl stop -- neutron-dhcp-agent.service
-        systemctl disable -- neutron-dhcp-agent.service
+        systemctl disable --no-reload -- neutron-dhcp-agent.service
         systemctl mask -- neutron-dhcp-agent.service
         ");
         assert_eq!(bench.machine().processes.len(), before - 1);

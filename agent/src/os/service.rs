@@ -121,9 +121,11 @@ impl Os {
                 let next = "see that 'systemctl list-units' works on the node, then retry";
                 let read = |error: Unreadable| failed(&error, next);
                 let running = systemd::read_running(&answer(host, &systemd::running(), next)?.stdout);
-                let files = systemd::read_unit_files(&answer(host, &systemd::unit_files(), next)?.stdout);
+                let running = running.map_err(read)?;
+                let files = answer(host, &systemd::unit_files(&running), next)?;
+                let files = systemd::read_unit_files(&files.stdout).map_err(read)?;
                 let scripts = host.list(Path::new(systemd::INIT_SCRIPTS));
-                Ok(systemd::running_at_boot(&running.map_err(read)?, &files.map_err(read)?, &scripts))
+                Ok(systemd::running_at_boot(&running, &files, &scripts))
             }
             ServiceManager::Upstart => {
                 let next = "see that 'initctl list' works on the node, then retry";

@@ -237,10 +237,28 @@ pub fn running() -> Command {
     ])
 }
 
-/// Asks which unit files there are, and which of them are enabled.
+/// Asks which of these units have files, and which of them are enabled; of an instance its template too. Without their names it
+/// would look for every file of the system, which takes a second.
 #[must_use]
-pub fn unit_files() -> Command {
-    Command::new(["systemctl", "list-unit-files", "--type=service", "--no-legend", "--no-pager", "--full"])
+pub fn unit_files(units: &BTreeSet<String>) -> Command {
+    let all = ["systemctl", "list-unit-files", "--type=service", "--no-legend", "--no-pager", "--full", "--"];
+    let template = |unit: &String| unit.split_once('@').map(|(template, _)| format!("{template}@.service"));
+    let names = units.iter().flat_map(|unit| [Some(unit.clone()), template(unit)]).flatten();
+    // What it takes are patterns, in which a name's own backslash stands for the letter after it.
+    let patterns = names.map(|name| name.replace('\\', "\\\\"));
+    Command::new(all.map(str::to_owned).into_iter().chain(patterns))
+}
+
+/// Asks whether files of a unit have changed since systemd read them.
+#[must_use]
+pub fn needs_reload(unit: &str) -> Command {
+    Command::new(["systemctl", "show", "-p", "NeedDaemonReload", "--", &unit_name(unit)])
+}
+
+/// Whether the answer to [`needs_reload`] is a plain no.
+#[must_use]
+pub fn is_as_read(answer: &str) -> bool {
+    answer.trim_end() == "NeedDaemonReload=no"
 }
 
 /// Makes systemd read its unit files again.
@@ -262,10 +280,11 @@ pub fn enable(unit: &str) -> Command {
     on(unit, &["enable"])
 }
 
-/// Makes a service not come up at boot.
+/// Makes a service not come up at boot. For [`mask`] to follow, after which systemd reads its files again: that is not done here
+/// too.
 #[must_use]
 pub fn disable(unit: &str) -> Command {
-    on(unit, &["disable"])
+    on(unit, &["disable", "--no-reload"])
 }
 
 /// Restarts a service, or starts it if it is down.
@@ -427,7 +446,9 @@ mod tests {
             mask_for_now("etcd"),
             unmask_for_now("etcd"),
             running(),
-            unit_files(),
+            unit_files(&["etcd.service", "a\\x2db@1.service"].map(str::to_owned).into()),
+            needs_reload("etcd"),
+            disable("etcd"),
             journal("etcd.service"),
         ];
         let text = lines.map(|command| command.argv.join(" ")).join("\n");
@@ -438,7 +459,9 @@ mod tests {
         systemctl mask --runtime -- etcd.service
         systemctl unmask --runtime -- etcd.service
         systemctl list-units --type=service --state=running --no-legend --no-pager --full
-        systemctl list-unit-files --type=service --no-legend --no-pager --full
+        systemctl list-unit-files --type=service --no-legend --no-pager --full -- a\\x2db@1.service a\\x2db@.service etcd.service
+        systemctl show -p NeedDaemonReload -- etcd.service
+        systemctl disable --no-reload -- etcd.service
         journalctl -u etcd.service -n 20 --no-pager
         ");
     }

@@ -113,7 +113,7 @@ fn a_switch_over_ends_all_of_the_old_agents_between_the_two_agents() {
     let order = bench.history().replace(&old[0].to_string(), "FIRST").replace(&old[1].to_string(), "SECOND");
     insta::assert_snapshot!(order, @r"
     systemctl stop -- neutron-dhcp-agent.service
-    systemctl disable -- neutron-dhcp-agent.service
+    systemctl disable --no-reload -- neutron-dhcp-agent.service
     systemctl mask -- neutron-dhcp-agent.service
     kill -TERM FIRST
     kill -TERM SECOND

@@ -1,7 +1,7 @@
 //! What decides about a transaction, told without asking a package manager: the package database, the lists of the
 //! repositories, and what people configure. By files' identities and times alone; nothing of them is read.
 
-use crate::host::Host;
+use crate::host::{Digested, Host};
 use crate::os::Os;
 use std::path::Path;
 use wavegate_common::id::Timestamp;
@@ -10,17 +10,19 @@ use wavegate_common::platform::OsFamily;
 /// dpkg writes its database anew, under the same name.
 const DPKG: [&str; 1] = ["/var/lib/dpkg/status"];
 
-/// rpm's, in each of the formats and places that it has had: Berkeley DB, ndb, SQLite with its log.
-const RPM: [&str; 8] = [
+/// rpm's, in each of the formats and places that it has had: Berkeley DB, ndb, SQLite; the last place is that of Debian's rpm.
+const RPM: [&str; 7] = [
     "/var/lib/rpm/Packages",
     "/var/lib/rpm/Packages.db",
     "/var/lib/rpm/rpmdb.sqlite",
-    "/var/lib/rpm/rpmdb.sqlite-wal",
     "/usr/lib/sysimage/rpm/Packages",
     "/usr/lib/sysimage/rpm/Packages.db",
     "/usr/lib/sysimage/rpm/rpmdb.sqlite",
-    "/usr/lib/sysimage/rpm/rpmdb.sqlite-wal",
+    "/root/.rpmdb/rpmdb.sqlite",
 ];
+
+/// SQLite's log beside a database. Who only reads makes it anew too, so what it holds counts, which is mostly nothing.
+const LOG: &str = "-wal";
 
 /// Lists, sources, pins, options; see apt_preferences(5), sources.list(5), apt.conf(5).
 const APT: [&str; 8] = [
@@ -47,9 +49,9 @@ const YUM: [&str; 9] = [
     "/etc/dnf/protected.d",
 ];
 
-/// As of each file and directory: which it is, and when anything about it last changed.
+/// Of each file and directory which it is, and when anything about it last changed; of logs what they hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DatabaseState(Vec<Seen>);
+pub struct DatabaseState(Vec<Seen>, Vec<Option<Digested>>);
 
 type Seen = (String, Option<(u64, u64)>, Option<Timestamp>);
 
@@ -73,7 +75,9 @@ impl Os {
                 all.extend(below.map(|path| seen(path, host)));
             }
         }
-        Some(DatabaseState(all))
+        let log = |path: &&str| host.digest(Path::new(&format!("{path}{LOG}")));
+        let logs = database.iter().map(|path| log(&path)).collect::<Result<_, _>>().ok()?;
+        Some(DatabaseState(all, logs))
     }
 }
 

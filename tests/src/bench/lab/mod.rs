@@ -126,6 +126,12 @@ fn same_end(ours: &BTreeMap<String, Snapshot>, theirs: &BTreeMap<String, Snapsho
     Ok(())
 }
 
+/// What the shell's bare commands take.
+fn ratios_without_watch(ours: &[Side], theirs: &[Side]) -> Vec<f64> {
+    let both = ours.iter().zip(theirs);
+    both.map(|(ours, theirs)| ours.upgrade.whole / (theirs.upgrade.whole - theirs.upgrade.watched)).collect()
+}
+
 fn against_the_shell(ours: &[Side], theirs: &[Side]) -> Vec<Row> {
     let ratios = |of: fn(&Side) -> f64| -> Vec<f64> {
         ours.iter().zip(theirs).map(|(ours, theirs)| of(ours) / of(theirs)).collect()
@@ -135,7 +141,7 @@ fn against_the_shell(ours: &[Side], theirs: &[Side]) -> Vec<Row> {
     let again: fn(&Side) -> f64 = |side| side.again.whole;
     let all = ratios(whole);
     let note = format!(
-        "{} rounds, {}; wavegate {:.1} s, shell {:.1} s; without etcd's settling, 10 s a member on purpose",
+        "{} rounds, {}; wavegate {:.1} s, shell {:.1} s; neither with etcd's settling, 10 s a member on purpose",
         ours.len(),
         spread(&all),
         seconds(ours, whole),
@@ -143,6 +149,13 @@ fn against_the_shell(ours: &[Side], theirs: &[Side]) -> Vec<Row> {
     );
     let upgrade = "upgrade of the lab's fleet, wavegate's time by the shell's";
     let mut rows = vec![Row::new(upgrade, "", Some(Limit::AtMost(1.05))).value(median(&all)).note(note)];
+    let bare = ratios_without_watch(ours, theirs);
+    let watched = seconds(theirs, |side| side.upgrade.watched);
+    let note = format!(
+        "without {watched:.1} s in which it looks whether services stay up for 3 s, as wavegate does"
+    );
+    let what = "- by a shell that looks at nothing at the end";
+    rows.push(Row::new(what, "", None).value(median(&bare)).note(note));
     for (index, stage) in STAGES.iter().enumerate() {
         let of =
             |sides: &[Side]| median(&sides.iter().map(|side| side.upgrade.stages[index]).collect::<Vec<_>>());

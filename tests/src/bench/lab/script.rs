@@ -1,11 +1,34 @@
 //! The commands of Calico's page "Upgrade Procedure (OpenStack)" and what `docs/procedure.md` corrects of them, as a careful
 //! operator would type them on a host: nothing is asked, the edited configuration stays, archives are compared with their
 //! digest, DHCP agents and their dnsmasqs are changed over in the order that leaves none of the old one's behind, etcd's
-//! data are copied first. At the end it waits for what the page has one look for.
+//! data are copied first. At the end it makes the looks that wavegate makes too: dnsmasqs are there, the API answers, every service
+//! has stayed up for a while.
 
 use crate::lab::{Family, Manifest, Role};
 
 const BEGIN: &str = "#!/bin/sh\nset -eu\nexport LC_ALL=C DEBIAN_FRONTEND=noninteractive\n";
+
+/// Where a script leaves how many hundredths of a second it only watched services.
+pub const WATCHED: &str = "/root/by-hand/watched";
+
+/// `stays UNIT...`: each has been up for three seconds, which is how long wavegate watches one that was just started, as one
+/// process.
+const STAYS: &str = r#"
+stays() {
+    watched=0
+    for unit; do
+        pid=$(systemctl show --property=MainPID --value "$unit")
+        left=$((300 - $(cut -d ' ' -f 1 /proc/uptime | tr -d .) + $(cut -d ' ' -f 22 "/proc/$pid/stat")))
+        if [ "$left" -gt 0 ]; then
+            watched=$((watched + left))
+            sleep "$((left / 100)).$(printf %02d $((left % 100)))"
+        fi
+        systemctl is-active "$unit"
+        [ "$(systemctl show --property=MainPID --value "$unit")" = "$pid" ]
+    done
+    echo "$watched" > /root/by-hand/watched
+}
+"#;
 
 /// `apt-get install`, keeping what operators edited.
 const APT: &str = "apt-get -q -y -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold install";
@@ -34,11 +57,12 @@ const HEALTHY: &str = "until ETCDCTL_API=3 etcdctl endpoint health --cluster; do
 const DNSMASQS: &str = r#"for network in /var/lib/neutron/dhcp/*/; do
     until [ -e "${network}pid" ] && [ "/proc/$(cat "${network}pid")/exe" -ef /usr/sbin/dnsmasq ]; do sleep 0.2; done
 done
-systemctl is-active calico-felix calico-dhcp-agent
 ! systemctl is-active neutron-dhcp-agent
+stays calico-felix calico-dhcp-agent
 "#;
 
-const NEUTRON_ANSWERS: &str = "until curl -sS -o /dev/null http://127.0.0.1:9696/; do sleep 0.2; done\n";
+const NEUTRON_ANSWERS: &str =
+    "until curl -sS -o /dev/null http://127.0.0.1:9696/; do sleep 0.2; done\nstays neutron-server\n";
 
 /// Reads package lists and lets the package manager answer what it would do.
 pub fn warm(role: Role, family: Family) -> String {
@@ -84,7 +108,7 @@ pub fn upgrade(role: Role, family: Family, manifest: &Manifest) -> String {
             format!("{BACK_UP}apt-get -q update\n{APT} {ETCD_DEBS}\n{HEALTHY}")
         }
     };
-    format!("{BEGIN}{commands}")
+    format!("{BEGIN}{STAYS}{commands}")
 }
 
 /// From Neutron's DHCP agent to Calico's, once. Not `pkill dnsmasq`, which ends libvirt's too.

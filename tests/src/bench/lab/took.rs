@@ -12,6 +12,8 @@ pub struct Took {
     pub whole: f64,
     /// Each stage, from its first node's beginning to its last one's end.
     pub stages: [f64; 3],
+    /// Of it only for watching that services stay up; of a shell's alone.
+    pub watched: f64,
     /// What of it went into which step; empty for a shell's.
     pub steps: Steps,
 }
