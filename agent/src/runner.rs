@@ -70,7 +70,7 @@ pub fn advance(
 #[derive(Debug, Default)]
 pub struct At {
     place: Place,
-    memory: Memory,
+    memory: Box<Memory>,
 }
 
 #[derive(Debug, Default)]

@@ -76,7 +76,7 @@ impl Os {
             }
         }
         let log = |path: &&str| host.digest(Path::new(&format!("{path}{LOG}")));
-        let logs = database.iter().map(|path| log(&path)).collect::<Result<_, _>>().ok()?;
+        let logs = database.iter().map(log).collect::<Result<_, _>>().ok()?;
         Some(DatabaseState(all, logs))
     }
 }

@@ -46,5 +46,5 @@ pub fn upgrade(wavegate: &Wavegate<'_>) -> Result<Took> {
     }
     let whole = seconds(moment(&status["started_at"])?, moment(&status["since"])?);
     let rollout = status["rollout"].as_str().context("a rollout without a name")?;
-    Ok(Took { whole, stages, steps: Steps::of(wavegate, rollout)? })
+    Ok(Took { whole, stages, watched: 0.0, steps: Steps::of(wavegate, rollout)? })
 }
