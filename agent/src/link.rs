@@ -59,6 +59,14 @@ pub enum LinkError {
         /// Whether it is refused until a person has done something.
         for_a_person: bool,
     },
+    /// The coordinator has no room for this agent now.
+    #[error("the coordinator at {address} has turned this agent away: {reason}")]
+    TurnedAway {
+        /// The coordinator.
+        address: Address,
+        /// Why, in its words.
+        reason: String,
+    },
     /// The coordinator closed the session.
     #[error("the coordinator at {address} closed the session")]
     Closed {
@@ -84,10 +92,13 @@ pub enum LinkError {
 }
 
 impl LinkError {
-    /// Whether there will be no session until a person has done something, so that there is no use in trying again soon.
+    /// Whether there is no use in trying again soon: until a person has done something, or another agent has gone.
     #[must_use]
-    pub const fn is_for_a_person(&self) -> bool {
-        matches!(self, Self::NotUnderstood { .. } | Self::Ended { for_a_person: true, .. })
+    pub const fn lasts(&self) -> bool {
+        matches!(
+            self,
+            Self::NotUnderstood { .. } | Self::TurnedAway { .. } | Self::Ended { for_a_person: true, .. }
+        )
     }
 }
 
@@ -181,6 +192,10 @@ async fn connect(target: &Target) -> Result<tonic::transport::Channel, DialError
 
 fn ended(target: &Target, status: &tonic::Status) -> LinkError {
     use tonic::Code;
+    if status.code() == Code::ResourceExhausted {
+        let (address, reason) = (target.address.clone(), status.message().to_owned());
+        return LinkError::TurnedAway { address, reason };
+    }
     let next = match status.code() {
         Code::Unauthenticated | Code::PermissionDenied => {
             "; the coordinator does not take this node's certificate: if it should, enrol the node again with --force"

@@ -7,8 +7,10 @@ use crate::config::Config;
 use crate::engine::{Engine, Input, Port, Timing};
 use crate::owner;
 use crate::pki::Authority;
-use crate::rpc::listen;
+use crate::rpc::listen::{self, Door};
+use crate::rpc::places::Places;
 use crate::rpc::services::services;
+use crate::rpc::socket;
 use crate::store::Store;
 use crate::watchdog::Watchdog;
 use anyhow::{Context, Result};
@@ -77,7 +79,7 @@ impl Daemon {
         store: Arc<Store>,
         watchdog: Option<Watchdog>,
     ) -> Result<Self> {
-        let (listener, local) = doors(config).await?;
+        let (listener, local) = doors(config)?;
         let address = listener.local_addr().context("cannot find out the address that is listened on")?;
         let credentials = authority.current_coordinator(&config.pki_folder(), clock.machine());
         let credentials = credentials.context("cannot get the coordinator's certificate ready")?;
@@ -106,13 +108,23 @@ impl Daemon {
         let (stop, _) = watch::channel(false);
         let mut tasks = JoinSet::new();
         let services = services(&port, &fleet).await.context("cannot set up the services")?;
-        let incoming = listen::tls(listener, server_config.clone(), port.clone());
-        let served =
-            listen::server().serve_with_incoming_shutdown(services.clone(), incoming, stopped(&stop));
-        tasks.spawn(async move { served.await.context("the TCP services failed") });
-        let served =
-            listen::server().serve_with_incoming_shutdown(services, listen::local(local), stopped(&stop));
-        tasks.spawn(async move { served.await.context("the local services failed") });
+        let services = Arc::new(services);
+        let door = Door {
+            tls: server_config.clone(),
+            services: services.clone(),
+            places: Places::new(config.max_connections),
+            port: port.clone(),
+        };
+        let (served, served_here) =
+            (door.serve(listener, stop.subscribe()), socket::local(local, services, stop.subscribe()));
+        tasks.spawn(async move {
+            served.await;
+            Ok(())
+        });
+        tasks.spawn(async move {
+            served_here.await;
+            Ok(())
+        });
         tasks.spawn(tick(port.clone(), stopped(&stop)));
         tasks.spawn(renew(authority, config.pki_folder(), clock, server_config, stopped(&stop)));
         let socket = config.socket.clone();
@@ -191,11 +203,10 @@ impl Daemon {
     }
 }
 
-async fn doors(config: &Config) -> Result<(TcpListener, UnixListener)> {
-    let listener = TcpListener::bind(config.listen)
-        .await
+fn doors(config: &Config) -> Result<(TcpListener, UnixListener)> {
+    let listener = listen::bind(config.listen)
         .with_context(|| format!("cannot listen on {} (the configuration's listen)", config.listen))?;
-    let local = listen::bind_socket(&config.socket).with_context(|| {
+    let local = socket::bind_socket(&config.socket).with_context(|| {
         format!("cannot listen on {} (the configuration's socket)", config.socket.display())
     })?;
     Ok((listener, local))

@@ -10,6 +10,7 @@ pub mod daemon;
 pub mod engine;
 mod files;
 pub mod init;
+pub mod open_files;
 pub mod owner;
 pub mod pki;
 pub mod rpc;

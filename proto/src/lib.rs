@@ -2,6 +2,7 @@
 //!
 //! Wire types stop at `convert`: neither the core nor the agent's and coordinator's logic sees them.
 
+pub mod codec;
 pub mod convert;
 pub mod identity;
 pub mod tls;

@@ -236,7 +236,7 @@ impl Core {
     fn lost(&mut self, error: &LinkError) {
         tracing::warn!(error = error as &dyn std::error::Error, "no session with the coordinator");
         let why = causes::told(error);
-        if error.is_for_a_person() { self.connect_much_later(&why) } else { self.connect_again(&why) }
+        if error.lasts() { self.connect_much_later(&why) } else { self.connect_again(&why) }
     }
 
     /// Gives the session up and opens another after a while.
@@ -245,7 +245,7 @@ impl Core {
         self.connect_after(delay, why);
     }
 
-    /// Gives the session up, and opens another after a long while: a person must do something first.
+    /// Gives the session up, and opens another after a long while: there is no use in trying soon.
     pub(super) fn connect_much_later(&mut self, why: &str) {
         let delay = self.backoff.long_delay();
         self.connect_after(delay, why);

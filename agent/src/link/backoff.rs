@@ -27,7 +27,8 @@ impl Backoff {
         Duration::from_millis(self.random() % (ceiling_ms + 1))
     }
 
-    /// The wait before something that a person must mend first: at least half of the longest, and no more than that.
+    /// The wait before something that will not be otherwise soon, such as what a person must mend first: at least half of the longest,
+    /// and no more than that.
     pub fn long_delay(&mut self) -> Duration {
         self.failures = self.failures.saturating_add(1);
         let half_ms = u64::try_from(self.max.as_millis() / 2).unwrap_or(u64::MAX - 1);

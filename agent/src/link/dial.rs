@@ -13,10 +13,10 @@ use wavegate_common::id::FleetId;
 use wavegate_proto::identity::{BadIdentity, Identity, Subject};
 use wavegate_proto::tls;
 
-/// For TCP and TLS together.
-const CONNECT_WITHIN: Duration = Duration::from_secs(10);
-/// A connection on which nothing comes is asked for a sign of life this often.
-const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(10);
+/// For TCP and TLS together. Long enough to wait one's turn when a whole fleet comes back.
+const CONNECT_WITHIN: Duration = Duration::from_secs(20);
+/// A connection on which nothing comes is asked for a sign of life this often. The coordinator needs none: it hears heartbeats.
+const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(20);
 /// It is given up when none comes within this.
 const KEEP_ALIVE_WITHIN: Duration = Duration::from_secs(10);
 
@@ -139,6 +139,8 @@ pub async fn channel(address: &Address, connection: Connection) -> Result<Channe
         .http2_keep_alive_interval(KEEP_ALIVE_EVERY)
         .keep_alive_timeout(KEEP_ALIVE_WITHIN)
         .keep_alive_while_idle(true)
+        // One session is all that is ever asked for.
+        .buffer_size(1)
         .connect_with_connector(connector)
         .await
         .map_err(|source| DialError::Http { address: address.clone(), source })

@@ -15,6 +15,7 @@ use wavegate_coordinator::command_line::{Arguments, Command};
 use wavegate_coordinator::config::Config;
 use wavegate_coordinator::daemon::Daemon;
 use wavegate_coordinator::engine::LoadError;
+use wavegate_coordinator::open_files;
 use wavegate_coordinator::owner::OwnerError;
 use wavegate_coordinator::pki::PkiError;
 use wavegate_coordinator::store::StoreError;
@@ -86,6 +87,7 @@ fn ended(error: &anyhow::Error, code: u8) -> ExitCode {
 }
 
 fn run(config: &Config) -> Result<()> {
+    let config = &within_open_files(config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")?;
     runtime.block_on(async {
         let (mut terminate, mut interrupt) =
@@ -106,4 +108,17 @@ fn run(config: &Config) -> Result<()> {
         let ended = daemon.shutdown().await;
         failed.and(ended)
     })
+}
+
+/// The configuration with as many connections of agents as the system lets us have.
+fn within_open_files(config: &Config) -> Result<Config> {
+    let room = open_files::make_room(config)?;
+    let (wanted, agents, limit) = (config.max_connections, room.agents, room.limit);
+    if agents < wanted {
+        tracing::warn!(
+            "max_connections is {wanted}, and the limit on open files ({limit}) leaves room for {agents} agents: more are turned \
+             away. Raise LimitNOFILE of the service (systemctl edit wavegate-coordinator), or lower max_connections"
+        );
+    }
+    Ok(Config { max_connections: agents, ..config.clone() })
 }

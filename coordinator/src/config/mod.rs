@@ -28,6 +28,8 @@ pub struct Config {
     pub lost_after_s: u64,
     /// Agents say so often, in seconds, that they are there. Three times this without a word and a node is offline.
     pub heartbeat_interval_s: u32,
+    /// So many agents are connected at most; operators have room of their own.
+    pub max_connections: usize,
     /// Whether a plan must be approved by somebody else than its author before it can be started.
     pub approvals: bool,
     /// What is logged: a level, or `tracing` directives such as `info,wavegate_coordinator=debug`.
@@ -42,6 +44,7 @@ impl Default for Config {
             state_directory: PathBuf::from("/var/lib/wavegate/coordinator"),
             lost_after_s: 30,
             heartbeat_interval_s: 5,
+            max_connections: 12_000,
             approvals: false,
             log: "info".to_owned(),
         }
@@ -139,6 +142,11 @@ impl Config {
                 self.heartbeat_interval_s
             ));
         }
+        if self.max_connections == 0 {
+            return Err(
+                "max_connections is 0, so that no agent could connect; it must be 1 or more".to_owned()
+            );
+        }
         if self.lost_after_s == 0 {
             return Err(
                 "lost_after_s is 0, so that no node could reconnect in time; it must be 1 or more".to_owned()
@@ -220,6 +228,8 @@ pub fn commented(listen: SocketAddr, state_directory: &Path) -> String {
         line("lost_after_s", own.lost_after_s.to_string(), true),
         "\n# Agents say so often, in seconds, that they are there. Three times this without a word is offline.\n".to_owned(),
         line("heartbeat_interval_s", own.heartbeat_interval_s.to_string(), true),
+        "\n# So many agents are connected at most; the others are turned away and try again by themselves. Operators have room of\n# their own. Each takes a file descriptor of the service (LimitNOFILE=).\n".to_owned(),
+        line("max_connections", own.max_connections.to_string(), true),
         "\n# Whether somebody else than its author must approve a plan (wavegate approve) before it can be started.\n".to_owned(),
         line("approvals", own.approvals.to_string(), true),
         "\n# error, warn, info, debug, trace; or directives such as \"info,wavegate_coordinator=debug\".\n".to_owned(),

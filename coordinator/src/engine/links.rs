@@ -13,8 +13,9 @@ const SET_MS: u64 = 1000;
 
 /// The engine's end of a session. Dropping it ends the session.
 pub struct Session {
-    /// Where messages to the agent go. Bounded: an agent that does not read is disconnected, and asks again.
-    pub outbound: mpsc::Sender<ToAgent>,
+    /// Where messages to the agent go. Bounded: an agent that does not read is disconnected, and asks again. Boxed, since a queue
+    /// has room for many and most are empty.
+    pub outbound: mpsc::Sender<Box<ToAgent>>,
     /// When the agent was last heard, by [`Clock::elapsed_ms`](crate::clock::Clock::elapsed_ms); written as messages
     /// arrive, so that it is true also while the engine is busy.
     pub heard: Arc<AtomicU64>,
@@ -126,7 +127,7 @@ impl Links {
     /// Sends to a node, if it is online. A session that takes no more is closed; then this is false.
     pub fn send(&mut self, node: &NodeId, message: ToAgent, now: Timestamp) -> bool {
         let Some(open) = self.open.get(node) else { return false };
-        if let Err(error) = open.session.outbound.try_send(message) {
+        if let Err(error) = open.session.outbound.try_send(Box::new(message)) {
             tracing::warn!(%node, %error, "the agent does not read what it is sent; its session is closed");
             self.close(node, now);
             return false;

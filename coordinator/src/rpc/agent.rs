@@ -1,11 +1,13 @@
 //! The agent service: a session is a stream each way. What its messages mean to the engine is `session`'s.
 
 use super::auth::{Caller, caller};
+use super::budget::{self, Budget};
 use super::session::{Incoming, Opened, open, to_wire};
 use crate::engine::{Input, Port, RequestError};
 use std::pin::Pin;
 use std::time::Duration;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
@@ -13,7 +15,8 @@ use wavegate_proto::v1;
 use wavegate_proto::v1::agent_message::Message as In;
 use wavegate_proto::v1::agent_service_server::AgentService;
 
-const HELLO_WITHIN: Duration = Duration::from_secs(10);
+/// As long as an agent waits for the answer: when a whole fleet comes back, both wait.
+const HELLO_WITHIN: Duration = Duration::from_secs(30);
 
 /// The agent service.
 pub(super) struct Agents {
@@ -55,48 +58,65 @@ impl AgentService for Agents {
         self.port.send(Input::Connected(Box::new(connected))).await?;
         let number = answer.await.unwrap_or(Err(RequestError::Ending))?;
         let Opened { messages, ended, heard } = opened;
-        let reader = Reader { port: self.port.clone(), incoming: Incoming::new(node, number, heard) };
+        let incoming = Incoming::new(node, number, heard);
+        let reader =
+            Reader { port: self.port.clone(), incoming, budget: Budget::default(), began: Instant::now() };
         tokio::spawn(reader.run(inbound, ended));
-        let outbound = ReceiverStream::new(messages).map(|message| Ok(to_wire(message)?));
+        let outbound = ReceiverStream::new(messages).map(|message| Ok(to_wire(*message)?));
         Ok(Response::new(Box::pin(outbound)))
     }
 }
 
 async fn hello(inbound: &mut Streaming<v1::AgentMessage>) -> Result<v1::Hello, Status> {
     let first = tokio::time::timeout(HELLO_WITHIN, inbound.message()).await;
-    let first = first.map_err(|_| Status::deadline_exceeded("no hello came within 10 s"))??;
+    let first = first.map_err(|_| Status::deadline_exceeded("no hello came within 30 s"))??;
     match first.and_then(|message| message.message) {
         Some(In::Hello(hello)) => Ok(hello),
         _ => Err(Status::invalid_argument("the first message of a session must be a hello")),
     }
 }
 
-/// Reads what an agent says, until it or the engine ends the session.
+/// Reads what an agent says, until it or the engine ends the session. It reads on when the engine has taken a message, and when the
+/// agent has not said too much lately: what it says until then waits on its side.
 struct Reader {
     port: Port,
     incoming: Incoming,
+    budget: Budget,
+    began: Instant,
 }
 
 impl Reader {
     async fn run(mut self, mut inbound: Streaming<v1::AgentMessage>, mut ended: oneshot::Receiver<()>) {
+        let goes_on = tokio::select! {
+            () = self.read(&mut inbound) => true,
+            _ = &mut ended => false,
+        };
+        if goes_on {
+            drop(Box::pin(self.port.send(self.incoming.gone())).await);
+        }
+    }
+
+    /// Reads until the agent ends the session or breaks it.
+    async fn read(&mut self, inbound: &mut Streaming<v1::AgentMessage>) {
         loop {
-            let received = tokio::select! {
-                received = inbound.message() => received,
-                _ = &mut ended => return,
-            };
-            let node = self.incoming.node();
-            let goes_on = match received {
-                Ok(Some(message)) => self.take(message).await,
-                Ok(None) => false,
+            let message = match inbound.message().await {
+                Ok(Some(message)) => message,
+                Ok(None) => return,
                 Err(status) => {
-                    tracing::debug!(%node, %status, "the session broke");
-                    false
+                    tracing::debug!(node = %self.incoming.node(), %status, "the session broke");
+                    return;
                 }
             };
-            if !goes_on {
-                drop(self.port.send(self.incoming.gone()).await);
+            let spent = self.budget.spend(budget::size(&message), micros(self.began.elapsed()));
+            // Boxed, so that a session on which nothing comes, as on most, has no room for what is done with a message.
+            if !Box::pin(self.take(message)).await {
                 return;
             }
+            if let Some(wait) = spent {
+                Box::pin(tokio::time::sleep(wait)).await;
+            }
+            // That it had to wait, for the engine or for its budget, is not its silence.
+            self.incoming.heard(self.port.clock().elapsed_ms());
         }
     }
 
@@ -115,4 +135,8 @@ impl Reader {
             }
         }
     }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }

@@ -1,12 +1,11 @@
 //! Who may call what. `services` asks here before anything is called; what gets through knows its [`Caller`].
 
 use super::code;
-use super::peer::Peer;
-use crate::pki;
+use super::peer::{Peer, Shown, TurnedAway};
 use crate::skew::Skew;
 use std::net::SocketAddr;
 use wavegate_common::id::{Actor, FleetId, NodeId};
-use wavegate_proto::identity::{BadIdentity, Identity, Subject};
+use wavegate_proto::identity::{BadIdentity, Subject};
 
 pub(super) const ENROLMENT: &str = "wavegate.v1.EnrolmentService";
 pub(super) const AGENT: &str = "wavegate.v1.AgentService";
@@ -82,6 +81,9 @@ pub enum Refusal {
     /// Their command line is of a version that this coordinator does not work with.
     #[error("{}", .0.command_line())]
     Skew(Skew),
+    /// There is no room for their connection now.
+    #[error(transparent)]
+    TurnedAway(TurnedAway),
     /// The connection tells nothing of its peer.
     #[error("nothing is known of who calls")]
     Nobody,
@@ -101,17 +103,18 @@ pub fn admit(peer: &Peer, fleet: &FleetId, service: &str) -> Result<Caller, Refu
             AGENT | ENROLMENT => Err(Refusal::NotHere { service: service.to_owned() }),
             _ => Ok(Caller::Member),
         },
+        Peer::Remote { turned_away: Some(why), .. } => Err(Refusal::TurnedAway(why.clone())),
         Peer::Remote { address, .. } if service == ENROLMENT => Ok(Caller::Applicant { address: *address }),
-        Peer::Remote { certificate: None, .. } => Err(Refusal::NoCertificate { service: service.to_owned() }),
-        Peer::Remote { certificate: Some(der), .. } => {
-            let identity = Identity::of_certificate(der)?;
+        Peer::Remote { shown: None, .. } => Err(Refusal::NoCertificate { service: service.to_owned() }),
+        Peer::Remote { shown: Some(Shown { identity, fingerprint }), .. } => {
+            let identity = identity.clone()?;
             if identity.fleet != *fleet {
                 return Err(Refusal::OtherFleet { found: identity.fleet, ours: fleet.clone() });
             }
             let who = identity.to_string();
             let not_for = |whom| Err(Refusal::NotFor { who, service: service.to_owned(), whom });
             match (service, identity.subject) {
-                (AGENT, Subject::Node(node)) => Ok(Caller::Node { node, fingerprint: pki::fingerprint(der) }),
+                (AGENT, Subject::Node(node)) => Ok(Caller::Node { node, fingerprint: fingerprint.clone() }),
                 (AGENT, Subject::Operator(_) | Subject::Coordinator) => {
                     not_for("agents, with a node's certificate")
                 }
@@ -155,7 +158,7 @@ mod tests {
     }
 
     fn stranger() -> Peer {
-        Peer::Remote { address: SocketAddr::from(([127, 0, 0, 1], 1)), certificate: None }
+        Peer::Remote { address: SocketAddr::from(([127, 0, 0, 1], 1)), shown: None, turned_away: None }
     }
 
     fn fleet() -> FleetId {

@@ -45,6 +45,8 @@ pub(super) fn of_refusal(refusal: &Refusal) -> Status {
         | Refusal::LocalUser { .. } => Code::PermissionDenied,
         Refusal::NotHere { .. } => Code::Unimplemented,
         Refusal::Skew(_) => Code::FailedPrecondition,
+        // There may be room later: an agent tries again by itself.
+        Refusal::TurnedAway(_) => Code::ResourceExhausted,
     };
     Status::new(code, refusal.to_string())
 }

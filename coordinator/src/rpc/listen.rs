@@ -1,91 +1,153 @@
-//! Accepting connections: TCP with TLS, and the unix socket. Who may call what is `auth`'s.
+//! Accepting TCP connections and shaking hands, and who gets a place then. The unix socket is `socket`'s, HTTP/2 `serve`'s, who may
+//! call what `auth`'s.
 //!
-//! tonic's own TLS can't be renewed while it runs and does not say why a handshake failed, so connections are accepted
-//! here, their number is bounded here, and tonic is given what has passed.
+//! tonic's own TLS can't be renewed while it runs and does not say why a handshake failed.
 
-use super::peer::{Connection, Peer};
+use super::handshakes::{Handshake, Handshakes};
+use super::peer::{Peer, Shown};
+use super::places::{NoPlace, Place, Places};
+use super::serve::{Lines, Over, serve};
+use super::services::{Gate, Services};
 use crate::engine::Port;
 use arc_swap::ArcSwap;
-use nix::unistd::{Uid, User};
 use rustls::ServerConfig;
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::{Semaphore, mpsc};
+use std::time::{Duration, Instant};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Server;
+use tonic_health::pb::health_server::Health;
+use tonic_reflection::server::v1::ServerReflection;
 
-/// Connections with a certificate at a time; room for ten thousand agents and their reconnecting.
-const CONNECTIONS: usize = 12_000;
-/// Connections without one at a time, and how long each may last: long enough to enrol.
-const STRANGERS: usize = 256;
+/// How long a connection without a certificate may last: long enough to enrol.
 const STRANGERS_LIFE: Duration = Duration::from_secs(60);
-const LOCAL_CONNECTIONS: usize = 64;
-const HANDSHAKES: usize = 256;
+/// How long one may last for which there is no room: long enough to say so.
+const TURNED_AWAY_LIFE: Duration = Duration::from_secs(10);
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
-const KEEPALIVE_WITHIN: Duration = Duration::from_secs(15);
-const STREAMS_PER_CONNECTION: u32 = 64;
-const HEADERS_MAX: u32 = 16 << 10;
+/// Connections that the kernel keeps while they wait to be accepted; it has a limit of its own (`net.core.somaxconn`).
+const BACKLOG: u32 = 4096;
 /// How long to wait when the system has no room for another connection.
 const NO_ROOM: Duration = Duration::from_millis(100);
+/// How often it is looked whether there is room for another handshake.
+const ROOM_AGAIN: Duration = Duration::from_millis(5);
 
-/// Connections that have passed, for tonic.
-pub type Incoming<S> = ReceiverStream<io::Result<Connection<S>>>;
-
-/// The HTTP/2 settings of every connection.
-#[must_use]
-pub fn server() -> Server {
-    Server::builder()
-        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
-        .http2_keepalive_timeout(Some(KEEPALIVE_WITHIN))
-        .max_concurrent_streams(STREAMS_PER_CONNECTION)
-        .http2_max_header_list_size(HEADERS_MAX)
+/// Listens on an address.
+///
+/// # Errors
+/// Whatever the system says.
+pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
-/// Accepts TCP connections and shakes hands, until the returned stream is dropped. Whoever fails is told to the engine.
-#[must_use]
-pub fn tls(
-    listener: TcpListener,
-    config: Arc<ArcSwap<ServerConfig>>,
-    port: Port,
-) -> Incoming<TlsStream<TcpStream>> {
-    let (passed, incoming) = mpsc::channel(16);
-    let handshakes = Arc::new(Semaphore::new(HANDSHAKES));
-    let places = Places {
-        known: Arc::new(Semaphore::new(CONNECTIONS)),
-        strangers: Arc::new(Semaphore::new(STRANGERS)),
-    };
-    tokio::spawn(async move {
-        loop {
-            let Ok(handshake) = handshakes.clone().acquire_owned().await else { return };
-            let accepted = tokio::select! {
-                accepted = listener.accept() => accepted,
-                () = passed.closed() => return,
-            };
-            let Some((stream, address)) = ready(accepted).await else { continue };
-            let (config, places, port, passed) =
-                (config.load_full(), places.clone(), port.clone(), passed.clone());
-            tokio::spawn(async move {
-                let shaken = shake_hands(stream, address, config).await;
-                drop(handshake);
-                match shaken.and_then(|stream| places.give(stream, address)) {
-                    Ok(connection) => drop(passed.send(Ok(connection)).await),
-                    Err(NoConnection::HungUp) => {
-                        tracing::debug!(%address, "it hung up before the handshake was done")
-                    }
-                    Err(why) => port.refused(address.ip().to_string(), format!("a connection: {why}")),
-                }
-            });
+/// What the connections over TCP are served with.
+pub struct Door<H, R> {
+    /// TLS; renewed while it runs.
+    pub tls: Arc<ArcSwap<ServerConfig>>,
+    /// What can be called.
+    pub services: Arc<Services<H, R>>,
+    /// Who may be connected.
+    pub places: Places,
+    /// Whoever fails is told to the engine.
+    pub port: Port,
+}
+
+/// By hand, since a derived one would ask `H` and `R` to be clonable.
+impl<H, R> Clone for Door<H, R> {
+    fn clone(&self) -> Self {
+        Self {
+            tls: self.tls.clone(),
+            services: self.services.clone(),
+            places: self.places.clone(),
+            port: self.port.clone(),
         }
-    });
-    ReceiverStream::new(incoming)
+    }
+}
+
+impl<H: Health, R: ServerReflection> Door<H, R> {
+    /// Serves connections, until `stop` says so; then those that are open are answered to their end.
+    pub async fn serve(self, listener: TcpListener, mut stop: watch::Receiver<bool>) {
+        let mut handshakes = Handshakes::default();
+        let mut connections = JoinSet::new();
+        loop {
+            let accepted = tokio::select! {
+                accepted = accept(&listener, &mut handshakes) => accepted,
+                Some(_) = connections.join_next() => continue,
+                _ = stop.wait_for(|stop| *stop) => break,
+            };
+            if let Some((stream, address, handshake)) = accepted {
+                connections.spawn(self.clone().connection(stream, address, handshake));
+            }
+        }
+        drop(listener);
+        self.places.close();
+        while connections.join_next().await.is_some() {}
+    }
+
+    async fn connection(self, stream: TcpStream, address: SocketAddr, mut handshake: Handshake) {
+        // Boxed, so that what a handshake needs is given back when it is done.
+        let shaken = Box::pin(async {
+            tokio::select! {
+                shaken = shake_hands(stream, address, self.tls.load_full()) => shaken,
+                () = handshake.to_end() => Err(NoConnection::HeldUp),
+            }
+        });
+        let shaken = shaken.await;
+        drop(handshake);
+        let entered = shaken.and_then(|stream| {
+            let (peer, place, life) = self.enter(&stream, address)?;
+            Ok((stream, peer, place, life))
+        });
+        match entered {
+            Ok((stream, peer, place, life)) => {
+                let lines = if place.is_an_agents() { Lines::of_agents() } else { Lines::of_others() };
+                let gate = Gate::new(self.services.clone(), peer);
+                // What is only needed to get this far is not kept as long as the connection.
+                drop(self);
+                Box::pin(serve(stream, lines, gate, over(place, life))).await;
+            }
+            Err(NoConnection::HungUp) => {
+                tracing::debug!(%address, "it hung up before the handshake was done");
+            }
+            // That agents are turned away is told elsewhere.
+            Err(NoConnection::NoPlace(NoPlace::Closed | NoPlace::Untold)) => {}
+            Err(why) => self.port.refused(address.ip().to_string(), format!("a connection: {why}")),
+        }
+    }
+}
+
+impl<H, R> Door<H, R> {
+    /// Who it is that has shaken hands, their place, and how long they may stay if that is not as long as they want.
+    fn enter(
+        &self,
+        stream: &TlsStream<TcpStream>,
+        address: SocketAddr,
+    ) -> Result<(Peer, Place, Option<Duration>), NoConnection> {
+        let certificates = stream.get_ref().1.peer_certificates();
+        let shown = certificates.and_then(|chain| chain.first()).map(Shown::read);
+        match self.places.enter(shown.as_ref(), Instant::now()) {
+            Ok(place) => {
+                let life = shown.is_none().then_some(STRANGERS_LIFE);
+                Ok((Peer::Remote { address, shown, turned_away: None }, place, life))
+            }
+            Err(NoPlace::TurnedAway(why)) => {
+                if let Some(count) = self.places.to_tell(Instant::now()) {
+                    let what = format!("{count} connection(s) since it was last said: {why}");
+                    self.port.refused("agents".to_owned(), what);
+                }
+                let place = self.places.turn_away()?;
+                let turned_away = Some(why);
+                Ok((Peer::Remote { address, shown, turned_away }, place, Some(TURNED_AWAY_LIFE)))
+            }
+            Err(why) => Err(why.into()),
+        }
+    }
 }
 
 /// Why a connection did not come about.
@@ -98,47 +160,48 @@ enum NoConnection {
     Handshake(io::Error),
     #[error("no TLS handshake within {} s", HANDSHAKE_WITHIN.as_secs())]
     Late,
-    #[error("there are {0} of its kind already")]
-    NoPlace(usize),
+    #[error("its TLS handshake was held up, and others waited")]
+    HeldUp,
+    #[error(transparent)]
+    NoPlace(#[from] NoPlace),
 }
 
-/// The places for connections, those with a certificate and those without apart: strangers can't keep agents out.
-#[derive(Clone)]
-struct Places {
-    known: Arc<Semaphore>,
-    strangers: Arc<Semaphore>,
-}
-
-impl Places {
-    fn give(
-        &self,
-        stream: TlsStream<TcpStream>,
-        address: SocketAddr,
-    ) -> Result<Connection<TlsStream<TcpStream>>, NoConnection> {
-        let certificates = stream.get_ref().1.peer_certificates();
-        let certificate = certificates.and_then(|chain| chain.first()).map(|der| der.clone().into_owned());
-        let known = certificate.is_some();
-        let peer = Peer::Remote { address, certificate };
-        let (places, number) = if known { (&self.known, CONNECTIONS) } else { (&self.strangers, STRANGERS) };
-        let place = places.clone().try_acquire_owned().map_err(|_| NoConnection::NoPlace(number))?;
-        Ok(if known {
-            Connection::new(stream, peer, place)
-        } else {
-            Connection::short(stream, peer, place, STRANGERS_LIFE)
-        })
+/// A connection is over when its place is taken away, or its time is over.
+async fn over(mut place: Place, life: Option<Duration>) -> Over {
+    match life {
+        None => place.to_leave().await,
+        Some(life) => {
+            // Boxed, since most connections have no such end.
+            if Box::pin(tokio::time::timeout(life, place.to_leave())).await.is_err() {
+                return Over::Late;
+            }
+        }
     }
+    Over::Asked
+}
+
+/// The next connection, with leave to shake hands; `None` if there was none after all. Until there is leave it waits in the kernel.
+async fn accept(
+    listener: &TcpListener,
+    handshakes: &mut Handshakes,
+) -> Option<(TcpStream, SocketAddr, Handshake)> {
+    while !handshakes.have_room(Instant::now()) {
+        tokio::time::sleep(ROOM_AGAIN).await;
+    }
+    let (stream, address) = ready(listener.accept().await).await?;
+    Some((stream, address, handshakes.begin(Instant::now())))
 }
 
 async fn shake_hands(
     stream: TcpStream,
     address: SocketAddr,
     config: Arc<ServerConfig>,
-) -> Result<TlsStream<TcpStream>, NoConnection> {
+) -> Result<Box<TlsStream<TcpStream>>, NoConnection> {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, %address, "nodelay");
     }
     match tokio::time::timeout(HANDSHAKE_WITHIN, TlsAcceptor::from(config).accept(stream)).await {
-        Ok(Ok(stream)) => Ok(stream),
+        Ok(Ok(stream)) => Ok(Box::new(stream)),
         Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => Err(NoConnection::HungUp),
         Ok(Err(error)) => Err(NoConnection::Handshake(error)),
         Err(_) => Err(NoConnection::Late),
@@ -146,7 +209,7 @@ async fn shake_hands(
 }
 
 /// What was accepted; after an error, such as too many open files, there is a pause.
-async fn ready<T>(accepted: io::Result<T>) -> Option<T> {
+pub(super) async fn ready<T>(accepted: io::Result<T>) -> Option<T> {
     match accepted {
         Ok(accepted) => Some(accepted),
         Err(error) => {
@@ -155,76 +218,4 @@ async fn ready<T>(accepted: io::Result<T>) -> Option<T> {
             None
         }
     }
-}
-
-/// Makes the operators' socket with mode 0600. A left-over one is replaced, one that is served is not.
-///
-/// # Errors
-/// Whatever the file system says; `AddrInUse` if somebody serves it.
-pub fn bind_socket(path: &Path) -> io::Result<UnixListener> {
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder)?;
-    }
-    match std::fs::symlink_metadata(path) {
-        Ok(there) if !there.file_type().is_socket() => {
-            return Err(io::Error::new(
-                io::ErrorKind::AlreadyExists,
-                "there is something else that is no socket",
-            ));
-        }
-        Ok(_) if std::os::unix::net::UnixStream::connect(path).is_ok() => {
-            return Err(io::Error::new(io::ErrorKind::AddrInUse, "another process serves it"));
-        }
-        Ok(_) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error),
-    }
-    // Made under another name first, so that it is never there with a mode that lets others in.
-    let new = beside(path);
-    if let Err(error) = std::fs::remove_file(&new)
-        && error.kind() != io::ErrorKind::NotFound
-    {
-        return Err(error);
-    }
-    let listener = UnixListener::bind(&new)?;
-    std::fs::set_permissions(&new, std::fs::Permissions::from_mode(0o600))?;
-    std::fs::rename(&new, path)?;
-    Ok(listener)
-}
-
-fn beside(path: &Path) -> PathBuf {
-    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    path.with_file_name(format!(".{name}.new"))
-}
-
-/// Accepts connections on the unix socket, until the returned stream is dropped.
-#[must_use]
-pub fn local(listener: UnixListener) -> Incoming<UnixStream> {
-    let (passed, incoming) = mpsc::channel(16);
-    let connections = Arc::new(Semaphore::new(LOCAL_CONNECTIONS));
-    tokio::spawn(async move {
-        loop {
-            let Ok(place) = connections.clone().acquire_owned().await else { return };
-            let accepted = tokio::select! {
-                accepted = listener.accept() => accepted,
-                () = passed.closed() => return,
-            };
-            let Some((stream, _)) = ready(accepted).await else { continue };
-            match stream.peer_cred() {
-                Ok(peer) => {
-                    drop(passed.send(Ok(Connection::new(stream, local_peer(peer.uid()), place))).await)
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "a local connection does not say whose it is; it is closed")
-                }
-            }
-        }
-    });
-    ReceiverStream::new(incoming)
-}
-
-fn local_peer(uid: u32) -> Peer {
-    let user = User::from_uid(Uid::from_raw(uid)).ok().flatten();
-    let name = user.map_or_else(|| format!("uid {uid}"), |user| user.name);
-    Peer::Local { uid, name, allowed: uid == 0 || uid == Uid::effective().as_raw() }
 }

@@ -8,8 +8,9 @@ use super::operator::Operators;
 use super::peer::Peer;
 use crate::engine::Port;
 use crate::skew;
+use hyper::body::Incoming;
 use std::convert::Infallible;
-use std::task::{Context, Poll};
+use std::sync::Arc;
 use tonic::body::Body;
 use tonic::codegen::{BoxFuture, http};
 use tonic::server::NamedService;
@@ -25,7 +26,7 @@ use wavegate_proto::{OPERATOR_MESSAGE_MAX, VERSION_METADATA};
 /// Characters shown of what a command line says its version is.
 const VERSION_KEPT: usize = 32;
 /// The largest message of an agent: a report of a long task, with output in its errors.
-const AGENT_MESSAGE_MAX: usize = 8 << 20;
+const AGENT_MESSAGE_MAX: usize = 4 << 20;
 /// The largest message of a machine that enrols.
 const ENROLMENT_MESSAGE_MAX: usize = 64 << 10;
 
@@ -38,21 +39,6 @@ pub struct Services<H, R> {
     operators: OperatorServiceServer<Operators>,
     health: HealthServer<H>,
     reflection: ServerReflectionServer<R>,
-}
-
-/// By hand, since a derived one would ask `H` and `R` to be clonable, which are behind an `Arc` here.
-impl<H, R> Clone for Services<H, R> {
-    fn clone(&self) -> Self {
-        Self {
-            fleet: self.fleet.clone(),
-            port: self.port.clone(),
-            agents: self.agents.clone(),
-            enrolment: self.enrolment.clone(),
-            operators: self.operators.clone(),
-            health: self.health.clone(),
-            reflection: self.reflection.clone(),
-        }
-    }
 }
 
 /// Makes the services of a fleet.
@@ -84,18 +70,32 @@ pub async fn services(
     })
 }
 
-impl<H, R> Services<H, R> {
-    fn admit(&self, request: &http::Request<Body>, service: &str) -> Result<Caller, Refusal> {
-        let peer = request.extensions().get::<Peer>().ok_or(Refusal::Nobody)?;
-        let caller = admit(peer, &self.fleet, service);
+/// What a connection calls: the services, and who it is that calls.
+pub struct Gate<H, R> {
+    services: Arc<Services<H, R>>,
+    peer: Peer,
+}
+
+impl<H, R> Gate<H, R> {
+    /// The services, for this peer.
+    pub const fn new(services: Arc<Services<H, R>>, peer: Peer) -> Self {
+        Self { services, peer }
+    }
+
+    fn admit(&self, request: &http::Request<Incoming>, service: &str) -> Result<Caller, Refusal> {
+        let caller = admit(&self.peer, &self.services.fleet, service);
         let caller = caller.and_then(|caller| in_step(request, service).map(|()| caller));
         caller.inspect_err(|refusal| {
-            let who = match peer {
+            // Those who are turned away are counted at the door.
+            if matches!(refusal, Refusal::TurnedAway(_)) {
+                return;
+            }
+            let who = match &self.peer {
                 Peer::Remote { address, .. } => address.ip().to_string(),
                 Peer::Local { name, .. } => format!("local user {name}"),
             };
             // The service's name is the caller's own text.
-            self.port.refused(
+            self.services.port.refused(
                 who,
                 format!("a call of {}: {refusal}", service.escape_default().take(64).collect::<String>()),
             );
@@ -103,35 +103,31 @@ impl<H, R> Services<H, R> {
     }
 }
 
-impl<H: Health, R: ServerReflection> Service<http::Request<Body>> for Services<H, R> {
+impl<H: Health, R: ServerReflection> hyper::service::Service<http::Request<Incoming>> for Gate<H, R> {
     type Response = http::Response<Body>;
     type Error = Infallible;
     type Future = BoxFuture<http::Response<Body>, Infallible>;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        // Every service is always ready.
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
+    fn call(&self, mut request: http::Request<Incoming>) -> Self::Future {
         let service = request.uri().path().split('/').nth(1).unwrap_or_default().to_owned();
         match self.admit(&request, &service) {
             Ok(caller) => drop(request.extensions_mut().insert(caller)),
             Err(refusal) => return answer(code::of_refusal(&refusal)),
         }
+        let services = &self.services;
         match service.as_str() {
-            AGENT => self.agents.call(request),
-            ENROLMENT => self.enrolment.call(request),
-            OPERATOR => self.operators.call(request),
-            name if name == HealthServer::<H>::NAME => self.health.call(request),
-            name if name == ServerReflectionServer::<R>::NAME => self.reflection.call(request),
+            AGENT => services.agents.clone().call(request),
+            ENROLMENT => services.enrolment.clone().call(request),
+            OPERATOR => services.operators.clone().call(request),
+            name if name == HealthServer::<H>::NAME => services.health.clone().call(request),
+            name if name == ServerReflectionServer::<R>::NAME => services.reflection.clone().call(request),
             _ => answer(tonic::Status::unimplemented("there is no such service")),
         }
     }
 }
 
 /// Whether an operator's command line is of a version that we work with. One that says none is taken: it may be any client.
-fn in_step(request: &http::Request<Body>, service: &str) -> Result<(), Refusal> {
+fn in_step(request: &http::Request<Incoming>, service: &str) -> Result<(), Refusal> {
     match request.headers().get(VERSION_METADATA) {
         // What is no text is no version.
         Some(theirs) if service == OPERATOR => {

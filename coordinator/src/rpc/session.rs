@@ -22,7 +22,7 @@ const OUTBOUND: usize = 64;
 /// The connection's end of a session.
 pub struct Opened {
     /// What the engine says to the agent.
-    pub messages: mpsc::Receiver<ToAgent>,
+    pub messages: mpsc::Receiver<Box<ToAgent>>,
     /// Closed when the engine has ended the session.
     pub ended: oneshot::Receiver<()>,
     /// When the agent was last heard, by [`Clock::elapsed_ms`](crate::clock::Clock::elapsed_ms); the engine reads it.
@@ -89,6 +89,11 @@ impl Incoming {
         &self.node
     }
 
+    /// That the agent was heard at `elapsed_ms` of the engine's clock.
+    pub fn heard(&self, elapsed_ms: u64) {
+        self.heard.store(elapsed_ms, Ordering::Relaxed);
+    }
+
     /// That the session has ended.
     #[must_use]
     pub fn gone(self) -> Input {
@@ -101,7 +106,7 @@ impl Incoming {
     /// [`BadMessage`] if it breaks the protocol; the session is to end then. A message that can't be read does not: a newer agent's
     /// words are refused by themselves, else it would come back with them again and again.
     pub fn take(&mut self, message: v1::AgentMessage, elapsed_ms: u64) -> Result<Option<Input>, BadMessage> {
-        self.heard.store(elapsed_ms, Ordering::Relaxed);
+        self.heard(elapsed_ms);
         // A newer agent may say something that we don't know.
         let Some(message) = message.message else { return Ok(None) };
         if matches!(message, In::Hello(_)) {

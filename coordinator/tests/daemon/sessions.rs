@@ -13,7 +13,7 @@ use wavegate_coordinator::engine::{Connected, Engine, FromAgent, Input, Port, Se
 use wavegate_coordinator::pki::Authority;
 use wavegate_coordinator::store::{NodeRecord, Store};
 
-async fn open(port: &Port) -> (u64, mpsc::Receiver<ToAgent>, oneshot::Receiver<()>) {
+async fn open(port: &Port) -> (u64, mpsc::Receiver<Box<ToAgent>>, oneshot::Receiver<()>) {
     let (outbound, messages) = mpsc::channel(8);
     let (alive, ended) = oneshot::channel();
     let heard = Arc::new(AtomicU64::new(port.clock().elapsed_ms()));
@@ -62,9 +62,9 @@ async fn what_an_older_session_says_or_its_end_is_nothing() {
     let (older, mut old_messages, old_ended) = open(&port).await;
     let (newer, mut messages, _ended) = open(&port).await;
     assert!(within(old_ended).await.is_err(), "the older session is told to end");
-    assert!(matches!(old_messages.recv().await, Some(ToAgent::Welcome { .. })));
+    assert!(matches!(old_messages.recv().await.as_deref(), Some(ToAgent::Welcome { .. })));
     assert_eq!(old_messages.recv().await, None);
-    assert!(matches!(messages.recv().await, Some(ToAgent::Welcome { .. })));
+    assert!(matches!(messages.recv().await.as_deref(), Some(ToAgent::Welcome { .. })));
     let said = |session, role| {
         let message = Box::new(FromAgent::Facts(Box::new(facts("c1", role))));
         Input::Said { node: node("c1"), session, message }

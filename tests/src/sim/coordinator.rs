@@ -327,7 +327,7 @@ impl World<'_> {
         let Some(opened) = opened else { return (Vec::new(), false) };
         let mut said = Vec::new();
         while let Ok(message) = opened.messages.try_recv() {
-            said.push(message);
+            said.push(*message);
         }
         let ended = matches!(opened.ended.try_recv(), Err(oneshot::error::TryRecvError::Closed))
             || matches!(opened.messages.try_recv(), Err(TryRecvError::Disconnected));

@@ -436,6 +436,29 @@ fn a_session_that_did_not_come_about_says_why_and_one_that_a_person_must_mend_wa
 }
 
 #[test]
+fn an_agent_that_is_turned_away_says_so_and_comes_back_later() {
+    let mut node = Node::connected();
+    for _ in 0..20 {
+        node.new_log();
+        let (address, reason) = (node.core.coordinator.clone(), "it is full".to_owned());
+        let event = Event::Link {
+            session: node.session,
+            told: Told::Down(LinkError::TurnedAway { address, reason }),
+        };
+        let effects = node.core.take(event).expect("it goes on");
+        let wait = effects.iter().find_map(|effect| match effect {
+            Effect::Dial { after, .. } => Some(*after),
+            _ => None,
+        });
+        assert!(wait.is_some_and(|wait| (RECONNECT_MAX / 2..=RECONNECT_MAX).contains(&wait)), "{wait:?}");
+        node.carry_out(effects);
+        insta::allow_duplicates! {
+            insta::assert_snapshot!(node.new_log(), @"");
+        }
+    }
+}
+
+#[test]
 fn what_can_not_be_read_is_refused_with_both_versions_and_changes_nothing() {
     let mut node = Node::connected();
     node.new_log();

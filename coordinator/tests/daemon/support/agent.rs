@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
+use tonic::transport::Channel;
 use wavegate_common::facts::{DhcpAgent, Facts};
 use wavegate_common::id::{Generation, NodeId, StepId, Timestamp};
 use wavegate_common::order::{PlannedStep, TaskKey, TaskOrder, Work};
@@ -141,13 +142,22 @@ pub struct Wire {
 
 impl Wire {
     pub async fn open(site: &Site, credentials: &Credentials) -> Self {
-        let channel = dial::channel(site.way(credentials)).await.expect("a connection");
+        Self::on(dial::channel(site.way(credentials)).await.expect("a connection"))
+    }
+
+    /// On a connection that was dialled already.
+    pub fn on(channel: Channel) -> Self {
         let (send, messages) = mpsc::channel(64);
         let opening = tokio::spawn(async move {
             let opened = AgentServiceClient::new(channel).session(ReceiverStream::new(messages)).await;
             opened.map(tonic::Response::into_inner)
         });
         Self { send, receive: None, opening: Some(opening) }
+    }
+
+    /// Says something at once, if the other end takes it on; false if it does not.
+    pub fn try_say(&self, message: Out) -> bool {
+        self.send.try_send(v1::AgentMessage { message: Some(message) }).is_ok()
     }
 
     pub async fn say(&self, message: Out) {

@@ -21,7 +21,11 @@ pub enum Way {
 }
 
 pub async fn channel(way: Way) -> Result<Channel, tonic::transport::Error> {
-    let endpoint = Endpoint::from_static("http://coordinator");
+    channel_of(Endpoint::from_static("http://coordinator"), way).await
+}
+
+/// With settings of HTTP/2 of its own.
+pub async fn channel_of(endpoint: Endpoint, way: Way) -> Result<Channel, tonic::transport::Error> {
     match way {
         Way::Tls(address, config) => {
             let connector = tower::service_fn(move |_| {
