@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use sha2::{Digest, Sha256};
-use wavegate_agent::action::{self, Check, Context, Forecast};
+use wavegate_agent::action::{self, Check, Context, Forecast, Memory};
 use wavegate_agent::etcd::{EtcdSettings, view};
 use wavegate_agent::host::Host;
 use wavegate_agent::host::etcd::{Access, Endpoint, EtcdError, V2Answer, V2Call};
@@ -455,6 +455,7 @@ fn check_endpoints(urls: &[&str], within_s: u64) -> Result<Result<String, String
         output: &mut |_| (),
         changed_at: &|_| None,
         forecast: &Forecast::default(),
+        memory: &Memory::default(),
         to_come: &[],
     };
     let action = Action::EtcdCheckEndpoint(EtcdCheckEndpoint { within_s });
