@@ -74,6 +74,10 @@ bench: build-host ## Measure a fleet of 100, 1,000 and 10,000 agents against the
 	$(CARGO) build --release --package wavegate-tests --bin bench
 	target/release/bench table --binaries target/packaged --nodes $(BENCH_NODES) $(addprefix --rows ,$(BENCH_ROWS))
 
+.PHONY: bench-lab
+bench-lab: lab-host build packages ## Measure an upgrade of real hosts against the shell's, and what an agent takes (rows for make bench BENCH_ROWS=target/bench-lab.json)
+	target/debug/lab bench --json target/bench-lab.json
+
 .PHONY: sim
 sim: build-host ## Simulate whole fleets under faults, in a time of their own (SEEDS=n, FROM=n, SEED=n for one)
 	$(CARGO) run --release --package wavegate-tests --bin sim -- \
