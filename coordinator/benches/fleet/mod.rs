@@ -39,7 +39,7 @@ pub struct Fleet {
 /// The other end of a session.
 struct Agent {
     session: u64,
-    messages: mpsc::Receiver<ToAgent>,
+    messages: mpsc::Receiver<Box<ToAgent>>,
     _alive: oneshot::Receiver<()>,
     orders: Vec<TaskOrder>,
 }
@@ -171,7 +171,7 @@ impl Fleet {
         let mut said = Vec::new();
         for (node, agent) in &mut self.agents {
             while let Ok(message) = agent.messages.try_recv() {
-                match message {
+                match *message {
                     ToAgent::Preview { request, stage, steps } => {
                         let runs = steps.iter().filter(|step| matches!(step.work, Work::Run { .. }));
                         let so = || Preview::AlreadySo { evidence: "calico-felix 1.4.6 is installed".into() };
