@@ -283,7 +283,7 @@ mod tests {
           |
         1 | lost_after = 1
           | ^^^^^^^^^^
-        unknown field `lost_after`, expected one of `listen`, `socket`, `state_directory`, `lost_after_s`, `heartbeat_interval_s`, `approvals`, `log`
+        unknown field `lost_after`, expected one of `listen`, `socket`, `state_directory`, `lost_after_s`, `heartbeat_interval_s`, `max_connections`, `approvals`, `log`
         ");
         insta::assert_snapshot!(load_dropped("", &[("a.toml", slow), ("b.toml", "")]).expect_err("too rare"), @"/coordinator.d/a.toml: heartbeat_interval_s is 60 and lost_after_s is 30, so that a node whose link broke would be lost before its next sign of life is due; make lost_after_s 60 or more, or heartbeat_interval_s 30 or less");
         insta::assert_snapshot!(load_dropped(slow, &[("b.toml", "lost_after_s = 40\n")]).expect_err("still too rare"), @"/coordinator.d/b.toml: heartbeat_interval_s is 60 and lost_after_s is 40, so that a node whose link broke would be lost before its next sign of life is due; make lost_after_s 60 or more, or heartbeat_interval_s 40 or less");
@@ -307,13 +307,13 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_said_with_its_place() {
-        insta::assert_snapshot!(load("lost_after_s = 1\nlost_before = 2\n", &[]).expect_err("unknown key"), @r#"
-FILE: TOML parse error at line 2, column 1
-  |
-2 | lost_before = 2
-  | ^^^^^^^^^^^
-unknown field `lost_before`, expected one of `listen`, `socket`, `state_directory`, `lost_after_s`, `heartbeat_interval_s`, `approvals`, `log`
-"#);
+        insta::assert_snapshot!(load("lost_after_s = 1\nlost_before = 2\n", &[]).expect_err("unknown key"), @r"
+        FILE: TOML parse error at line 2, column 1
+          |
+        2 | lost_before = 2
+          | ^^^^^^^^^^^
+        unknown field `lost_before`, expected one of `listen`, `socket`, `state_directory`, `lost_after_s`, `heartbeat_interval_s`, `max_connections`, `approvals`, `log`
+        ");
         insta::assert_snapshot!(load("listen = \"nowhere\"\n", &[]).expect_err("no address"), @r#"
 FILE: TOML parse error at line 1, column 10
   |
@@ -326,7 +326,7 @@ invalid socket address syntax
             ("heartbeat_interval_s = 60\n", [("WAVEGATE_COORDINATOR_LOST_AFTER_S", "4")]);
         insta::assert_snapshot!(load(file, &[]).expect_err("too rare"), @"FILE: heartbeat_interval_s is 60 and lost_after_s is 30, so that a node whose link broke would be lost before its next sign of life is due; make lost_after_s 60 or more, or heartbeat_interval_s 30 or less");
         insta::assert_snapshot!(load("", &environment).expect_err("too early"), @"the environment (WAVEGATE_COORDINATOR_*): heartbeat_interval_s is 5 and lost_after_s is 4, so that a node whose link broke would be lost before its next sign of life is due; make lost_after_s 5 or more, or heartbeat_interval_s 4 or less");
-        insta::assert_snapshot!(load("", &[("WAVEGATE_COORDINATOR_LITSEN", "x")]).expect_err("unknown"), @"the environment (WAVEGATE_COORDINATOR_*): unknown field `litsen`, expected one of `listen`, `socket`, `state_directory`, `lost_after_s`, `heartbeat_interval_s`, `approvals`, `log`");
+        insta::assert_snapshot!(load("", &[("WAVEGATE_COORDINATOR_LITSEN", "x")]).expect_err("unknown"), @"the environment (WAVEGATE_COORDINATOR_*): unknown field `litsen`, expected one of `listen`, `socket`, `state_directory`, `lost_after_s`, `heartbeat_interval_s`, `max_connections`, `approvals`, `log`");
         insta::assert_snapshot!(load("", &[("WAVEGATE_COORDINATOR_LISTEN", "x")]).expect_err("no address"), @"the environment (WAVEGATE_COORDINATOR_*): invalid socket address syntax for key `listen`");
     }
 

@@ -42,7 +42,7 @@ impl Handshakes {
 
 impl Handshake {
     /// Is done when it is to make room.
-    pub(super) async fn to_end(&mut self) {
+    pub(super) async fn told_to_end(&mut self) {
         // Nothing is ever sent: the sender is dropped.
         drop((&mut self.0).await);
     }

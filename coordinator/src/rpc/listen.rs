@@ -95,7 +95,7 @@ impl<H: Health, R: ServerReflection> Door<H, R> {
         let shaken = Box::pin(async {
             tokio::select! {
                 shaken = shake_hands(stream, address, self.tls.load_full()) => shaken,
-                () = handshake.to_end() => Err(NoConnection::HeldUp),
+                () = handshake.told_to_end() => Err(NoConnection::HeldUp),
             }
         });
         let shaken = shaken.await;
@@ -169,10 +169,10 @@ enum NoConnection {
 /// A connection is over when its place is taken away, or its time is over.
 async fn over(mut place: Place, life: Option<Duration>) -> Over {
     match life {
-        None => place.to_leave().await,
+        None => place.told_to_leave().await,
         Some(life) => {
             // Boxed, since most connections have no such end.
-            if Box::pin(tokio::time::timeout(life, place.to_leave())).await.is_err() {
+            if Box::pin(tokio::time::timeout(life, place.told_to_leave())).await.is_err() {
                 return Over::Late;
             }
         }

@@ -222,7 +222,7 @@ impl Place {
     }
 
     /// Is done when the connection is to end.
-    pub async fn to_leave(&mut self) {
+    pub async fn told_to_leave(&mut self) {
         // Nothing is ever sent: the sender is dropped.
         drop((&mut self.leave).await);
     }

@@ -27,7 +27,7 @@ async fn agents_beyond_the_limit_are_turned_away_and_get_in_when_there_is_room()
         let refused = session(&site, "c3", &third).await.err().expect("there is no room");
         assert_eq!(refused.code(), Code::ResourceExhausted);
         insta::allow_duplicates! {
-            insta::assert_snapshot!(refused.message(), @"");
+            insta::assert_snapshot!(refused.message(), @"the coordinator is connected with as many agents as it takes (max_connections = 2); this one tries again by itself; if the fleet has grown, raise max_connections in the coordinator's configuration");
         }
     }
     site.until_audited("agents", "1 connection(s)").await;
@@ -74,7 +74,7 @@ async fn a_node_that_connects_in_a_loop_is_turned_away_and_others_are_not() {
     };
     assert!((50..60).contains(&welcomed), "{welcomed}");
     assert_eq!(refused.code(), Code::ResourceExhausted);
-    insta::assert_snapshot!(refused.message(), @"");
+    insta::assert_snapshot!(refused.message(), @"node c1 has connected more than 60 times within a minute; its agent tries again by itself; if it goes on, two machines may use this node's certificate: enrol the one that is not c1 under a name of its own");
     site.until_audited("agents", "c1 has connected more than").await;
     let other = &agents[1];
     other.disconnect().await;

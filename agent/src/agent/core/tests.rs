@@ -452,8 +452,12 @@ fn an_agent_that_is_turned_away_says_so_and_comes_back_later() {
         });
         assert!(wait.is_some_and(|wait| (RECONNECT_MAX / 2..=RECONNECT_MAX).contains(&wait)), "{wait:?}");
         node.carry_out(effects);
+        let log = node.new_log();
         insta::allow_duplicates! {
-            insta::assert_snapshot!(node.new_log(), @"");
+            insta::assert_snapshot!(
+                log.lines().next().unwrap_or_default(),
+                @"not connected to coordinator.example:7600: the coordinator at coordinator.example:7600 has turned this agent away: it is full"
+            );
         }
     }
 }
