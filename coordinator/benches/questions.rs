@@ -1,6 +1,9 @@
 //! What an operator's questions cost beside the engine: a look, and the documents made and written of it, by size of the fleet.
 //! `cargo bench -p wavegate-coordinator --bench questions`.
 
+// A benchmark that cannot be set up may fail.
+#![allow(clippy::expect_used, missing_docs)]
+
 mod fleet;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
