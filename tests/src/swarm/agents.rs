@@ -57,7 +57,7 @@ impl Swarm {
             let enrolled = enrolled.remove(&node).with_context(|| format!("{node} is not enrolled"))?;
             this.begin(coordinator, machine, enrolled, policy)?;
             let started = this.count;
-            if started % (CONNECTING / 4) == 0 {
+            if started.is_multiple_of(CONNECTING / 4) {
                 wait("agents to connect", CONNECT_WITHIN, SOON, async || {
                     Ok((coordinator.open_files()? + CONNECTING >= without + started).then_some(()))
                 })

@@ -90,5 +90,5 @@ fn time_of(events: &[Entry], wanted: Stage) -> Result<Duration> {
         _ => None,
     });
     let first = times.next().context("the stage has no tasks")?;
-    Ok(Duration::from_millis(times.last().unwrap_or(first).millis_since(first)))
+    Ok(Duration::from_millis(times.next_back().unwrap_or(first).millis_since(first)))
 }
