@@ -22,8 +22,11 @@ fn key(node: &str) -> v1::TaskKey {
     v1::TaskKey { rollout, plan, stage: "compute".to_owned(), node: node.to_owned(), attempt: 1 }
 }
 
+/// What is said, as a test names it, and the message of this number.
+type Flood = (&'static str, fn(usize) -> Out);
+
 /// What an agent may say without end: each of these alone.
-fn floods() -> Vec<(&'static str, fn(usize) -> Out)> {
+fn floods() -> Vec<Flood> {
     vec![
         ("output", |count| output(key("c1"), count * PIECE)),
         ("reports", |_| {

@@ -19,8 +19,11 @@ pub struct Disk {
     failing_sync: Arc<AtomicU32>,
     hanging: Arc<(Mutex<Hanging>, Condvar)>,
     /// The clock by which each sync takes so many milliseconds.
-    slow: Arc<Mutex<Option<(Arc<Hands>, u64)>>>,
+    slow: Arc<Mutex<Option<Slow>>>,
 }
+
+/// The clock that a sync moves on, and by how many milliseconds.
+type Slow = (Arc<Hands>, u64);
 
 /// Whether syncs come to an end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
