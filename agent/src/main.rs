@@ -10,6 +10,7 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use tokio::runtime::{LocalOptions, LocalRuntime};
 use tracing_subscriber::fmt::format::FmtSpan;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::reload;
@@ -160,10 +161,11 @@ fn set_up(config: Config, enrolled: Enrolled, journal: SharedJournal, signs: Sig
     })
 }
 
-fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
-    // One connection and a few timers: what blocks has threads of its own.
+fn runtime() -> anyhow::Result<LocalRuntime> {
+    // One connection and a few timers: what blocks has threads of its own. A runtime that never has more threads leaves the
+    // code for them, and what that needs, out of the program.
     let mut builder = tokio::runtime::Builder::new_current_thread();
-    builder.enable_all().build().context("starting the asynchronous runtime")
+    builder.enable_all().build_local(LocalOptions::default()).context("starting the asynchronous runtime")
 }
 
 /// Ready when the service manager or a person asks the agent to end.

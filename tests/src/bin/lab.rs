@@ -63,6 +63,9 @@ enum Verb {
         /// Write the rows of the table as JSON into this file, and print no table
         #[arg(long, value_name = "FILE")]
         json: Option<PathBuf>,
+        /// Have the agents log their spans and write these logs into this directory; takes a little of the agents' time
+        #[arg(long, value_name = "DIR")]
+        spans: Option<PathBuf>,
     },
     /// Run a command on a node
     Exec {
@@ -127,9 +130,9 @@ fn run(verb: Verb) -> Result<ExitCode> {
         }
         Verb::Down { name, all: false } => Fleet::down(&name).map(|()| ExitCode::SUCCESS),
         Verb::Demo { keep } => demo::run(keep).map(|()| ExitCode::SUCCESS),
-        Verb::Bench { rounds, cold, idle, json } => {
-            let settings = bench::LabSettings { rounds, warm: !cold, idle_s: idle };
-            measure(settings, json.as_deref()).map(|()| ExitCode::SUCCESS)
+        Verb::Bench { rounds, cold, idle, json, spans } => {
+            let settings = bench::LabSettings { rounds, warm: !cold, idle_s: idle, spans };
+            measure(&settings, json.as_deref()).map(|()| ExitCode::SUCCESS)
         }
         Verb::Exec { name, node, command } => {
             exec(&name, &node, &command.iter().map(String::as_str).collect::<Vec<_>>())
@@ -144,7 +147,7 @@ fn run(verb: Verb) -> Result<ExitCode> {
 }
 
 /// Whether targets are met is the table's to say, not the exit code's.
-fn measure(settings: bench::LabSettings, json: Option<&Path>) -> Result<()> {
+fn measure(settings: &bench::LabSettings, json: Option<&Path>) -> Result<()> {
     let rows = bench::lab(settings)?;
     match json {
         Some(file) => {

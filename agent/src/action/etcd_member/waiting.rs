@@ -4,7 +4,9 @@ use crate::action::Context;
 use std::time::Duration;
 use wavegate_common::id::Timestamp;
 
-/// How long to wait before it is looked again.
+/// How long to wait before it is looked again: shortly at first, for most of what is waited for is about to be there, and twice as
+/// long each time, up to the last.
+const FIRST_PAUSE: Duration = Duration::from_millis(125);
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// How often it is said again.
@@ -14,6 +16,7 @@ const AGAIN_MS: u64 = 10_000;
 pub struct Waiting {
     until: Timestamp,
     told: Option<Timestamp>,
+    pause: Duration,
 }
 
 impl Waiting {
@@ -21,7 +24,7 @@ impl Waiting {
     #[must_use]
     pub fn new(within_s: u64, cx: &Context<'_>) -> Self {
         let until = cx.host.now().0.saturating_add(within_s.saturating_mul(1000));
-        Self { until: Timestamp(until), told: None }
+        Self { until: Timestamp(until), told: None, pause: FIRST_PAUSE }
     }
 
     /// Waits a moment, and says for what, unless it said something a moment ago. `false` if the time is up; then it does not
@@ -35,7 +38,8 @@ impl Waiting {
             (cx.output)(&format!("waiting: {what}"));
             self.told = Some(now);
         }
-        cx.host.sleep(PAUSE);
+        cx.host.sleep(self.pause);
+        self.pause = PAUSE.min(self.pause * 2);
         true
     }
 }

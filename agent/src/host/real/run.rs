@@ -16,6 +16,9 @@ const OUTPUT_AFTER_END: Duration = Duration::from_millis(500);
 /// How often an ending is looked for.
 const POLL: Duration = Duration::from_millis(10);
 
+/// What the service manager sets for the agent's own memory, and nobody else's.
+const OF_THE_AGENT: &str = "MALLOC_ARENA_MAX";
+
 /// A program as `std` starts it, with the environment that every program gets.
 pub(super) fn prepare(command: &Command) -> std::process::Command {
     let mut prepared = std::process::Command::new(program(command));
@@ -23,6 +26,7 @@ pub(super) fn prepare(command: &Command) -> std::process::Command {
         .args(command.argv.iter().skip(1))
         .env("PATH", search_path())
         .env("LC_ALL", "C")
+        .env_remove(OF_THE_AGENT)
         .envs(&command.env)
         .current_dir("/")
         .stdin(Stdio::null())
@@ -124,6 +128,16 @@ mod tests {
         assert_eq!(run(&sh("kill -9 $$")).expect("it runs").code, 137);
         let error = run(&Command::new(["no-such-program"])).expect_err("there is none");
         assert_eq!(error.to_string(), "cannot run no-such-program");
+    }
+
+    #[test]
+    fn what_is_set_for_the_agent_alone_is_given_to_nobody() {
+        let prepared = prepare(&sh("true"));
+        assert!(prepared.get_envs().any(|(name, value)| name == OF_THE_AGENT && value.is_none()));
+        let unit = include_str!("../../../../packaging/systemd/wavegate-agent.service");
+        assert!(unit.contains(&format!("\nEnvironment={OF_THE_AGENT}=1\n")));
+        let job = include_str!("../../../../packaging/upstart/wavegate-agent.conf");
+        assert!(job.contains(&format!("\nenv {OF_THE_AGENT}=1\n")));
     }
 
     #[test]

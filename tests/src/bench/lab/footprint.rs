@@ -46,9 +46,10 @@ pub fn idle(wavegate: &Wavegate<'_>, seconds: u64) -> Result<Idle> {
     for ((node, before), after) in nodes.iter().zip(before).zip(after) {
         let percent = (after - before) / took / 1e7;
         let resident_kib = status(node, "VmRSS")?;
+        let own_kib = status(node, "RssAnon")?;
         let observing_percent = observation(node)? / OBSERVES_EVERY_S * 100.0;
         eprintln!(
-            "{}: the agent has {resident_kib:.0} KiB, uses {percent:.4} % of a core, and {observing_percent:.4} % for its observations",
+            "{}: the agent has {resident_kib:.0} KiB, {own_kib:.0} of them its own and no file's, uses {percent:.4} % of a core, and {observing_percent:.4} % for its observations",
             node.name()
         );
         most.percent = most.percent.max(percent);

@@ -5,10 +5,12 @@ mod footprint;
 mod orchestrated;
 mod script;
 mod shell;
+mod spans;
 mod steps;
 mod took;
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
@@ -25,7 +27,7 @@ use took::{Took, median, spread};
 const NAME: &str = "bench";
 
 /// What is measured.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Settings {
     /// Rounds that count, each with both sides, the order turned round every time; 0 for the agent's footprint alone.
     pub rounds: u32,
@@ -33,6 +35,8 @@ pub struct Settings {
     pub warm: bool,
     /// Watch an idle agent for so many seconds.
     pub idle_s: u64,
+    /// Have the agents log their spans, which takes a little time, and write what they logged into this directory.
+    pub spans: Option<PathBuf>,
 }
 
 /// One side's upgrade of a fleet.
@@ -47,7 +51,7 @@ struct Side {
 /// # Errors
 ///
 /// When the lab can't be made or booted, an upgrade fails, or a fleet is not at its end what it is to be.
-pub fn run(settings: Settings) -> Result<Vec<Row>> {
+pub fn run(settings: &Settings) -> Result<Vec<Row>> {
     let lab = Lab::prepare()?;
     let (mut ours, mut theirs, mut agents) = (Vec::new(), Vec::new(), None);
     let warm = u32::from(settings.warm && settings.rounds > 0);
@@ -58,7 +62,7 @@ pub fn run(settings: Settings) -> Result<Vec<Row>> {
         let idle_s = last.then_some(settings.idle_s);
         // Whoever comes second finds the machine warmer, and perhaps busier.
         let first_ours = round % 2 == 0;
-        let by_wavegate = || orchestrated(&lab, idle_s);
+        let by_wavegate = || orchestrated(&lab, idle_s, settings.spans.as_deref());
         let by_shell = || if settings.rounds == 0 { Ok(None) } else { by_shell(&lab).map(Some) };
         let ((ours_now, found), theirs_now) = if first_ours {
             (by_wavegate()?, by_shell()?)
@@ -79,10 +83,17 @@ pub fn run(settings: Settings) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-fn orchestrated(lab: &Lab, idle_s: Option<u64>) -> Result<(Side, Option<Footprint>)> {
+fn orchestrated(
+    lab: &Lab,
+    idle_s: Option<u64>,
+    spans: Option<&Path>,
+) -> Result<(Side, Option<Footprint>)> {
     let fleet = Fleet::boot(lab, FleetSpec::standard(NAME))?;
     let wavegate = Wavegate::install(&fleet)?;
     let idle = idle_s.map(|seconds| footprint::idle(&wavegate, seconds)).transpose()?;
+    if spans.is_some() {
+        spans::have_logged(&wavegate)?;
+    }
     shell::warm(&wavegate)?;
     let before = Snapshot::of_all(&wavegate)?;
     let upgrade = orchestrated::upgrade(&wavegate)?;
@@ -92,6 +103,7 @@ fn orchestrated(lab: &Lab, idle_s: Option<u64>) -> Result<(Side, Option<Footprin
     eprintln!("wavegate: {upgrade}\n{}", upgrade.steps);
     let again = orchestrated::upgrade(&wavegate)?;
     eprintln!("wavegate, up to date already: {again}\n{}", again.steps);
+    spans.map(|directory| spans::keep(&wavegate, directory)).transpose()?;
     fleet.tear_down()?;
     Ok((Side { upgrade, again, after }, found))
 }

@@ -6,6 +6,7 @@ use super::access::{Credentials, advice};
 use crate::host::etcd::{Endpoint, EtcdError};
 use etcd_client::{Channel, Client, ConnectOptions, Error};
 use std::time::Duration;
+use tokio::runtime::LocalOptions;
 use tokio::time::Instant;
 use tonic::{Code, Status};
 
@@ -114,7 +115,7 @@ pub(super) async fn within<T>(
 
 fn on_thread<T: Send>(work: impl AsyncFnOnce() -> Result<T, EtcdError> + Send) -> Result<T, EtcdError> {
     let all = || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
         let unusable = |error| EtcdError::Unusable { what: format!("etcd can't be asked: {error}") };
         let runtime = runtime.map_err(unusable)?;
         let result = runtime.block_on(work());
