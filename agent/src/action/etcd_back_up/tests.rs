@@ -97,7 +97,7 @@ fn both_apis_are_copied_counted_and_listed() {
         "mkdir -p -m 0700 -- /var/lib/wavegate/etcd-backups",
         "chmod -R go= -- ",
         "chmod 0600 -- ",
-        "sync",
+        " -exec sync -- /var/lib/wavegate/etcd-backups /var/lib/wavegate /var/lib /var / {} +",
         "snapshot status",
     ] {
         assert!(history.contains(line), "{line}: {history}");

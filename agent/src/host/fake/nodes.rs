@@ -31,7 +31,7 @@ pub(super) fn lay_out(machine: &mut FakeMachine) {
     if platform.service_manager == ServiceManager::Systemd {
         machine.put_file("/run/systemd/system/here", "");
     }
-    for program in ["mkdir", "tar", "python3", "readlink", "chmod", "sync", "rm", "du"] {
+    for program in ["mkdir", "tar", "python3", "readlink", "chmod", "find", "rm", "du"] {
         machine.put_program(format!("/usr/bin/{program}"), &format!("{program} 1.0\n"));
     }
     let service_programs: &[&str] = match platform.service_manager {

@@ -83,11 +83,7 @@ pub fn run(settings: &Settings) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-fn orchestrated(
-    lab: &Lab,
-    idle_s: Option<u64>,
-    spans: Option<&Path>,
-) -> Result<(Side, Option<Footprint>)> {
+fn orchestrated(lab: &Lab, idle_s: Option<u64>, spans: Option<&Path>) -> Result<(Side, Option<Footprint>)> {
     let fleet = Fleet::boot(lab, FleetSpec::standard(NAME))?;
     let wavegate = Wavegate::install(&fleet)?;
     let idle = idle_s.map(|seconds| footprint::idle(&wavegate, seconds)).transpose()?;

@@ -115,7 +115,8 @@ pub(super) async fn within<T>(
 
 fn on_thread<T: Send>(work: impl AsyncFnOnce() -> Result<T, EtcdError> + Send) -> Result<T, EtcdError> {
     let all = || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
         let unusable = |error| EtcdError::Unusable { what: format!("etcd can't be asked: {error}") };
         let runtime = runtime.map_err(unusable)?;
         let result = runtime.block_on(work());
