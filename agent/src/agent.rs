@@ -25,7 +25,7 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_until};
 use wavegate_common::platform::Role;
 use wavegate_proto::tls::{self, TlsError};
 
@@ -76,6 +76,10 @@ pub enum AgentError {
     Worker,
 }
 
+/// How a task goes on is told at most this often; that it has ended, at once. A fleet whose steps take no time would else say
+/// every one of them in a message of its own.
+const PROGRESS_EVERY: Duration = Duration::from_millis(200);
+
 /// What the loop waits for.
 enum Awaited {
     /// Something to decide about.
@@ -113,6 +117,8 @@ struct Agent {
     heartbeat: Option<Interval>,
     observe: Interval,
     signs: Signs,
+    /// When something was last said.
+    said: Option<Instant>,
 }
 
 impl Agent {
@@ -160,6 +166,7 @@ impl Agent {
             heartbeat: None,
             observe,
             signs,
+            said: None,
         })
     }
 
@@ -182,6 +189,7 @@ impl Agent {
                 Awaited::LinkHasRoom(permit) => {
                     if let Some(message) = self.core.next_message() {
                         permit.send(message);
+                        self.said = Some(Instant::now());
                     }
                 }
                 // Nothing to do but to look again whether there is something to say.
@@ -194,10 +202,11 @@ impl Agent {
     async fn next(&mut self) -> Awaited {
         let says = self.session.as_ref().filter(|_| self.core.has_to_say());
         let room = says.map(|session| session.send.clone());
+        let not_before = self.said.filter(|_| !self.core.is_pressed()).map(|said| said + PROGRESS_EVERY);
         // The closed set of what an agent waits for. A closed link is told by its last event, not here.
         tokio::select! {
             Some(event) = self.events.recv() => Awaited::Happened(event),
-            Some(permit) = room_in(room) => Awaited::LinkHasRoom(permit),
+            Some(permit) = room_in(room, not_before) => Awaited::LinkHasRoom(permit),
             () = self.output.grown() => Awaited::OutputGrew,
             () = tick(self.heartbeat.as_mut()) => Awaited::Happened(Event::HeartbeatDue),
             _ = self.observe.tick() => Awaited::Happened(Event::ObserveDue),
@@ -236,12 +245,16 @@ fn every(period: Duration) -> Interval {
     interval
 }
 
-/// Room for one message; never, if there is nothing to say, and `None` if the session is over.
-async fn room_in(send: Option<mpsc::Sender<ToCoordinator>>) -> Option<mpsc::OwnedPermit<ToCoordinator>> {
-    match send {
-        Some(send) => send.reserve_owned().await.ok(),
-        None => std::future::pending().await,
+/// Room for one message, not before a moment; never, if there is nothing to say, and `None` if the session is over.
+async fn room_in(
+    send: Option<mpsc::Sender<ToCoordinator>>,
+    not_before: Option<Instant>,
+) -> Option<mpsc::OwnedPermit<ToCoordinator>> {
+    let Some(send) = send else { return std::future::pending().await };
+    if let Some(moment) = not_before {
+        sleep_until(moment).await;
     }
+    send.reserve_owned().await.ok()
 }
 
 async fn tick(interval: Option<&mut Interval>) {

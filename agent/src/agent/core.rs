@@ -160,6 +160,12 @@ impl Core {
         self.session.as_ref().is_some_and(|open| !open.outbox.is_empty(&self.output))
     }
 
+    /// Whether something of what there is to say can't wait for more: everything but how a task goes on that has not ended.
+    #[must_use]
+    pub fn is_pressed(&self) -> bool {
+        self.session.as_ref().is_some_and(|open| self.journal.read(|journal| open.outbox.is_pressed(journal)))
+    }
+
     /// The next message, for a link that has room for one; made from what is true now.
     pub fn next_message(&mut self) -> Option<ToCoordinator> {
         let open = self.session.as_mut()?;

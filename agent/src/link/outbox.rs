@@ -96,6 +96,17 @@ impl Outbox {
         !self.hello && !(self.welcomed && (waiting || output.goes_on(&self.read)))
     }
 
+    /// Whether something of it can't wait for more: everything but how a task goes on, and what it prints.
+    #[must_use]
+    pub fn is_pressed(&self, journal: &Journal) -> bool {
+        let goes_on = |key| journal.task(key).is_some_and(|task| task.result.is_none());
+        self.hello
+            || self.heartbeat
+            || self.facts
+            || !(self.refusals.is_empty() && self.previews.is_empty())
+            || !self.reports.iter().all(goes_on)
+    }
+
     /// The next message.
     pub fn next<S: Store>(&mut self, from: &Sources<'_, S>) -> Option<ToCoordinator> {
         if std::mem::take(&mut self.hello) {
@@ -244,6 +255,28 @@ mod tests {
         node.ended(2, false);
         node.ended(3, false);
         assert_eq!(node.said(&mut welcomed(&node)), ["heartbeat 1", "report 2", "report 3", "output 3 0"]);
+    }
+
+    #[test]
+    fn how_a_task_goes_on_can_wait_and_its_end_cannot() {
+        let node = Node::new();
+        node.ended(1, true);
+        let mut outbox = welcomed(&node);
+        let pressed = |outbox: &Outbox| node.journal.read(|journal| outbox.is_pressed(journal));
+        assert!(pressed(&outbox), "the first heartbeat");
+        node.said(&mut outbox);
+        assert!(!pressed(&outbox), "there is nothing to say");
+        let at = Timestamp(2);
+        let order =
+            TaskOrder { key: node.key(2), generation: Generation(2), planned: None, steps: Vec::new() };
+        node.append(Record::Accepted { order, at });
+        outbox.report(node.key(2));
+        assert!(!outbox.is_empty(&node.output) && !pressed(&outbox), "it goes on");
+        node.append(Record::TaskEnded { key: node.key(2), result: TaskResult::Finished, at });
+        assert!(pressed(&outbox), "it has ended");
+        node.said(&mut outbox);
+        outbox.refuse(node.key(3).into(), "busy".to_owned());
+        assert!(pressed(&outbox), "an order is refused");
     }
 
     #[test]
