@@ -8,7 +8,7 @@ use std::process::{Command, ExitCode};
 use std::time::Duration;
 use wavegate_tests::bench::{Limit, Row, all_met, growth, merged, table};
 use wavegate_tests::swarm::measure::{CPU_A_NODE, Options, WALL_A_NODE, measure};
-use wavegate_tests::swarm::raise_open_files;
+use wavegate_tests::swarm::{raise_open_files, runtime};
 
 /// What a node costs may grow by less than this from the smallest fleet to the largest.
 const GROWTH: Limit = Limit::Below(1.2);
@@ -130,7 +130,7 @@ fn one_swarm(nodes: usize, out: &Path, swarm: &SwarmArgs) -> Result<()> {
         idle: Duration::from_secs(swarm.idle),
         pace: Duration::from_millis(swarm.pace),
     };
-    let rows = tokio::runtime::Runtime::new().context("starting")?.block_on(measure(options))?;
+    let rows = runtime()?.block_on(measure(options))?;
     write(out, &serde_json::to_vec_pretty(&rows)?)
 }
 

@@ -4,10 +4,13 @@ use super::coordinator::Coordinator;
 use super::fleet::Fleet;
 use super::medium::InMemory;
 use super::operator::NodeSeen;
+use super::process::{LAST, take_priority};
 use super::{SELDOM, SOON, wait};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use std::collections::BTreeMap;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -37,6 +40,24 @@ pub struct Swarm {
     count: usize,
     /// How long programs take on every machine.
     pub pace: Pace,
+}
+
+type Run = Pin<Box<dyn Future<Output = Result<(), AgentError>> + Send>>;
+
+/// An agent that has begun on a thread of the last priority, which the thread of its work inherits from there.
+fn begun_last(mut run: Run) -> Result<Run> {
+    let runtime = tokio::runtime::Handle::current();
+    let begin = move || {
+        take_priority(LAST);
+        let _inside = runtime.enter();
+        // Whatever it waits for now it waits for again when the runtime has it.
+        match run.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Pending => Ok(run),
+            Poll::Ready(ended) => Err(ended),
+        }
+    };
+    let begun = std::thread::spawn(begin).join().map_err(|_| anyhow!("an agent panicked when it began"))?;
+    begun.map_err(|ended| anyhow!("an agent ended when it began: {ended:?}"))
 }
 
 impl Swarm {
@@ -92,7 +113,8 @@ impl Swarm {
             signs: Signs::none(),
         };
         let mut stop = self.stop.subscribe();
-        self.agents.spawn(agent::run(setup, async move { drop(stop.wait_for(|stop| *stop).await) }));
+        let run = agent::run(setup, async move { drop(stop.wait_for(|stop| *stop).await) });
+        self.agents.spawn(begun_last(Box::pin(run))?);
         self.count += 1;
         Ok(())
     }
@@ -123,7 +145,7 @@ impl Swarm {
         .await?;
         match self.agents.try_join_next() {
             None => Ok(nodes),
-            Some(ended) => Err(anyhow::anyhow!("an agent has ended: {ended:?}")),
+            Some(ended) => Err(anyhow!("an agent has ended: {ended:?}")),
         }
     }
 

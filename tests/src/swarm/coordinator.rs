@@ -1,7 +1,7 @@
 //! The coordinator as a process of its own: set up and its nodes enrolled before it starts, killed and started again.
 
 use super::operator::Operator;
-use super::process::{Usage, open_files};
+use super::process::{FIRST, Usage, open_files, take_priority};
 use super::wait;
 use crate::deploy::binary;
 use anyhow::{Context, Result, ensure};
@@ -105,7 +105,13 @@ impl Coordinator {
         command.arg("run").arg("--config").arg(self.config());
         command.env_clear().stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let began = Instant::now();
-        let mut process = command.spawn().context("starting the coordinator")?;
+        // A process inherits the priority of the thread that starts it.
+        let spawn = || {
+            take_priority(FIRST);
+            command.spawn().context("starting the coordinator")
+        };
+        let spawned = std::thread::scope(|scope| scope.spawn(spawn).join());
+        let mut process = spawned.map_err(|_| anyhow::anyhow!("the thread that starts it panicked"))??;
         let socket = self.socket();
         let answered = wait("the coordinator to answer", START_WITHIN, LOOK, async || {
             if let Some(status) = process.try_wait().context("looking at the coordinator")? {

@@ -17,7 +17,7 @@ pub use agents::Swarm;
 pub use coordinator::Coordinator;
 pub use fleet::{Fleet, Shape};
 pub use operator::{NodeSeen, Operator, Question};
-pub use process::{Usage, raise_open_files};
+pub use process::{Usage, raise_open_files, runtime};
 
 use anyhow::{Context, Result, bail};
 use std::time::{Duration, Instant};

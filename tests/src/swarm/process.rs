@@ -1,4 +1,4 @@
-//! What a process costs, as the kernel counts it, and what this one may have open.
+//! What a process costs, as the kernel counts it, what this one may have open, and whose work comes first in it.
 
 use anyhow::{Context, Result};
 use std::path::PathBuf;
@@ -71,6 +71,29 @@ pub fn raise_open_files() -> Result<u64> {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).context("asking how many descriptors there may be")?;
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).context("asking for more descriptors")?;
     Ok(hard)
+}
+
+/// The work on the machines comes last: real agents work on machines of their own, and ten thousand of them at once would leave
+/// neither the links nor the coordinator anything of two processors. Threads inherit it from the one that starts them.
+pub(super) const LAST: i32 = 19;
+/// The links and the coordinator come first, where this process may say so.
+pub(super) const FIRST: i32 = -20;
+
+/// Gives the calling thread a priority, from -20, the highest, to 19; higher ones than it has are root's to give, and asked for
+/// in vain by others.
+pub(super) fn take_priority(nice: i32) {
+    // Where it is refused things stay as they were, and the figures say so.
+    let _ = rustix::process::setpriority_process(None, nice);
+}
+
+/// A runtime for the links of a swarm.
+///
+/// # Errors
+/// If the system has no threads left.
+pub fn runtime() -> Result<tokio::runtime::Runtime> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.enable_all().on_thread_start(|| take_priority(FIRST));
+    builder.build().context("starting the swarm's runtime")
 }
 
 #[cfg(test)]

@@ -18,6 +18,9 @@ use std::time::{Duration, Instant};
 /// How long anything may take that is waited for: what is slow is to be measured, and only what hangs to be given up.
 const BOUND: Duration = Duration::from_secs(600);
 
+/// So much of the coordinator's log is shown when something goes wrong.
+const LOG_LINES: usize = 20;
+
 /// What to measure.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -49,12 +52,12 @@ struct Measuring {
 /// When something does not work: what is measured must first be right.
 pub async fn measure(options: Options) -> Result<Vec<Row>> {
     let mut this = Measuring::begin(options).await?;
-    this.memory("memory of the coordinator per connected agent", Some(Limit::AtMost(24.0)))?;
-    this.idle().await?;
-    this.rollouts_that_change_nothing().await?;
-    this.memory("the same after a rollout", None)?;
-    this.kill_and_start_idle().await?;
-    this.stage_that_takes_its_time().await?;
+    if let Err(error) = this.everything().await {
+        let log = this.coordinator.log();
+        let last: Vec<&str> = log.lines().rev().take(LOG_LINES).collect();
+        let last: String = last.into_iter().rev().flat_map(|line| [line, "\n"]).collect();
+        return Err(error.context(format!("the coordinator's log ends with:\n{last}")));
+    }
     this.swarm.end().await?;
     Ok(this.rows)
 }
@@ -75,6 +78,15 @@ impl Measuring {
         let this = Self { options, began, coordinator, operator, swarm, empty, rows: Vec::new() };
         this.say("connected");
         Ok(this)
+    }
+
+    async fn everything(&mut self) -> Result<()> {
+        self.memory("memory of the coordinator per connected agent", Some(Limit::AtMost(24.0)))?;
+        self.idle().await?;
+        self.rollouts_that_change_nothing().await?;
+        self.memory("the same after a rollout", None)?;
+        self.kill_and_start_idle().await?;
+        self.stage_that_takes_its_time().await
     }
 
     /// Progress, for whoever waits.
