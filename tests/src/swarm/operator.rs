@@ -120,21 +120,21 @@ impl Operator {
         Ok(answer.into_inner().json.len())
     }
 
-    /// Has a plan made from the shipped procedure, in which stages etcd and compute are one canary and then everybody else at
-    /// once; members of etcd are alone whatever is asked for.
+    /// Has a plan made from the shipped procedure, in which stage compute is one canary and then everybody else at once. Stage
+    /// etcd goes in waves: a proxy asks every member in a thread of its own, and one process has not room for thirty thousand.
     ///
     /// # Errors
     /// When none comes about, or it has problems.
     pub async fn plan(&mut self) -> Result<Plan> {
-        let everybody = |stage: &str| v1::StageLimits {
+        let limits = |stage: &str, max_unavailable: &str| v1::StageLimits {
             stage: stage.to_owned(),
             canary: Some(1),
-            max_unavailable: Some("100%".to_owned()),
+            max_unavailable: Some(max_unavailable.to_owned()),
             ..v1::StageLimits::default()
         };
         let request = v1::MakePlanRequest {
             procedure: PROCEDURE.to_owned(),
-            limits: vec![everybody("etcd"), everybody("compute")],
+            limits: vec![limits("etcd", "5%"), limits("compute", "100%")],
             ..v1::MakePlanRequest::default()
         };
         let answers = self.client.make_plan(told(request)).await.context("asking for a plan")?;
