@@ -190,7 +190,7 @@ impl Counts {
     }
 
     /// The part that a task in a state counts in.
-    pub const fn part(&mut self, state: TaskState) -> &mut u32 {
+    pub fn part(&mut self, state: TaskState) -> &mut u32 {
         match state {
             TaskState::Scheduled | TaskState::Canceled => &mut self.not_tried,
             TaskState::Preparing | TaskState::Applying => &mut self.running,
