@@ -163,7 +163,8 @@ impl Core {
     /// Whether something of what there is to say can't wait for more: everything but how a task goes on that has not ended.
     #[must_use]
     pub fn is_pressed(&self) -> bool {
-        self.session.as_ref().is_some_and(|open| self.journal.read(|journal| open.outbox.is_pressed(journal)))
+        let Some(open) = &self.session else { return false };
+        self.journal.read(|journal| open.outbox.is_pressed(journal, &self.output))
     }
 
     /// The next message, for a link that has room for one; made from what is true now.

@@ -96,14 +96,16 @@ impl Outbox {
         !self.hello && !(self.welcomed && (waiting || output.goes_on(&self.read)))
     }
 
-    /// Whether something of it can't wait for more: everything but how a task goes on, and what it prints.
+    /// Whether something of it can't wait for more: everything but how a task goes on, and what it prints meanwhile.
     #[must_use]
-    pub fn is_pressed(&self, journal: &Journal) -> bool {
+    pub fn is_pressed(&self, journal: &Journal, output: &Output) -> bool {
         let goes_on = |key| journal.task(key).is_some_and(|task| task.result.is_none());
+        let printed_last = at_work(journal).is_none() && output.goes_on(&self.read);
         self.hello
             || self.heartbeat
             || self.facts
             || !(self.refusals.is_empty() && self.previews.is_empty())
+            || printed_last
             || !self.reports.iter().all(goes_on)
     }
 
@@ -262,7 +264,7 @@ mod tests {
         let node = Node::new();
         node.ended(1, true);
         let mut outbox = welcomed(&node);
-        let pressed = |outbox: &Outbox| node.journal.read(|journal| outbox.is_pressed(journal));
+        let pressed = |outbox: &Outbox| node.journal.read(|journal| outbox.is_pressed(journal, &node.output));
         assert!(pressed(&outbox), "the first heartbeat");
         node.said(&mut outbox);
         assert!(!pressed(&outbox), "there is nothing to say");
@@ -271,9 +273,15 @@ mod tests {
             TaskOrder { key: node.key(2), generation: Generation(2), planned: None, steps: Vec::new() };
         node.append(Record::Accepted { order, at });
         outbox.report(node.key(2));
+        node.output.begin(&node.key(2), &StepId::new("a").expect("an id"));
+        node.output.line("half");
         assert!(!outbox.is_empty(&node.output) && !pressed(&outbox), "it goes on");
         node.append(Record::TaskEnded { key: node.key(2), result: TaskResult::Finished, at });
         assert!(pressed(&outbox), "it has ended");
+        node.said(&mut outbox);
+        assert!(!pressed(&outbox), "all is said");
+        node.output.line("the last words");
+        assert!(pressed(&outbox), "nothing more comes");
         node.said(&mut outbox);
         outbox.refuse(node.key(3).into(), "busy".to_owned());
         assert!(pressed(&outbox), "an order is refused");
