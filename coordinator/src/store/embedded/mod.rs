@@ -34,6 +34,9 @@ const LEADER_KEY: &str = "leader";
 /// Who has taken over from this coordinator, as JSON.
 const SUPERSEDED_KEY: &str = "superseded";
 
+/// Bytes of the file that are kept in memory. By itself redb keeps up to 1 GiB, which the logs of a large fleet would fill.
+const CACHE: usize = 64 << 20;
+
 /// Opens the database, the first time and after an I/O error.
 pub type Opener = Box<dyn Fn() -> Result<Database, redb::DatabaseError> + Send + Sync>;
 
@@ -79,7 +82,7 @@ impl Store {
         soundness::look(path)?;
         let file = path.to_path_buf();
         let opener = Box::new(move || {
-            let database = Database::create(&file)?;
+            let database = builder().create(&file)?;
             crate::files::make_private(&file).map_err(redb::StorageError::Io)?;
             Ok(database)
         });
@@ -91,7 +94,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`], as [`Store::open`].
     pub fn in_memory(fleet: &FleetId) -> Result<Self, StoreError> {
-        let opener = || redb::Builder::new().create_with_backend(redb::backends::InMemoryBackend::new());
+        let opener = || builder().create_with_backend(redb::backends::InMemoryBackend::new());
         Self::open_with("in memory".to_owned(), Box::new(opener), fleet)
     }
 
@@ -311,6 +314,13 @@ impl Store {
     fn close(&self) {
         *self.database.write().unwrap_or_else(PoisonError::into_inner) = None;
     }
+}
+
+/// redb as we have it.
+fn builder() -> redb::Builder {
+    let mut builder = redb::Builder::new();
+    builder.set_cache_size(CACHE);
+    builder
 }
 
 fn encode<T: Serialize>(table: &'static str, record: &T) -> Made<Vec<u8>> {

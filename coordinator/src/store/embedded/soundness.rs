@@ -2,7 +2,7 @@
 //! events or none, and redb ends the program where it meets one in the middle of its work.
 
 use crate::store::StoreError;
-use redb::{Database, DatabaseError, StorageError};
+use redb::{DatabaseError, StorageError};
 use std::io::ErrorKind;
 use std::panic::catch_unwind;
 use std::path::Path;
@@ -22,7 +22,7 @@ pub(super) fn look(path: &Path) -> Result<(), StoreError> {
         Ok(file) if file.len() == 0 => return Err(damaged("it is empty".to_owned())),
         Ok(_) => {}
     }
-    match catch_unwind(|| Database::open(path)?.check_integrity()) {
+    match catch_unwind(|| super::builder().open(path)?.check_integrity()) {
         // `false` is a file that a crash left, mended by what redb wrote down for that.
         Ok(Ok(true | false)) => Ok(()),
         Ok(Err(DatabaseError::DatabaseAlreadyOpen)) => Err(StoreError::InUse { place: place() }),
