@@ -4,17 +4,18 @@
 // A benchmark may fail.
 #![allow(clippy::expect_used, missing_docs)]
 
+#[path = "fleet/facts.rs"]
+mod facts;
+
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use facts::facts;
 use std::cell::Cell;
-use std::collections::{BTreeMap, BTreeSet};
 use std::hint::black_box;
 use std::path::Path;
 use std::sync::Arc;
-use wavegate_common::facts::{DhcpAgent, Facts};
 use wavegate_common::id::{Actor, FleetId, Generation, LeaderId, NodeId, RolloutId, Timestamp};
 use wavegate_common::outcome::Outcome;
 use wavegate_common::plan::{Options, Plan, compile};
-use wavegate_common::platform::{OsFamily, PackageManager, Platform, Role, ServiceManager};
 use wavegate_common::procedure::{Procedure, shipped};
 use wavegate_common::rollout::{Entry, Event, Mode, Rollout, TaskRef, TaskResult};
 use wavegate_coordinator::store::{Append, AuditRecord, Batch, NodeRecord, RolloutRecord, Store};
@@ -23,30 +24,6 @@ const NODES: usize = 10_000;
 
 fn node(number: usize) -> NodeId {
     NodeId::new(format!("compute-{number:05}.example.com")).expect("a name")
-}
-
-fn facts(number: usize) -> Facts {
-    Facts {
-        node: node(number),
-        observed_at: Timestamp(1),
-        hostname: format!("compute-{number:05}"),
-        kernel: "4.4.0-210-generic".to_owned(),
-        boot_id: format!("7b1c1b0e-0000-4000-8000-{number:012}"),
-        platform: Platform {
-            family: OsFamily::Debian,
-            id: "ubuntu".to_owned(),
-            version_id: "16.04".to_owned(),
-            pretty_name: "Ubuntu 16.04.7 LTS".to_owned(),
-            package_manager: PackageManager::Apt,
-            service_manager: ServiceManager::Systemd,
-        },
-        roles: BTreeSet::from([Role::Compute]),
-        versions: BTreeMap::new(),
-        release: None,
-        dhcp_agent: DhcpAgent::Neutron,
-        etcd: None,
-        agent_version: env!("CARGO_PKG_VERSION").to_owned(),
-    }
 }
 
 /// A plan of so many compute nodes by the shipped procedure.
@@ -60,7 +37,7 @@ fn plan(nodes: usize) -> Plan {
         "python_etcd_version=0.4.1".to_owned(),
     ];
     let values = procedure.values(None, &set).expect("values");
-    let fleet = (1..=nodes).map(|number| (node(number), facts(number))).collect();
+    let fleet = (1..=nodes).map(|number| (node(number), facts(&node(number)))).collect();
     let body = compile(&procedure, &values, &fleet, &Options::default(), Timestamp(2), by());
     Plan::seal(body.expect("a plan")).expect("sealed")
 }
@@ -127,7 +104,7 @@ fn keep_finished(store: &Store, plan: &Plan) {
             certificate_pem: "x".repeat(800),
             fingerprint: format!("{number:064x}"),
             public_key: format!("{number:064x}"),
-            facts: Some(facts(number)),
+            facts: Some(facts(node)),
         })
         .collect();
     store.put_nodes(&records).expect("kept");

@@ -1,18 +1,20 @@
 //! A fleet of any size before a production engine, without agents and without connections: what agents would say is said
 //! here, turn by turn. The shipped procedure, three members of etcd left out: compute and control nodes.
 
-use std::collections::{BTreeMap, BTreeSet};
+pub mod facts;
+
+use facts::facts;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use tempfile::TempDir;
 use tokio::sync::{mpsc, oneshot};
-use wavegate_common::facts::{Component, DhcpAgent, Facts};
 use wavegate_common::id::{Actor, FleetId, LeaderId, NodeId, PlanId, Timestamp};
 use wavegate_common::leader::Leader;
 use wavegate_common::order::{TaskOrder, Work};
 use wavegate_common::outcome::{Outcome, Preview};
 use wavegate_common::plan::StepPreview;
-use wavegate_common::platform::{OsFamily, PackageManager, Platform, Release, Role, ServiceManager, Stage};
+use wavegate_common::platform::Stage;
 use wavegate_common::procedure::shipped;
 use wavegate_common::rollout::{EndedStep, Mode, Report, TaskResult};
 use wavegate_common::waves::WaveOverride;
@@ -51,32 +53,6 @@ fn by() -> Actor {
 fn name(number: usize) -> NodeId {
     let kind = if number < CONTROL { "control" } else { "compute" };
     NodeId::new(format!("{kind}-{number:05}")).expect("a name")
-}
-
-fn facts(node: &NodeId) -> Facts {
-    let role = if node.as_str().starts_with("control") { Role::Control } else { Role::Compute };
-    let felix = (Component::Felix, "1.4.5~trusty".to_owned());
-    Facts {
-        node: node.clone(),
-        observed_at: Timestamp(1),
-        hostname: node.to_string(),
-        kernel: "3.13.0-170-generic".to_owned(),
-        boot_id: "6f1c2a34-2f5b-4f0b-9b44-9a3a5f0d1c77".to_owned(),
-        platform: Platform {
-            family: OsFamily::Debian,
-            id: "ubuntu".to_owned(),
-            version_id: "14.04".to_owned(),
-            pretty_name: "Ubuntu 14.04.6 LTS".to_owned(),
-            package_manager: PackageManager::Apt,
-            service_manager: ServiceManager::Upstart,
-        },
-        roles: BTreeSet::from([role]),
-        versions: BTreeMap::from([felix, (Component::Neutron, "1:2015.1.4".to_owned())]),
-        release: "kilo".parse::<Release>().ok(),
-        dhcp_agent: DhcpAgent::Neutron,
-        etcd: None,
-        agent_version: env!("CARGO_PKG_VERSION").to_owned(),
-    }
 }
 
 impl Fleet {

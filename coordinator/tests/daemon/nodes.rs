@@ -2,7 +2,7 @@
 
 use super::support::agent::Wire;
 use super::support::flaky::Disk;
-use super::support::{Agent, Site, newest, node, plan_request, task, within};
+use super::support::{Agent, Site, enrolled, newest, node, plan_request, task, within};
 use rcgen::KeyPair;
 use std::sync::Arc;
 use tonic::{Code, Status as Refusal};
@@ -12,7 +12,7 @@ use wavegate_common::rollout::{Status, TaskState};
 use wavegate_coordinator::clock::Clock;
 use wavegate_coordinator::daemon::Daemon;
 use wavegate_coordinator::pki::Authority;
-use wavegate_coordinator::store::{AuditRecord, NodeRecord, Store};
+use wavegate_coordinator::store::{AuditRecord, Store};
 use wavegate_proto::v1;
 
 async fn remove(site: &Site, node: &str, force: bool) -> Result<v1::RemoveNodeResponse, Refusal> {
@@ -182,14 +182,7 @@ async fn a_removal_that_cannot_be_stored_is_none() {
 fn a_node_is_forgotten_and_the_audit_list_has_it() {
     let fleet: FleetId = "test".parse().expect("a name");
     let store = Store::in_memory(&fleet).expect("a store");
-    let record = |name: &str| NodeRecord {
-        node: node(name),
-        enrolled_at: Timestamp(1),
-        certificate_pem: String::new(),
-        fingerprint: String::new(),
-        public_key: String::new(),
-        facts: None,
-    };
+    let record = |name: &str| enrolled(node(name));
     for name in ["c1", "c10"] {
         store.put_node(&record(name)).expect("kept");
     }

@@ -1,17 +1,17 @@
 //! Two sessions of one node, whose ends and messages cross: straight at the engine, since on the wire it is a race.
 
 use super::support::agent::facts;
-use super::support::{Site, node, within};
+use super::support::{Site, enrolled, node, within};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use tokio::sync::{mpsc, oneshot};
-use wavegate_common::id::{Actor, LeaderId, Timestamp};
+use wavegate_common::id::{Actor, LeaderId};
 use wavegate_common::leader::Leader;
 use wavegate_common::rollout::Link;
 use wavegate_coordinator::clock::Clock;
 use wavegate_coordinator::engine::{Connected, Engine, FromAgent, Input, Port, Session, Timing, ToAgent};
 use wavegate_coordinator::pki::Authority;
-use wavegate_coordinator::store::{NodeRecord, Store};
+use wavegate_coordinator::store::Store;
 
 async fn open(port: &Port) -> (u64, mpsc::Receiver<Box<ToAgent>>, oneshot::Receiver<()>) {
     let (outbound, messages) = mpsc::channel(8);
@@ -44,14 +44,7 @@ async fn what_an_older_session_says_or_its_end_is_nothing() {
     let site = Site::set_up(|_| {}, Clock::system());
     let authority = Arc::new(Authority::load(&site.config.pki_folder()).expect("an authority"));
     let store = Arc::new(Store::in_memory(authority.fleet()).expect("a store"));
-    let record = NodeRecord {
-        node: node("c1"),
-        enrolled_at: Timestamp(1),
-        certificate_pem: String::new(),
-        fingerprint: "f".to_owned(),
-        public_key: String::new(),
-        facts: None,
-    };
+    let record = enrolled(node("c1"));
     store.put_node(&record).expect("kept");
     let timing = Timing { heartbeat_interval_s: 300, lost_after_ms: 30_000 };
     let engine = Engine::load(store, authority, Clock::system(), timing, LeaderId::new(1));

@@ -2,12 +2,12 @@
 
 use super::support::agent::facts;
 use super::support::flaky::Disk;
-use super::support::{Site, newest, node, task, within};
+use super::support::{Site, enrolled, newest, node, task, within};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::oneshot::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot};
-use wavegate_common::id::{LeaderId, Timestamp};
+use wavegate_common::id::LeaderId;
 use wavegate_common::leader::Leader;
 use wavegate_common::platform::Stage;
 use wavegate_common::rollout::{Status, TaskState};
@@ -15,7 +15,6 @@ use wavegate_coordinator::clock::{Clock, Hands};
 use wavegate_coordinator::daemon::Daemon;
 use wavegate_coordinator::engine::{Connected, Engine, FromAgent, Input, Session, Timing};
 use wavegate_coordinator::pki::Authority;
-use wavegate_coordinator::store::NodeRecord;
 use wavegate_proto::v1;
 
 /// Far longer than any silence or absence that is put up with.
@@ -49,14 +48,7 @@ fn a_slow_disk_makes_nobody_silent() {
     let site = Site::set_up(|_| {}, clock.clone());
     let authority = Arc::new(Authority::load(&site.config.pki_folder()).expect("an authority"));
     let store = Arc::new(disk.store("test"));
-    let record = NodeRecord {
-        node: node("c1"),
-        enrolled_at: Timestamp(1),
-        certificate_pem: String::new(),
-        fingerprint: "f".to_owned(),
-        public_key: String::new(),
-        facts: None,
-    };
+    let record = enrolled(node("c1"));
     store.put_node(&record).expect("kept");
     let timing = Timing { heartbeat_interval_s: 10, lost_after_ms: 60_000 };
     let engine = Engine::load(store, authority, clock.clone(), timing, LeaderId::new(1));

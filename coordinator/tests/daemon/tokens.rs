@@ -1,12 +1,12 @@
 //! Join tokens for many nodes: who may use them, how often, and until when.
 
-use super::support::Site;
+use super::support::{Site, enrolled};
 use rcgen::KeyPair;
 use std::collections::BTreeSet;
 use tonic::Code;
 use wavegate_common::id::{Actor, FleetId, NodeId, Timestamp};
 use wavegate_coordinator::status::tokens::{TokenDetail, TokenStatus, Worth};
-use wavegate_coordinator::store::{AuditRecord, NodeRecord, Store, TokenRecord, TokenUse};
+use wavegate_coordinator::store::{AuditRecord, Store, TokenRecord, TokenUse};
 use wavegate_proto::convert::read_document;
 use wavegate_proto::v1;
 
@@ -158,14 +158,7 @@ fn what_a_use_writes_does_not_grow_with_the_uses_before_it() {
             let used = Some(TokenUse { node: node.clone(), at: Timestamp(number) });
             let after = TokenRecord { times_used: shown.record.times_used() + 1, used, ..shown.record };
             sizes.push(size(&after));
-            let record = NodeRecord {
-                node: node.clone(),
-                enrolled_at: Timestamp(number),
-                certificate_pem: String::new(),
-                fingerprint: String::new(),
-                public_key: String::new(),
-                facts: None,
-            };
+            let record = enrolled(node.clone());
             Ok::<_, ()>((after, record))
         });
         enrolled.expect("stored").expect("agreed");

@@ -1,7 +1,7 @@
 //! A disk that is full, and the store by itself.
 
 use super::support::flaky::Disk;
-use super::support::{Site, newest};
+use super::support::{Site, enrolled, newest};
 use std::sync::Arc;
 use tonic::Code;
 use wavegate_common::id::{Actor, FleetId, Generation, LeaderId, NodeId, RolloutId, Timestamp};
@@ -229,14 +229,7 @@ fn a_token_and_the_node_are_kept_together_or_not_at_all() {
     assert_eq!(refused.expect("the store is fine").expect_err("refused"), "no");
     assert_eq!(store.nodes().expect("nodes"), []);
     assert_eq!(store.audited(10).expect("records").len(), 1, "the token's own");
-    let record = NodeRecord {
-        node: node.clone(),
-        enrolled_at: Timestamp(2),
-        certificate_pem: String::new(),
-        fingerprint: String::new(),
-        public_key: String::new(),
-        facts: None,
-    };
+    let record = enrolled(node.clone());
     let used = wavegate_coordinator::store::TokenUse { node: node.clone(), at: Timestamp(2) };
     let used = TokenRecord { used: Some(used), ..token };
     let kept = store.enrol("t", &node, &audit(), |_, _| Ok::<_, ()>((used.clone(), record.clone())));

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tempfile::TempDir;
 use tonic::transport::Channel;
-use wavegate_common::id::NodeId;
+use wavegate_common::id::{NodeId, Timestamp};
 use wavegate_common::plan::Plan;
 use wavegate_common::platform::Stage;
 use wavegate_common::rollout::{Entry, Link, Status, TaskState, WaitingOn};
@@ -24,7 +24,7 @@ use wavegate_coordinator::config::Config;
 use wavegate_coordinator::daemon::Daemon;
 use wavegate_coordinator::init::{InitOptions, OperatorFiles, init};
 use wavegate_coordinator::status::view::{NodeStatus, RolloutStatus, TaskStatus};
-use wavegate_coordinator::store::AuditRecord;
+use wavegate_coordinator::store::{AuditRecord, NodeRecord};
 use wavegate_proto::convert::read_document;
 use wavegate_proto::tls::{self, Credentials};
 use wavegate_proto::token::JoinToken;
@@ -391,4 +391,16 @@ pub async fn eventually<F: Future<Output = bool>>(what: &str, holds: impl Fn() -
         }
     };
     assert!(tokio::time::timeout(PATIENCE, looking).await.is_ok(), "it did not come about: {what}");
+}
+
+/// A node that has enrolled, as the store keeps it; whoever needs more of it says so.
+pub fn enrolled(node: NodeId) -> NodeRecord {
+    NodeRecord {
+        node,
+        enrolled_at: Timestamp(1),
+        certificate_pem: String::new(),
+        fingerprint: "f".to_owned(),
+        public_key: String::new(),
+        facts: None,
+    }
 }

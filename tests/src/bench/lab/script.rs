@@ -111,10 +111,11 @@ pub fn upgrade(role: Role, family: Family, manifest: &Manifest) -> String {
     format!("{BEGIN}{STAYS}{commands}")
 }
 
-/// From Neutron's DHCP agent to Calico's, once. Not `pkill dnsmasq`, which ends libvirt's too.
+/// From Neutron's DHCP agent to Calico's, once. Neutron's dnsmasqs are ended by their own pid files: by their name libvirt's would
+/// end too.
 const SWITCH_OVER: &str = "if systemctl -q is-active neutron-dhcp-agent; then\n    systemctl stop neutron-dhcp-agent\n    \
                            systemctl disable neutron-dhcp-agent\n    systemctl mask neutron-dhcp-agent\n    \
-                           pkill -f -- '--pid-file=/var/lib/neutron/dhcp/' || true\nfi\n";
+                           cat /var/lib/neutron/dhcp/*/pid | xargs -r kill\nfi\n";
 
 const LOCK_PATH: &str = "sed -i '/^\\[oslo_concurrency\\]/,/^\\[/s|^#* *lock_path *=.*|lock_path = $state_path/lock|' \
                          /etc/neutron/neutron.conf\n";
