@@ -5,6 +5,7 @@ use super::budget::{self, Budget};
 use super::session::{Incoming, Opened, open, to_wire};
 use crate::engine::{Input, Port, RequestError};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -17,6 +18,19 @@ use wavegate_proto::v1::agent_service_server::AgentService;
 
 /// As long as an agent waits for the answer: when a whole fleet comes back, both wait.
 const HELLO_WITHIN: Duration = Duration::from_secs(30);
+
+/// A connection's leave to hold one session. Dropped, it ends the connection: for another session one shakes hands again, and is
+/// counted at the door.
+#[derive(Debug, Clone)]
+pub(super) struct OneSession(#[expect(dead_code, reason = "it is only dropped")] Arc<oneshot::Sender<()>>);
+
+impl OneSession {
+    /// The leave, and what is closed when the connection is to end.
+    pub(super) fn new() -> (Self, oneshot::Receiver<()>) {
+        let (held, over) = oneshot::channel();
+        (Self(Arc::new(held)), over)
+    }
+}
 
 /// The agent service.
 pub(super) struct Agents {
@@ -37,13 +51,16 @@ impl AgentService for Agents {
 
     async fn session(
         &self,
-        request: Request<Streaming<v1::AgentMessage>>,
+        mut request: Request<Streaming<v1::AgentMessage>>,
     ) -> Result<Response<Outbound>, Status> {
         let Caller::Node { node, fingerprint } = caller(&request)? else {
             return Err(Status::permission_denied("this service is for agents"));
         };
+        let Some(leave) = request.extensions_mut().remove::<OneSession>() else {
+            return Err(Status::unavailable("a connection ends with its session; connect again"));
+        };
         let mut inbound = request.into_inner();
-        let hello = hello(&mut inbound).await?;
+        let (hello, budget) = hello(&mut inbound).await?;
         if hello.node != node.as_str() {
             let what = format!("to speak for another node ({:.64})", hello.node.escape_default().to_string());
             self.port.refused(format!("node {node}"), what);
@@ -59,19 +76,23 @@ impl AgentService for Agents {
         let number = answer.await.unwrap_or(Err(RequestError::Ending))?;
         let Opened { messages, ended, heard } = opened;
         let incoming = Incoming::new(node, number, heard);
-        let reader =
-            Reader { port: self.port.clone(), incoming, budget: Budget::default(), began: Instant::now() };
-        tokio::spawn(reader.run(inbound, ended));
+        let reader = Reader { port: self.port.clone(), incoming, budget, began: Instant::now() };
+        tokio::spawn(async move {
+            reader.run(inbound, ended).await;
+            drop(leave);
+        });
         let outbound = ReceiverStream::new(messages).map(|message| Ok(to_wire(*message)?));
         Ok(Response::new(Box::pin(outbound)))
     }
 }
 
-async fn hello(inbound: &mut Streaming<v1::AgentMessage>) -> Result<v1::Hello, Status> {
+/// The hello, and what may be said after it.
+async fn hello(inbound: &mut Streaming<v1::AgentMessage>) -> Result<(v1::Hello, Budget), Status> {
     let first = tokio::time::timeout(HELLO_WITHIN, inbound.message()).await;
     let first = first.map_err(|_| Status::deadline_exceeded("no hello came within 30 s"))??;
+    let budget = Budget::after(first.as_ref().map_or(0, budget::size));
     match first.and_then(|message| message.message) {
-        Some(In::Hello(hello)) => Ok(hello),
+        Some(In::Hello(hello)) => Ok((hello, budget)),
         _ => Err(Status::invalid_argument("the first message of a session must be a hello")),
     }
 }

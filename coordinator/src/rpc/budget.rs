@@ -20,6 +20,13 @@ pub(super) struct Budget {
 }
 
 impl Budget {
+    /// Of a session that began with a message of so many bytes.
+    pub(super) fn after(bytes: usize) -> Self {
+        let mut budget = Self::default();
+        budget.spend(bytes, 0);
+        budget
+    }
+
     /// Notes a message of so many bytes that came `now_us` microseconds after the session's beginning; how long to wait before the
     /// next one is read.
     pub(super) fn spend(&mut self, bytes: usize, now_us: u64) -> Option<Duration> {
@@ -80,6 +87,13 @@ mod tests {
         assert!((13..=15).contains(&said), "{said} messages of 1 MiB in 10 s");
         let wait = Budget::default().spend(usize::MAX, 0).expect("a wait");
         assert!(wait > Duration::from_secs(3600));
+    }
+
+    #[test]
+    fn how_a_session_begins_is_paid_for_too() {
+        assert_eq!(Budget::after(64 << 10).spend(0, 0), None);
+        let wait = Budget::after(4 << 20).spend(0, 0).expect("that was all that it may say at once");
+        assert!(wait < Duration::from_millis(100), "{wait:?}");
     }
 
     #[test]

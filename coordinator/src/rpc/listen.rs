@@ -16,7 +16,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -106,11 +106,16 @@ impl<H: Health, R: ServerReflection> Door<H, R> {
         });
         match entered {
             Ok((stream, peer, place, life)) => {
-                let lines = if place.is_an_agents() { Lines::of_agents() } else { Lines::of_others() };
-                let gate = Gate::new(self.services.clone(), peer);
+                let services = self.services.clone();
                 // What is only needed to get this far is not kept as long as the connection.
                 drop(self);
-                Box::pin(serve(stream, lines, gate, over(place, life))).await;
+                if place.is_an_agents() {
+                    let (gate, session) = Gate::with_a_session(services, peer);
+                    Box::pin(serve(stream, Lines::of_agents(), gate, over_with(session, place))).await;
+                } else {
+                    let gate = Gate::new(services, peer);
+                    Box::pin(serve(stream, Lines::of_others(), gate, over(place, life))).await;
+                }
             }
             Err(NoConnection::HungUp) => {
                 tracing::debug!(%address, "it hung up before the handshake was done");
@@ -137,7 +142,7 @@ impl<H, R> Door<H, R> {
                 Ok((Peer::Remote { address, shown, turned_away: None }, place, life))
             }
             Err(NoPlace::TurnedAway(why)) => {
-                if let Some(count) = self.places.to_tell(Instant::now()) {
+                if let Some(count) = self.places.to_tell(&why, Instant::now()) {
                     let what = format!("{count} connection(s) since it was last said: {why}");
                     self.port.refused("agents".to_owned(), what);
                 }
@@ -166,18 +171,22 @@ enum NoConnection {
     NoPlace(#[from] NoPlace),
 }
 
+/// An agent's connection is over when its session is, or when its place is taken away.
+async fn over_with(session: oneshot::Receiver<()>, mut place: Place) -> Over {
+    tokio::select! {
+        over = place.told_to_leave() => over,
+        // Nothing is ever sent: the sender is dropped.
+        _ = session => Over::Asked,
+    }
+}
+
 /// A connection is over when its place is taken away, or its time is over.
 async fn over(mut place: Place, life: Option<Duration>) -> Over {
     match life {
         None => place.told_to_leave().await,
-        Some(life) => {
-            // Boxed, since most connections have no such end.
-            if Box::pin(tokio::time::timeout(life, place.told_to_leave())).await.is_err() {
-                return Over::Late;
-            }
-        }
+        // Boxed, since most connections have no such end.
+        Some(life) => Box::pin(tokio::time::timeout(life, place.told_to_leave())).await.unwrap_or(Over::Late),
     }
-    Over::Asked
 }
 
 /// The next connection, with leave to shake hands; `None` if there was none after all. Until there is leave it waits in the kernel.

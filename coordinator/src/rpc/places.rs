@@ -3,6 +3,7 @@
 //! sockets, and no clock: the moment is an argument.
 
 use super::peer::{Shown, TurnedAway};
+use super::serve::Over;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -34,17 +35,26 @@ pub struct Places {
 struct Taken {
     next: u64,
     /// Every connection that has a place, and how to tell it that it is to end.
-    open: HashMap<u64, oneshot::Sender<()>>,
+    open: HashMap<u64, oneshot::Sender<Over>>,
     agents: usize,
     operators: usize,
-    strangers: usize,
+    /// Oldest first.
+    strangers: VecDeque<u64>,
     turned_away: usize,
-    /// Since when nobody was told of agents that were turned away, and how many were since then.
-    told: Option<Instant>,
-    untold: u64,
+    /// Agents for which there was no room, and those that came too often: neither hides the other.
+    full: Untold,
+    too_often: Untold,
     nodes: HashMap<NodeId, Visits>,
     forget_at: usize,
     closed: bool,
+}
+
+/// What is told once in a while.
+#[derive(Default)]
+struct Untold {
+    told: Option<Instant>,
+    /// How often it came since then.
+    count: u64,
 }
 
 /// A node's connections, oldest first, and how often it came lately.
@@ -67,8 +77,15 @@ pub enum NoPlace {
     #[error(transparent)]
     TurnedAway(#[from] TurnedAway),
     /// There are so many of its kind already.
-    #[error("there are {0} of its kind already")]
-    Full(usize),
+    #[error(
+        "there are {most} connections of {kind} already, and there may be no more; try again when one has ended"
+    )]
+    Full {
+        /// Whose.
+        kind: &'static str,
+        /// How many there may be.
+        most: usize,
+    },
     /// So many are being turned away that this one can't even be told.
     #[error("there is no room to say that there is no room")]
     Untold,
@@ -90,7 +107,7 @@ pub struct Place {
     places: Places,
     number: u64,
     whose: Whose,
-    leave: oneshot::Receiver<()>,
+    leave: oneshot::Receiver<Over>,
 }
 
 impl Places {
@@ -101,36 +118,50 @@ impl Places {
         Self { agents, taken: Arc::new(Mutex::new(taken)) }
     }
 
-    /// A place for a connection that has just passed its handshake. A node that has too many already loses its oldest for it.
+    /// A place for a connection that has just passed its handshake. Where a node has too many already, or there is no room but what
+    /// it has itself, it loses its oldest for it: whoever dials has given that one up, and perhaps nobody has told us. Strangers
+    /// lose their oldest likewise, so that those who only sit there keep nobody from enrolling.
     ///
     /// # Errors
     /// [`NoPlace`].
     pub fn enter(&self, shown: Option<&Shown>, now: Instant) -> Result<Place, NoPlace> {
         let mut taken = self.taken();
+        if taken.closed {
+            return Err(NoPlace::Closed);
+        }
         let whose = match shown {
             None => Whose::Stranger,
             Some(shown) => shown.node().cloned().map_or(Whose::Operator, Whose::Node),
         };
         match &whose {
             Whose::Node(node) => taken.visit(node, self.agents, now)?,
-            Whose::Operator if taken.operators >= OPERATORS => return Err(NoPlace::Full(OPERATORS)),
-            Whose::Stranger if taken.strangers >= STRANGERS => return Err(NoPlace::Full(STRANGERS)),
+            Whose::Operator if taken.operators >= OPERATORS => {
+                return Err(NoPlace::Full { kind: "operators", most: OPERATORS });
+            }
+            Whose::Stranger if taken.strangers.len() >= STRANGERS => {
+                let oldest = taken.strangers.pop_front();
+                taken.cut(oldest);
+            }
             Whose::Operator | Whose::Stranger | Whose::TurnedAway => {}
         }
-        self.give(&mut taken, whose)
+        Ok(self.give(&mut taken, whose))
     }
 
-    /// How many agents were turned away since this was last asked, this one among them; `None` if that is not a minute ago:
-    /// the log is not to fill with them.
+    /// How many agents were turned away for such a reason since this last told, this one among them; `None` if that is not a
+    /// minute ago: the log is not to fill with them.
     #[must_use]
-    pub fn to_tell(&self, now: Instant) -> Option<u64> {
+    pub fn to_tell(&self, why: &TurnedAway, now: Instant) -> Option<u64> {
         let mut taken = self.taken();
-        taken.untold += 1;
-        if taken.told.is_some_and(|told| now.duration_since(told) < WINDOW) {
+        let untold = match why {
+            TurnedAway::Full { .. } => &mut taken.full,
+            TurnedAway::TooOften { .. } => &mut taken.too_often,
+        };
+        untold.count += 1;
+        if untold.told.is_some_and(|told| now.duration_since(told) < WINDOW) {
             return None;
         }
-        taken.told = Some(now);
-        Some(std::mem::take(&mut taken.untold))
+        untold.told = Some(now);
+        Some(std::mem::take(&mut untold.count))
     }
 
     /// A place for as long as it takes to tell an agent that there is no room.
@@ -139,10 +170,13 @@ impl Places {
     /// [`NoPlace`].
     pub fn turn_away(&self) -> Result<Place, NoPlace> {
         let mut taken = self.taken();
+        if taken.closed {
+            return Err(NoPlace::Closed);
+        }
         if taken.turned_away >= TURNED_AWAY {
             return Err(NoPlace::Untold);
         }
-        self.give(&mut taken, Whose::TurnedAway)
+        Ok(self.give(&mut taken, Whose::TurnedAway))
     }
 
     /// Gives no more places, and tells every connection to end.
@@ -152,23 +186,13 @@ impl Places {
         taken.open.clear();
     }
 
-    fn give(&self, taken: &mut Taken, whose: Whose) -> Result<Place, NoPlace> {
-        if taken.closed {
-            return Err(NoPlace::Closed);
-        }
+    fn give(&self, taken: &mut Taken, whose: Whose) -> Place {
         let number = taken.next;
         taken.next += 1;
-        if let Some(counted) = taken.counted(&whose) {
-            *counted += 1;
-        }
-        if let Whose::Node(node) = &whose
-            && let Some(visits) = taken.nodes.get_mut(node)
-        {
-            visits.open.push_back(number);
-        }
+        taken.note(&whose, number);
         let (tell, leave) = oneshot::channel();
         taken.open.insert(number, tell);
-        Ok(Place { places: self.clone(), number, whose, leave })
+        Place { places: self.clone(), number, whose, leave }
     }
 
     /// Whoever panicked with it left it whole: no step in between could.
@@ -178,13 +202,41 @@ impl Places {
 }
 
 impl Taken {
-    fn counted(&mut self, whose: &Whose) -> Option<&mut usize> {
-        Some(match whose {
-            Whose::Node(_) => &mut self.agents,
-            Whose::Operator => &mut self.operators,
-            Whose::Stranger => &mut self.strangers,
-            Whose::TurnedAway => &mut self.turned_away,
-        })
+    fn note(&mut self, whose: &Whose, number: u64) {
+        match whose {
+            Whose::Node(node) => {
+                self.agents += 1;
+                if let Some(visits) = self.nodes.get_mut(node) {
+                    visits.open.push_back(number);
+                }
+            }
+            Whose::Operator => self.operators += 1,
+            Whose::Stranger => self.strangers.push_back(number),
+            Whose::TurnedAway => self.turned_away += 1,
+        }
+    }
+
+    fn forget(&mut self, whose: &Whose, number: u64) {
+        self.open.remove(&number);
+        match whose {
+            Whose::Node(node) => {
+                self.agents = self.agents.saturating_sub(1);
+                if let Some(visits) = self.nodes.get_mut(node) {
+                    visits.open.retain(|known| *known != number);
+                }
+            }
+            Whose::Operator => self.operators = self.operators.saturating_sub(1),
+            Whose::Stranger => self.strangers.retain(|known| *known != number),
+            Whose::TurnedAway => self.turned_away = self.turned_away.saturating_sub(1),
+        }
+    }
+
+    /// Ends a connection at once: its place is another's.
+    fn cut(&mut self, number: Option<u64>) {
+        if let Some(tell) = number.and_then(|number| self.open.remove(&number)) {
+            // One that is gone already need not be told.
+            let _ = tell.send(Over::Late);
+        }
     }
 
     /// Notes that a node has come; its oldest connection is told to end if it has too many.
@@ -203,14 +255,14 @@ impl Taken {
             return Err(TurnedAway::TooOften { node: node.clone(), most: VISITS });
         }
         // A node that has a place already takes none from others: its oldest makes room.
-        if visits.open.len() >= OF_A_NODE
-            && let Some(oldest) = visits.open.pop_front()
-        {
-            self.open.remove(&oldest);
-        } else if self.agents >= most {
-            return Err(TurnedAway::Full { most });
+        let oldest = (visits.open.len() >= OF_A_NODE || self.agents >= most).then(|| visits.open.pop_front());
+        match oldest.flatten() {
+            None if self.agents >= most => Err(TurnedAway::Full { most }),
+            oldest => {
+                self.cut(oldest);
+                Ok(())
+            }
         }
-        Ok(())
     }
 }
 
@@ -221,25 +273,16 @@ impl Place {
         matches!(self.whose, Whose::Node(_))
     }
 
-    /// Is done when the connection is to end.
-    pub async fn told_to_leave(&mut self) {
-        // Nothing is ever sent: the sender is dropped.
-        drop((&mut self.leave).await);
+    /// Is done when the connection is to end, and says how.
+    pub async fn told_to_leave(&mut self) -> Over {
+        // Where nothing was sent, the sender was dropped.
+        (&mut self.leave).await.unwrap_or(Over::Asked)
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut taken = self.places.taken();
-        taken.open.remove(&self.number);
-        if let Some(counted) = taken.counted(&self.whose) {
-            *counted = counted.saturating_sub(1);
-        }
-        if let Whose::Node(node) = &self.whose
-            && let Some(visits) = taken.nodes.get_mut(node)
-        {
-            visits.open.retain(|number| *number != self.number);
-        }
+        self.places.taken().forget(&self.whose, self.number);
     }
 }
 
@@ -270,12 +313,39 @@ mod tests {
         let full = NoPlace::TurnedAway(TurnedAway::Full { most: 2 });
         assert_eq!(places.enter(Some(&node("n3")), now).err(), Some(full));
         let _told = places.turn_away().expect("it can be told");
-        assert_eq!([places.to_tell(now), places.to_tell(now), places.to_tell(now)], [Some(1), None, None]);
-        assert_eq!(places.to_tell(now + WINDOW), Some(3));
         let _operator = places.enter(Some(&shown(Subject::Operator("alice".to_owned()))), now).expect("room");
         let _stranger = places.enter(None, now).expect("room");
         drop(first);
         assert!(places.enter(Some(&node("n3")), now).is_ok(), "one has gone");
+    }
+
+    #[test]
+    fn it_is_told_once_a_minute_and_for_each_reason_who_is_turned_away() {
+        let (places, now) = (Places::new(2), Instant::now());
+        let full = TurnedAway::Full { most: 2 };
+        let too_often = TurnedAway::TooOften { node: NodeId::new("n1").expect("a name"), most: VISITS };
+        let told = |why, at| places.to_tell(why, at);
+        assert_eq!([told(&full, now), told(&full, now), told(&full, now)], [Some(1), None, None]);
+        assert_eq!(
+            [told(&too_often, now), told(&too_often, now)],
+            [Some(1), None],
+            "neither hides the other"
+        );
+        assert_eq!([told(&full, now + WINDOW), told(&too_often, now + WINDOW)], [Some(3), Some(2)]);
+    }
+
+    #[test]
+    fn a_node_is_not_turned_away_for_its_own_connection() {
+        let (places, now) = (Places::new(1), Instant::now());
+        let mut dead = places.enter(Some(&node("n1")), now).expect("a place");
+        let mut back = places.enter(Some(&node("n1")), now).expect("the place is its own");
+        assert!(is_told_to_leave(&mut dead) && !is_told_to_leave(&mut back));
+        let full = NoPlace::TurnedAway(TurnedAway::Full { most: 1 });
+        assert_eq!(places.enter(Some(&node("n2")), now).err(), Some(full.clone()));
+        drop(dead);
+        assert_eq!(places.enter(Some(&node("n2")), now).err(), Some(full));
+        drop(back);
+        assert!(places.enter(Some(&node("n2")), now).is_ok());
     }
 
     #[test]
@@ -309,23 +379,34 @@ mod tests {
     }
 
     #[test]
-    fn strangers_and_operators_are_counted_apart_and_all_leave_when_it_is_closed() {
+    fn strangers_who_only_sit_there_keep_nobody_from_enrolling() {
         let (places, now) = (Places::new(1), Instant::now());
         let mut strangers: Vec<_> =
             (0..STRANGERS).map(|_| places.enter(None, now).expect("a place")).collect();
-        assert_eq!(places.enter(None, now).err(), Some(NoPlace::Full(STRANGERS)));
+        strangers.push(places.enter(None, now).expect("a place"));
+        assert_eq!(strangers[0].leave.try_recv(), Ok(Over::Late), "the oldest is cut");
+        assert!(!strangers[1..].iter_mut().any(is_told_to_leave));
+        strangers.truncate(1);
+        assert_eq!(places.taken().strangers.len(), 0);
+    }
+
+    #[test]
+    fn operators_are_counted_apart_and_all_leave_when_it_is_closed() {
+        let (places, now) = (Places::new(1), Instant::now());
         let operator = shown(Subject::Operator("alice".to_owned()));
-        let mut operators: Vec<_> =
+        let mut all: Vec<_> =
             (0..OPERATORS).map(|_| places.enter(Some(&operator), now).expect("a place")).collect();
-        assert_eq!(places.enter(Some(&operator), now).err(), Some(NoPlace::Full(OPERATORS)));
-        let _agent = places.enter(Some(&node("n1")), now).expect("a place");
-        places.close();
-        assert!(strangers.iter_mut().chain(&mut operators).all(is_told_to_leave));
+        let full = places.enter(Some(&operator), now).err().expect("there are too many").to_string();
         assert_eq!(
-            places.enter(Some(&node("n2")), now).err(),
-            Some(NoPlace::TurnedAway(TurnedAway::Full { most: 1 }))
+            full,
+            "there are 256 connections of operators already, and there may be no more; try again when one has ended"
         );
-        drop(strangers);
+        all.push(places.enter(Some(&node("n1")), now).expect("a place"));
+        all.push(places.enter(None, now).expect("a place"));
+        places.close();
+        assert!(all.iter_mut().all(is_told_to_leave));
+        assert_eq!(places.enter(Some(&node("n2")), now).err(), Some(NoPlace::Closed));
         assert_eq!(places.enter(None, now).err(), Some(NoPlace::Closed));
+        assert_eq!(places.turn_away().err(), Some(NoPlace::Closed));
     }
 }

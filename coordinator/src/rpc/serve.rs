@@ -35,11 +35,12 @@ pub struct Lines {
 }
 
 impl Lines {
-    /// Of an agent: one call, which lasts. That it is silent is seen sooner in its session; this is for connections without one.
+    /// Of an agent: one call, which lasts, and with which the connection ends. That it is silent is seen sooner in its session; this
+    /// is for connections without one.
     #[must_use]
     pub const fn of_agents() -> Self {
         let keepalive = Duration::from_secs(60);
-        Self { keepalive, calls: 4, window: 64 << 10, send: 64 << 10, header_table: 0, header: 8 << 10 }
+        Self { keepalive, calls: 1, window: 64 << 10, send: 64 << 10, header_table: 0, header: 8 << 10 }
     }
 
     /// Of operators, and of whoever enrols.
@@ -71,7 +72,7 @@ impl Lines {
 pub enum Over {
     /// It is asked to: calls are answered to their end, for a while.
     Asked,
-    /// Its time is over.
+    /// Its time is over, or its place is another's: it is cut.
     Late,
 }
 

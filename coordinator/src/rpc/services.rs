@@ -1,6 +1,6 @@
 //! Every service behind one gate: who calls is found out, what is called is looked up, in one closed list.
 
-use super::agent::Agents;
+use super::agent::{Agents, OneSession};
 use super::auth::{AGENT, Caller, ENROLMENT, OPERATOR, Refusal, admit};
 use super::code;
 use super::enrolment::Enrolment;
@@ -10,7 +10,8 @@ use crate::engine::Port;
 use crate::skew;
 use hyper::body::Incoming;
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::oneshot;
 use tonic::body::Body;
 use tonic::codegen::{BoxFuture, http};
 use tonic::server::NamedService;
@@ -74,12 +75,24 @@ pub async fn services(
 pub struct Gate<H, R> {
     services: Arc<Services<H, R>>,
     peer: Peer,
+    /// Until it is held.
+    session: Mutex<Option<OneSession>>,
 }
 
 impl<H, R> Gate<H, R> {
     /// The services, for this peer.
     pub const fn new(services: Arc<Services<H, R>>, peer: Peer) -> Self {
-        Self { services, peer }
+        Self { services, peer, session: Mutex::new(None) }
+    }
+
+    /// The services, for an agent that may hold one session; with what is closed when that is over, and the connection is to end.
+    pub fn with_a_session(services: Arc<Services<H, R>>, peer: Peer) -> (Self, oneshot::Receiver<()>) {
+        let (session, over) = OneSession::new();
+        (Self { services, peer, session: Mutex::new(Some(session)) }, over)
+    }
+
+    fn session(&self) -> Option<OneSession> {
+        self.session.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     fn admit(&self, request: &http::Request<Incoming>, service: &str) -> Result<Caller, Refusal> {
@@ -116,7 +129,12 @@ impl<H: Health, R: ServerReflection> hyper::service::Service<http::Request<Incom
         }
         let services = &self.services;
         match service.as_str() {
-            AGENT => services.agents.clone().call(request),
+            AGENT => {
+                if let Some(session) = self.session() {
+                    request.extensions_mut().insert(session);
+                }
+                services.agents.clone().call(request)
+            }
             ENROLMENT => services.enrolment.clone().call(request),
             OPERATOR => services.operators.clone().call(request),
             name if name == HealthServer::<H>::NAME => services.health.clone().call(request),

@@ -1,11 +1,12 @@
 //! Connections beyond the limit: who is turned away is told so and gets in when there is room, and nobody else notices.
 
 use super::support::agent::{Wire, facts};
-use super::support::{Site, within};
+use super::support::dial::channel_once;
+use super::support::{Site, eventually, within};
 use tonic::Code;
 use wavegate_common::id::Generation;
 use wavegate_coordinator::clock::Clock;
-use wavegate_proto::tls::Credentials;
+use wavegate_proto::tls::{self, Credentials};
 use wavegate_proto::v1::coordinator_message::Message as In;
 
 /// A session that was welcomed, or why it was not.
@@ -23,7 +24,7 @@ async fn agents_beyond_the_limit_are_turned_away_and_get_in_when_there_is_room()
     let site = Site::start_with(|config| config.max_connections = 2, Clock::system()).await;
     let agents = site.fleet(&[("c1", "compute"), ("c2", "compute")]).await;
     let third = site.enrol("c3").await;
-    for _ in 0..5 {
+    for _ in 0..2 {
         let refused = session(&site, "c3", &third).await.err().expect("there is no room");
         assert_eq!(refused.code(), Code::ResourceExhausted);
         insta::allow_duplicates! {
@@ -36,12 +37,50 @@ async fn agents_beyond_the_limit_are_turned_away_and_get_in_when_there_is_room()
     site.enrol("c4").await;
     agents[0].disconnect().await;
     site.until_link("c1", false).await;
-    let mut wire = session(&site, "c3", &third).await;
-    while wire.is_err() {
-        // The coordinator has seen the session end, and perhaps not yet the connection.
-        wire = session(&site, "c3", &third).await;
-    }
+    // The coordinator has seen the session end, and perhaps not yet the connection.
+    let wire = std::cell::RefCell::new(None);
+    eventually("room for c3", || async {
+        wire.replace(session(&site, "c3", &third).await.ok());
+        wire.borrow().is_some()
+    })
+    .await;
     assert!(site.is_online("c3").await && site.is_online("c2").await);
+}
+
+#[tokio::test]
+async fn agents_whose_connections_died_unseen_get_in_at_once() {
+    let site = Site::start_with(|config| config.max_connections = 2, Clock::system()).await;
+    let (first, second) = (site.enrol("c1").await, site.enrol("c2").await);
+    // Nobody tells the coordinator that they are dead: they stay open here.
+    let mut dead = session(&site, "c1", &first).await.expect("a session");
+    let _other = session(&site, "c2", &second).await.expect("a session");
+    let _back = session(&site, "c1", &first).await.expect("the place was its own");
+    assert!(matches!(within(dead.answer()).await, Ok(None) | Err(_)), "it has ended");
+    assert!(site.is_online("c1").await && site.is_online("c2").await);
+}
+
+#[tokio::test]
+async fn a_connection_has_one_session_and_ends_with_it() {
+    let site = Site::start().await;
+    let credentials = site.enrol("c1").await;
+    let config = || tls::client(&credentials).expect("credentials");
+    let channel = channel_once(site.daemon().address(), config()).await;
+    let mut wire = Wire::on(channel.clone());
+    wire.hello("c1", Generation(0), None).await;
+    wire.next().await;
+    drop(wire);
+    site.until_link("c1", false).await;
+    let again = within(Wire::on(channel).answer()).await.expect_err("that connection has ended");
+    assert_eq!(again.code(), Code::Unavailable, "{again:?}");
+
+    // One that is refused has had its session likewise.
+    let channel = channel_once(site.daemon().address(), config()).await;
+    let mut wire = Wire::on(channel.clone());
+    wire.hello("c2", Generation(0), None).await;
+    let refused = within(wire.answer()).await.expect_err("another node's name");
+    assert_eq!(refused.code(), Code::PermissionDenied);
+    let again = within(Wire::on(channel).answer()).await.expect_err("that connection has ended");
+    assert_eq!(again.code(), Code::Unavailable, "{again:?}");
 }
 
 #[tokio::test]

@@ -48,6 +48,19 @@ pub async fn channel_of(endpoint: Endpoint, way: Way) -> Result<Channel, tonic::
     }
 }
 
+/// Over one connection with TLS, and no other when that has ended.
+pub async fn channel_once(address: SocketAddr, config: Arc<ClientConfig>) -> Channel {
+    let stream = TcpStream::connect(address).await.expect("a connection");
+    let stream = TlsConnector::from(config).connect(tls::coordinator_name(), stream).await;
+    let mut once = Some(TokioIo::new(stream.expect("a handshake")));
+    let connector = tower::service_fn(move |_| {
+        let stream = once.take();
+        async move { stream.ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected)) }
+    });
+    let endpoint = Endpoint::from_static("http://coordinator");
+    endpoint.connect_with_connector(connector).await.expect("HTTP/2")
+}
+
 /// A TLS configuration that trusts an authority and shows no certificate.
 pub fn without_certificate(ca_pem: &str) -> Arc<ClientConfig> {
     tls::enrolling_client(tls::fingerprint(ca_pem).expect("an authority")).expect("a configuration")
