@@ -4,8 +4,11 @@ use super::render::{node, nodes};
 use super::{CliError, Exit, Invocation, document, now};
 use crate::status::nodes::Wanted;
 use crate::status::view::NodeStatus;
+use serde::Deserialize;
+use serde_json::Value;
 use wavegate_common::id::NodeId;
 use wavegate_common::platform::Role;
+use wavegate_proto::convert::read_document;
 use wavegate_proto::v1;
 
 /// Arguments of `nodes`.
@@ -51,8 +54,7 @@ pub(super) async fn run(invocation: &Invocation, args: &Args) -> Result<Exit, Cl
     let wanted = args.wanted();
     match &args.node {
         Some(name) if output.is_json() => {
-            let known: Vec<serde_json::Value> =
-                wavegate_proto::convert::read_document("node_list", Some(&list))?;
+            let known: Vec<Value> = read_document("node_list", Some(&list))?;
             let found = known.iter().find(|known| known["node"] == name.as_str());
             output.write(&format!("{:#}\n", found.ok_or_else(|| no_such_node(name))?))?;
         }
@@ -61,7 +63,13 @@ pub(super) async fn run(invocation: &Invocation, args: &Args) -> Result<Exit, Cl
             let found = known.iter().find(|known| known.node.as_str() == name);
             output.write(&node::node(found.ok_or_else(|| no_such_node(name))?, now(), look))?;
         }
-        None if output.is_json() => output.write(&document::pretty("node_list", &list)?)?,
+        None if output.is_json() && wanted == Wanted::default() => {
+            output.write(&document::pretty("node_list", &list)?)?;
+        }
+        None if output.is_json() => {
+            let known = those_wanted(read_document("node_list", Some(&list))?, &wanted);
+            output.write(&format!("{:#}\n", Value::Array(known)))?;
+        }
         None => {
             let mut known: Vec<NodeStatus> = document::read("node_list", &list)?;
             known.retain(|node| wanted.has(node));
@@ -75,9 +83,43 @@ pub(super) async fn run(invocation: &Invocation, args: &Args) -> Result<Exit, Cl
     Ok(Exit::Ok)
 }
 
+/// Those that are wanted, as they came. What can't be read is a newer coordinator's, which has told of no others.
+fn those_wanted(known: Vec<Value>, wanted: &Wanted) -> Vec<Value> {
+    let is_wanted = |known: &Value| NodeStatus::deserialize(known).map_or(true, |node| wanted.has(&node));
+    known.into_iter().filter(is_wanted).collect()
+}
+
 fn no_such_node(name: &str) -> CliError {
     let name = document::printable(name);
     CliError::Usage {
         what: format!("there is no node {name} in the fleet; see who there is: wavegate nodes"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::render::samples;
+    use super::*;
+    use serde_json::{json, to_value};
+
+    #[test]
+    fn what_an_older_coordinator_tells_too_much_is_left_out_and_the_rest_is_as_it_came() {
+        let Value::Array(mut known) = to_value(samples::nodes()).expect("nodes") else { panic!("a list") };
+        known[0]["of_a_newer_one"] = json!(1);
+        let offline = Wanted { offline: true, ..Wanted::default() };
+        let expected: Vec<String> = samples::nodes()
+            .into_iter()
+            .filter(|node| !node.link.is_online())
+            .map(|node| node.node.to_string())
+            .collect();
+        let names = |known: &[Value]| {
+            known.iter().filter_map(|node| node["node"].as_str()).map(str::to_owned).collect()
+        };
+        let found: Vec<String> = names(&those_wanted(known.clone(), &offline));
+        assert!(!expected.is_empty() && expected.len() < known.len());
+        assert_eq!(found, expected);
+        assert_eq!(those_wanted(known.clone(), &Wanted::default()), known);
+        let strange = vec![json!({ "node": "c1", "link": "of another kind" })];
+        assert_eq!(those_wanted(strange.clone(), &offline), strange);
     }
 }

@@ -23,3 +23,31 @@ pub(super) fn brief(document: &v1::Document) -> Result<RolloutStatus, CliError> 
     brief::cut(&mut status);
     Ok(status)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::render::samples;
+    use super::*;
+    use wavegate_common::rollout::TaskState;
+
+    fn document(status: &RolloutStatus) -> v1::Document {
+        wavegate_proto::convert::document("rollout_status", status).expect("a document")
+    }
+
+    #[test]
+    fn what_a_coordinator_has_cut_is_shown_as_it_is() {
+        let whole = samples::with_more(samples::running().status(200), 5000);
+        let once = brief(&document(&whole)).expect("a status");
+        let left_out = |status: &RolloutStatus| -> Vec<u32> {
+            status.stages.iter().map(|stage| stage.left_out.total()).collect()
+        };
+        assert!(left_out(&once)[1] > 4900, "{:?}", left_out(&once));
+
+        // It knows who takes too long, and so shows more of those at work than would be shown of what it has told.
+        let mut cut = once;
+        let stage = &mut cut.stages[1];
+        let at_work = stage.tasks.iter().find(|task| task.state == TaskState::Applying).expect("one").clone();
+        stage.tasks.extend(std::iter::repeat_n(at_work, 70));
+        assert_eq!(brief(&document(&cut)).expect("a status"), cut);
+    }
+}

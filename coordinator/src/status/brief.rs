@@ -80,12 +80,15 @@ pub const fn is_large(stage: &StageStatus) -> bool {
     stage.counts.total() as usize > WHOLE
 }
 
-/// Cuts a status that came whole, from a coordinator that knows of no other.
+/// Cuts a status that came whole, from a coordinator that knows of no other. What was cut there stays as it is.
 pub fn cut(status: &mut RolloutStatus) {
     status.stages.iter_mut().for_each(cut_stage);
 }
 
 fn cut_stage(stage: &mut StageStatus) {
+    if stage.left_out.total() > 0 {
+        return;
+    }
     let seen =
         |task: &TaskStatus| Seen { state: task.state, stuck: !task.link.is_online(), since_ms: task.since.0 };
     let tasks: Vec<Seen> = stage.tasks.iter().map(seen).collect();
