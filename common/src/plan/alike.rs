@@ -3,34 +3,64 @@
 
 use crate::id::NodeId;
 use crate::order::Steps;
-use serde::de::{Deserializer, MapAccess, Visitor};
-use std::collections::BTreeMap;
+use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
+use serde_json::value::RawValue;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 
 /// So many kinds are remembered: enough for the platforms, roles and releases of a fleet, and few enough to look at all.
 const KINDS: usize = 16;
 
-/// The lists of steps that came last, without repetition.
-#[derive(Default)]
-pub(super) struct Alike {
-    known: Vec<Steps>,
+/// What came last, without repetition.
+struct Recent<T>(VecDeque<T>);
+
+impl<T> Default for Recent<T> {
+    fn default() -> Self {
+        Self(VecDeque::with_capacity(KINDS))
+    }
 }
+
+impl<T> Recent<T> {
+    fn add(&mut self, new: T) {
+        if self.0.len() == KINDS {
+            self.0.pop_front();
+        }
+        self.0.push_back(new);
+    }
+}
+
+/// The lists of steps that came last.
+#[derive(Default)]
+pub(super) struct Alike(Recent<Steps>);
 
 impl Alike {
     /// These steps, shared with the same ones that came before.
     pub(super) fn shared(&mut self, steps: Steps) -> Steps {
-        if let Some(known) = self.known.iter().find(|known| **known == steps) {
+        if let Some(known) = self.0.0.iter().find(|known| **known == steps) {
             return known.clone();
         }
-        if self.known.len() == KINDS {
-            self.known.remove(0);
-        }
-        self.known.push(steps.clone());
+        self.0.add(steps.clone());
         steps
     }
 }
 
-/// Reads the steps of each node.
+/// The lists of steps that were read last, each as it was written.
+#[derive(Default)]
+struct Written(Recent<(Box<RawValue>, Steps)>);
+
+impl Written {
+    /// The steps that are written so. What was written the same before is not read again.
+    fn read(&mut self, written: Box<RawValue>) -> serde_json::Result<Steps> {
+        if let Some((_, steps)) = self.0.0.iter().find(|(known, _)| known.get() == written.get()) {
+            return Ok(steps.clone());
+        }
+        let steps: Steps = serde_json::from_str(written.get())?;
+        self.0.add((written, steps.clone()));
+        Ok(steps)
+    }
+}
+
+/// Reads the steps of each node, of a JSON document.
 pub(super) fn tasks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<NodeId, Steps>, D::Error> {
     struct Tasks;
     impl<'de> Visitor<'de> for Tasks {
@@ -41,9 +71,11 @@ pub(super) fn tasks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeM
         }
 
         fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
-            let (mut tasks, mut alike) = (BTreeMap::new(), Alike::default());
-            while let Some((node, steps)) = map.next_entry()? {
-                tasks.insert(node, alike.shared(steps));
+            let (mut tasks, mut known) = (BTreeMap::new(), Written::default());
+            while let Some((node, written)) = map.next_entry::<NodeId, Box<RawValue>>()? {
+                let steps = known.read(written);
+                let steps = steps.map_err(|error| M::Error::custom(format!("the steps of {node}: {error}")))?;
+                tasks.insert(node, steps);
             }
             Ok(tasks)
         }
