@@ -54,7 +54,7 @@ impl StageIndex {
         let group = |node| planned.groups.get(node).and_then(|group| numbers.get(group.as_str()).copied());
         let mut alone = PlaceSet::new(nodes.len());
         for (number, node) in nodes.iter().enumerate() {
-            alone.set(Place::new(number), planned.stage == Stage::Etcd && plan.is_etcd_member(node));
+            alone.set(Place::new(number), is_alone(plan, planned, node));
         }
         Self {
             work,
@@ -166,11 +166,15 @@ fn numbered(planned: &StagePlan) -> BTreeMap<&str, u32> {
     groups
 }
 
+/// Whether a node is worked on alone in a stage.
+fn is_alone(plan: &Plan, planned: &StagePlan, node: &NodeId) -> bool {
+    planned.stage == Stage::Etcd && plan.is_etcd_member(node)
+}
+
 /// Whether a wave is tried before all that follows: the first of a stage, and in stage etcd also the first of those that
 /// are no members, after the members. It is over when all of it has finished, not when it has failed.
 fn is_canary(plan: &Plan, planned: &StagePlan, wave: usize) -> bool {
-    let alone = |node: &NodeId| planned.stage == Stage::Etcd && plan.is_etcd_member(node);
-    let members = |wave: &Vec<NodeId>| wave.iter().any(alone);
+    let members = |wave: &Vec<NodeId>| wave.iter().any(|node| is_alone(plan, planned, node));
     match wave.checked_sub(1).map(|before| (planned.waves.get(before), planned.waves.get(wave))) {
         None => true,
         Some((Some(before), Some(own))) => members(before) && !members(own),

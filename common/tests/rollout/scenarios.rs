@@ -107,6 +107,39 @@ fn a_lost_node_holds_the_stage_until_it_returns() {
     assert_eq!(world.rollout.status().0, Status::Finished);
 }
 
+/// Crowds that wait for the same hands wait for other things, and are told apart by what would unblock them.
+#[test]
+fn crowds_that_are_away_for_different_reasons_are_told_apart() {
+    let wide = Limits { max_unavailable: 63, errors_allowed: 63, ..ONE_AT_A_TIME };
+    let stages = [(vec![], ONE_AT_A_TIME), ((0..64).collect(), wide), (vec![], ONE_AT_A_TIME)];
+    let mut world = World::new(plan(&stages, 1), 64, Mode::Auto);
+    let off = |world: &mut World, nodes: std::ops::Range<usize>| {
+        nodes.for_each(|index| world.act(&Act::Off(index)));
+    };
+    world.decide();
+    world.deliver_orders();
+    (0..3).for_each(|_| world.machines[0].work(false));
+    world.hear();
+    off(&mut world, 43..64);
+    world.decide();
+    world.deliver_orders();
+    world.hear();
+    off(&mut world, 1..22);
+    world.now += LOST_AFTER_MS;
+    world.decide();
+    off(&mut world, 22..43);
+    let waiting = world.observe(|observed| world.rollout.waiting(observed));
+    let told: Vec<String> = waiting.iter().map(|w| format!("{}\n  {}", w.why, w.unblock)).collect();
+    insta::assert_snapshot!(told.join("\n"), @r"
+    21 nodes (n1, n2, n3, n4, n5 and 16 more) were lost while applying stage compute; what they did is unknown until they return
+      switch them on, or start their agents there: systemctl start wavegate-agent; when they are back, they say what they did and go on from there. To go on without one of them: wavegate waive NODE; if one is gone for good: wavegate stop, then wavegate node remove NODE
+    21 nodes (n22, n23, n24, n25, n26 and 16 more) went offline while applying stage compute
+      switch them on, or start their agents there: systemctl start wavegate-agent; when they are back, they go on by themselves with what they were at. To go on without one of them: wavegate waive NODE; if one is gone for good: wavegate stop, then wavegate node remove NODE
+    21 nodes (n43, n44, n45, n46, n47 and 16 more) are offline and have not done stage compute
+      switch them on, or start their agents there: systemctl start wavegate-agent; when they are back, their turn comes by itself. To go on without one of them: wavegate waive NODE; if one is gone for good: wavegate stop, then wavegate node remove NODE
+    ");
+}
+
 /// A coordinator whose store was set back to an earlier copy gives the same number to another rollout.
 #[test]
 fn what_was_done_for_another_plan_under_the_same_number_does_not_count() {

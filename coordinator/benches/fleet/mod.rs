@@ -110,8 +110,8 @@ impl Fleet {
         }
     }
 
-    /// A plan for all, and how often it was told how far it was.
-    pub fn plan(&mut self) -> (PlanView, usize) {
+    /// A plan for all, and who was still waited for each time that it was told how far it was.
+    pub fn plan(&mut self) -> (PlanView, Vec<Vec<NodeId>>) {
         let (updates, mut told) = mpsc::unbounded_channel();
         let (file, text) = shipped("calico-openstack").expect("it ships");
         let wide = WaveOverride {
@@ -133,10 +133,10 @@ impl Fleet {
             updates,
         })));
         self.say_what_is_asked();
-        let mut progress = 0;
+        let mut progress = Vec::new();
         loop {
             match told.try_recv().expect("told").expect("a plan") {
-                PlanUpdate::Progress { .. } => progress += 1,
+                PlanUpdate::Progress { waiting_for, .. } => progress.push(waiting_for),
                 PlanUpdate::Done(view) => return (*view, progress),
             }
         }

@@ -50,26 +50,26 @@ impl Engine {
             return Ok(());
         }
         let _store = tracing::debug_span!("store").entered();
-        if let Err(error) = self.keep() {
+        let on_disk = self.keep().inspect_err(|error| {
             self.put_back();
-            self.note_trouble(&error);
-            return Err(error);
-        }
+            self.note_trouble(error);
+        })?;
         self.log_events();
         let printed = !self.turn.output.is_empty();
-        if self.turn.is_output_alone() {
-            self.unflushed_output = true;
-        } else {
+        if on_disk {
             self.written();
+        } else {
+            self.unflushed_output = true;
         }
-        self.turn.is_stored();
+        self.turn.forget_stored();
         if printed {
             self.output.send_modify(|version| *version += 1);
         }
         Ok(())
     }
 
-    fn keep(&self) -> Result<(), StoreError> {
+    /// Stores it. Returns whether it is on disk.
+    fn keep(&self) -> Result<bool, StoreError> {
         let Turn { events, facts, output, audit, .. } = &self.turn;
         let facts: Vec<&Facts> =
             facts.iter().filter_map(|node| self.nodes.get(node)?.facts.as_ref()).collect();
@@ -87,8 +87,9 @@ impl Engine {
         })
     }
 
-    /// The store takes nothing: the rollout is as it is stored. Orders and acknowledgements are not sent, and come up again,
-    /// the latter with the reports. Output is lost, and so are words for the audit list, which the log has.
+    /// The store takes nothing: the rollout is as it is stored. Acknowledgements come up again with the reports. Output is
+    /// lost, and so are words for the audit list, which the log has. Nodes that are to be sent their order still are: which
+    /// one that is the rollout says when it is sent.
     fn put_back(&mut self) {
         if let Some(Pending { stored, .. }) = self.turn.events.take() {
             self.rollout = stored;
@@ -96,7 +97,6 @@ impl Engine {
         self.unstored.append(&mut self.turn.reports);
         self.turn.output.clear();
         self.turn.audit.clear();
-        self.turn.orders.clear();
         self.turn.acknowledgements.clear();
         self.changed();
     }
@@ -118,8 +118,11 @@ impl Engine {
             let node = key.node.clone();
             self.send(&node, ToAgent::Acknowledge(key));
         }
-        let nodes = std::mem::take(&mut self.turn.orders);
-        self.send_orders(&nodes);
+        // A pause that could not be stored may be there all the same: it is looked for first.
+        if !self.unsure {
+            let nodes = std::mem::take(&mut self.turn.orders);
+            self.send_orders(&nodes);
+        }
     }
 
     /// Writes to the store, and measures how long that takes.

@@ -6,16 +6,19 @@ use super::reasons::Logged;
 use super::refusals::Refusals;
 use super::superseded::Superseded;
 use super::turn::Turn;
-use super::{EVENTS_AT_ONCE, Engine, Timing, told};
+use super::{Engine, Timing, told};
 use crate::clock::Clock;
 use crate::pki::Authority;
 use crate::store::{KnownNode, RolloutRecord, Store, StoreError};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::sync::watch;
-use wavegate_common::id::{LeaderId, NodeId, Timestamp};
+use wavegate_common::id::{LeaderId, NodeId};
 use wavegate_common::plan::PlanError;
 use wavegate_common::rollout::{IllegalEvent, Rollout};
+
+/// Events read at once.
+const EVENTS_AT_ONCE: usize = 10_000;
 
 /// Why the engine can't begin.
 #[derive(Debug, thiserror::Error)]
@@ -58,8 +61,10 @@ impl Engine {
         leader_id: LeaderId,
     ) -> Result<Self, LoadError> {
         let rollout = newest_rollout(&store, None)?;
-        if let Some(rollout) = &rollout {
-            clock.not_before(last_event(&store, rollout)?);
+        if let Some(rollout) = &rollout
+            && let Some(last) = store.last_event(rollout.id())?
+        {
+            clock.not_before(last.at);
         }
         let generation = store.begin_generation(leader_id)?;
         let nodes = store.nodes()?.into_iter().map(|known| (known.node.clone(), Arc::new(known)));
@@ -104,6 +109,7 @@ impl Engine {
             changes: watch::Sender::new(0),
             output: watch::Sender::new(0),
             ticked_ms: 0,
+            ticked_late: false,
             audience: Audience::default(),
             watchdog: None,
         })
@@ -137,12 +143,6 @@ fn newest_rollout(store: &Store, known: Option<&Rollout>) -> Result<Option<Rollo
         Some(known) => follow(store, known.clone()).map(Some),
         None => replay(store, record).map(Some),
     }
-}
-
-/// When the last event of a rollout was recorded.
-fn last_event(store: &Store, rollout: &Rollout) -> Result<Timestamp, StoreError> {
-    let last = store.events(rollout.id(), rollout.last_seq().saturating_sub(1), 1)?;
-    Ok(last.last().map_or_else(Timestamp::default, |entry| entry.at))
 }
 
 /// A rollout, replayed from its log.

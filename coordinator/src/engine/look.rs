@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use wavegate_common::id::{Generation, NodeId, StepId, Timestamp};
 use wavegate_common::rollout::{Link, Observed, Rollout, WaitingOn};
 
-/// The engine as it was when somebody asked. Nothing in it is ahead of the store.
+/// The engine as it was when somebody asked. Its rollout is as it is stored.
 pub struct Look {
     pub(super) now: Timestamp,
     pub(super) lost_after_ms: u64,

@@ -2,8 +2,9 @@
 //!
 //! A turn takes an input, or many that came together: finds the events that they amount to, applies them to the rollout as
 //! it will be, decides what comes next, stores all of it in one transaction, and only then sends. At its end nothing is sent
-//! that is not stored, and nothing in memory is ahead of the store. The turns are `run`'s, and how one ends is `commit`'s; this
-//! file says what the engine is. Time is the `Clock`'s; connections and wire types are `rpc`'s.
+//! that is not stored, and nothing of a rollout in memory is ahead of the store; what agents observe counts at once, and is
+//! stored as soon as it can be. The turns are `run`'s, and how one ends is `commit`'s; this file says what the engine is. Time
+//! is the `Clock`'s; connections and wire types are `rpc`'s.
 
 mod agents;
 mod approval;
@@ -69,8 +70,6 @@ const SILENT_INTERVALS: u64 = 3;
 const SEND_AGAIN_MS: u64 = 10_000;
 /// Characters kept of what somebody who is refused says.
 const TEXT_KEPT: usize = 500;
-/// Events read at once.
-const EVENTS_AT_ONCE: usize = 10_000;
 
 /// How long things may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,7 +94,7 @@ struct NotTaken {
     since: Timestamp,
 }
 
-/// The store can't be written; tried again with every input.
+/// The store can't be written; tried again with every turn that has something to store, and with every tick.
 #[derive(Clone)]
 struct Trouble {
     what: String,
@@ -144,6 +143,8 @@ pub struct Engine {
     pace: Arc<Pace>,
     /// When time passed last, by [`Clock::elapsed_ms`].
     ticked_ms: u64,
+    /// Nobody had told us: we found out ourselves.
+    ticked_late: bool,
     changes: watch::Sender<u64>,
     output: watch::Sender<u64>,
     audience: Audience,

@@ -30,8 +30,8 @@ pub(super) struct Planning {
     updates: mpsc::UnboundedSender<Result<PlanUpdate, RequestError>>,
     asked: usize,
     waiting: BTreeMap<NodeId, Asked>,
-    /// How far it was when that was last told.
-    told: Option<usize>,
+    /// How far it was when that was last told: in hundredths, and how many were waited for once those are few.
+    told: Option<(usize, Option<usize>)>,
 }
 
 /// What one node still has to answer.
@@ -45,11 +45,14 @@ impl Planning {
         drop(self.updates.send(Err(error)));
     }
 
-    /// Tells how far it is, at most so often as there are hundredths of it.
+    /// Tells how far it is: so often as there are hundredths of it, and when all who are still waited for are named, with
+    /// each of them.
     fn progress(&mut self) {
-        let answered = self.asked - self.waiting.len();
+        let left = self.waiting.len();
+        let answered = self.asked - left;
         let part = answered * PARTS / self.asked.max(1);
-        if self.told.replace(part) == Some(part) {
+        let so_far = (part, (left <= WAITING_SHOWN).then_some(left));
+        if self.told.replace(so_far) == Some(so_far) {
             return;
         }
         let update = PlanUpdate::Progress {
@@ -209,7 +212,7 @@ impl Engine {
         }
         self.planning = Some(planning);
         for node in lost {
-            self.after_lost_session(&node);
+            self.after_offline(&node);
         }
     }
 
@@ -239,6 +242,7 @@ impl Engine {
     pub(super) fn planning_lost(&mut self, node: &NodeId) {
         if let Some(planning) = &mut self.planning {
             planning.drop_node(node, "went offline while the plan was made");
+            planning.progress();
             self.finish_planning();
         }
     }
@@ -261,6 +265,7 @@ impl Engine {
         for node in silent {
             planning.drop_node(&node, "did not answer within 5 minutes");
         }
+        planning.progress();
         self.finish_planning();
     }
 

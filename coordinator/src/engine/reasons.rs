@@ -58,10 +58,7 @@ impl Engine {
         let mut reasons = rollout.waiting(look.observed());
         reasons.extend(look.own_reasons(rollout, &About::default()));
         reasons.extend(look.outside_reason(rollout));
-        let at_work = |reason: &WaitingOn| {
-            matches!(reason.subject, Subject::Node { .. }) && reason.unblock.starts_with("nothing to do")
-        };
-        reasons.retain(|reason| !at_work(reason));
+        reasons.retain(|reason| !is_at_work(reason));
         self.logged.upto = Some(changes);
         let news = self.logged.news(&reasons);
         for reason in news.iter().take(LOGGED_AT_ONCE) {
@@ -148,6 +145,12 @@ impl Look {
     }
 }
 
+/// Whether nodes work, one or a crowd of them, or are about to.
+fn is_at_work(reason: &WaitingOn) -> bool {
+    matches!(reason.subject, Subject::Node { .. } | Subject::Stage { .. })
+        && reason.unblock.starts_with("nothing to do")
+}
+
 /// Why nothing can be said or done about a node that is not in a rollout's plan; `nodes` are those of the fleet.
 pub(super) fn not_in_plan<R>(nodes: &BTreeMap<NodeId, R>, rollout: &Rollout, node: &NodeId) -> RequestError {
     let id = rollout.id();
@@ -192,6 +195,20 @@ mod tests {
             by: None,
             unblock: unblock.to_owned(),
         }
+    }
+
+    #[test]
+    fn crowds_at_work_are_no_news_and_crowds_that_wait_are() {
+        let stage = Stage::Compute;
+        let of = |subject: Subject, unblock: &str| WaitingOn { subject, ..reason("200 nodes wait", unblock) };
+        let work = "nothing to do: they go on by themselves";
+        assert!(is_at_work(&of(Subject::Stage { stage }, work)));
+        assert!(!is_at_work(&of(Subject::Stage { stage }, "switch them on")));
+        assert!(!is_at_work(&of(Subject::Wave { stage, wave: 1 }, "nothing to do: it begins by itself")));
+        assert!(!is_at_work(&of(
+            Subject::Rollout,
+            "nothing to do: it stops when the running tasks have ended"
+        )));
     }
 
     #[test]

@@ -108,7 +108,8 @@ impl Engine {
     pub(super) fn send(&mut self, node: &NodeId, message: ToAgent) -> bool {
         let sent = self.links.send(node, message, self.clock.now());
         if !sent {
-            self.after_lost_session(node);
+            // In the sending at a turn's end nothing is settled any more: what follows is, with the next tick.
+            self.after_offline(node);
         }
         sent
     }
@@ -152,14 +153,5 @@ impl Engine {
             });
             self.turn.orders.extend(unconfirmed.map(|(node, _)| node.clone()));
         }
-    }
-
-    /// A message could not be sent since the session has ended; what follows from it is settled with the next tick.
-    pub(super) fn after_lost_session(&mut self, node: &NodeId) {
-        self.steps.remove(node);
-        self.stand_still.remove(node);
-        self.ordered.remove(node);
-        self.planning_lost(node);
-        self.changed();
     }
 }

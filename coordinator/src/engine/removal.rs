@@ -48,6 +48,7 @@ impl Engine {
         self.not_taken.remove(node);
         self.stand_still.remove(node);
         self.unstored.retain(|key, _| key.node != *node);
+        self.turn.facts.remove(node);
         self.links.forget(node);
         self.after_offline(node);
         let text = format!(

@@ -6,8 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 use tokio::sync::mpsc;
 
-/// So often time passes for an engine that has so much to do that nobody can tell it.
+/// So often the engine is told that time passes.
 const TICK_MS: u64 = 1000;
+/// If it was not told for so long, it has so much to do that nobody can.
+const LATE_MS: u64 = 2 * TICK_MS;
 
 impl Engine {
     /// Runs until [`Input::Shutdown`], or until nobody is left who could ask for anything. When `killed` is set, it ends
@@ -17,6 +19,9 @@ impl Engine {
         self.alive();
         let mut left_over = None;
         while let Some(first) = left_over.take().or_else(|| inputs.blocking_recv()) {
+            if killed.load(Ordering::SeqCst) {
+                return;
+            }
             if matches!(first, Input::Shutdown) {
                 break;
             }
@@ -26,6 +31,7 @@ impl Engine {
             if killed.load(Ordering::SeqCst) {
                 return;
             }
+            self.tick_if_late();
             self.end_turn();
             self.alive();
         }
@@ -41,16 +47,11 @@ impl Engine {
         killed: &AtomicBool,
     ) -> Option<Input> {
         let _report = tracing::debug_span!("report").entered();
-        let mut shares = first.shares_a_turn();
+        let shares = first.shares_a_turn();
         self.hear(first);
-        while shares && !killed.load(Ordering::SeqCst) {
-            if !self.turn.has_room(self.clock.elapsed_ms()) {
-                self.tick_if_late();
-                break;
-            }
+        while shares && self.turn.has_room(self.clock.elapsed_ms()) && !killed.load(Ordering::SeqCst) {
             let input = inputs.try_recv().ok()?;
-            shares = input.shares_a_turn();
-            if !shares {
+            if !input.shares_a_turn() {
                 return Some(input);
             }
             self.hear(input);
@@ -108,6 +109,7 @@ impl Engine {
             }
             Input::MakePlan(request) => self.make_plan(*request),
             Input::Refused { who, what } => self.refused(who, what),
+            Input::Tick if self.is_made_up_for() => {}
             Input::Tick => self.tick(),
             Input::Look | Input::Shutdown => {}
         }
@@ -121,9 +123,17 @@ impl Engine {
 
     /// In a queue that is full no tick finds a place.
     fn tick_if_late(&mut self) {
-        if self.clock.elapsed_ms().saturating_sub(self.ticked_ms) >= TICK_MS {
+        if self.clock.elapsed_ms().saturating_sub(self.ticked_ms) >= LATE_MS {
             self.tick();
+            self.ticked_late = true;
         }
+    }
+
+    /// Whether the tick that comes now is the one that was late. Sessions are looked at with every tick, and who is found
+    /// silent gets the time between two to be heard.
+    fn is_made_up_for(&mut self) -> bool {
+        std::mem::take(&mut self.ticked_late)
+            && self.clock.elapsed_ms().saturating_sub(self.ticked_ms) < TICK_MS
     }
 
     fn tick(&mut self) {

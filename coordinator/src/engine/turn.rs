@@ -19,7 +19,7 @@ const LONG_MS: u64 = 50;
 #[derive(Default)]
 pub(super) struct Turn {
     /// When it began, by [`Clock::elapsed_ms`](crate::clock::Clock::elapsed_ms).
-    pub(super) began_ms: u64,
+    began_ms: u64,
     /// What happened in the rollout, once something has.
     pub(super) events: Option<Pending>,
     /// Nodes whose facts have news.
@@ -55,10 +55,10 @@ pub(super) struct Pending {
 }
 
 impl Turn {
-    /// Begins anew. What agents observed and could not be stored is tried again.
+    /// Begins anew. What agents observed and could not be stored is tried again, and so are orders that could not be sent.
     pub(super) fn begin(&mut self, now_ms: u64) {
-        let Self { facts, changed, .. } = std::mem::take(self);
-        *self = Self { began_ms: now_ms, facts, changed, ..Self::default() };
+        let Self { facts, orders, .. } = std::mem::take(self);
+        *self = Self { began_ms: now_ms, facts, orders, ..Self::default() };
     }
 
     /// Whether one more input can be taken in it.
@@ -77,15 +77,8 @@ impl Turn {
         self.output.push(printed);
     }
 
-    /// Whether all that is to be stored is output.
-    pub(super) fn is_output_alone(&self) -> bool {
-        self.events.as_ref().is_none_or(|pending| pending.entries.is_empty())
-            && self.facts.is_empty()
-            && self.audit.is_empty()
-    }
-
     /// Forgets what is stored now.
-    pub(super) fn is_stored(&mut self) {
+    pub(super) fn forget_stored(&mut self) {
         self.events = None;
         self.facts.clear();
         self.output.clear();
@@ -95,7 +88,10 @@ impl Turn {
 
     /// Whether there is anything to be stored.
     pub(super) fn has_news(&self) -> bool {
-        !self.is_output_alone() || !self.output.is_empty()
+        self.events.as_ref().is_some_and(|pending| !pending.entries.is_empty())
+            || !self.facts.is_empty()
+            || !self.output.is_empty()
+            || !self.audit.is_empty()
     }
 }
 

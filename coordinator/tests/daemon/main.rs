@@ -26,5 +26,6 @@ mod slow_disk;
 mod support;
 mod tokens;
 mod trouble;
+mod turns;
 mod verbs;
 mod waivers;

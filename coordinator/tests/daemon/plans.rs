@@ -68,8 +68,8 @@ mend them and make a new plan (all of them: wavegate plan show PLAN)
 #[tokio::test]
 async fn a_node_that_leaves_in_the_middle_is_a_problem_and_no_hang() {
     let site = Site::start().await;
-    let agents = site.fleet(&[("c1", "compute"), ("c2", "compute")]).await;
-    agents[1].script(|book| book.silent = true);
+    let agents = site.fleet(&[("c1", "compute"), ("c2", "compute"), ("c3", "compute")]).await;
+    agents[1..].iter().for_each(|agent| agent.script(|book| book.silent = true));
     let mut alice = site.operator().await;
     let mut updates = alice.make_plan(plan_request()).await.expect("a stream").into_inner();
     let second = site.make_plan(plan_request()).await.expect_err("one at a time");
@@ -78,8 +78,13 @@ async fn a_node_that_leaves_in_the_middle_is_a_problem_and_no_hang() {
     let plan = loop {
         let update =
             super::support::within(updates.message()).await.expect("an update").expect("the plan is to come");
-        if let Some(Message::Plan(plan)) = update.message {
-            break plan;
+        match update.message.expect("content") {
+            // Who has left is not waited for any more.
+            Message::Progress(told) if told.waiting_for == ["c3"] => {
+                agents[2].disconnect().await;
+            }
+            Message::Progress(_) => {}
+            Message::Plan(plan) => break plan,
         }
     };
     let plan: wavegate_common::plan::Plan =

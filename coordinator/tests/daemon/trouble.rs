@@ -85,6 +85,31 @@ async fn nothing_is_sent_that_is_not_stored_and_it_goes_on_when_there_is_room() 
     agents[0].until("acknowledged", |book| book.journal.values().all(|task| task.acknowledged)).await;
 }
 
+/// A node that lost its journal has nothing to report: if its order does not come, nothing ever does.
+#[tokio::test]
+async fn an_order_that_is_owed_is_not_forgotten_when_there_is_no_room() {
+    let disk = Disk::new();
+    let site = site_on(&disk).await;
+    let mut agents = site.fleet(&[("e1", "etcd-member")]).await;
+    agents[0].script(|book| book.hold = true);
+    site.run_plan().await;
+    site.until_task(Stage::Etcd, "e1", TaskState::Applying).await;
+    agents[0].disconnect().await;
+    site.until_link("e1", false).await;
+    agents[0].script(|book| book.journal.clear());
+    agents[0].facts.kernel = "6.2".to_owned();
+
+    disk.set_full(true);
+    agents[0].connect(&site).await;
+    let told = |waiting: &wavegate_common::rollout::WaitingOn| waiting.why.contains("cannot store");
+    site.until("what it observed could not be kept", |status| status.waiting.iter().any(told)).await;
+    assert_eq!(agents[0].book().orders.values().sum::<u32>(), 1, "nothing is sent while nothing is stored");
+    disk.set_full(false);
+    agents[0].until("its order came again", |book| book.orders.values().sum::<u32>() == 2).await;
+    agents[0].script(|book| book.hold = false);
+    site.until_status(Status::Finished).await;
+}
+
 fn fleet() -> FleetId {
     "test".parse().expect("a name")
 }
@@ -123,7 +148,9 @@ fn append(store: &Store, after: u64, generation: Generation) -> Result<(), Store
         entries: &entries,
         begin: Some(&record),
     };
-    store.keep(&Batch { append: Some(append), audit: &audit, ..Batch::default() })
+    let on_disk = store.keep(&Batch { append: Some(append), audit: &audit, ..Batch::default() })?;
+    assert!(on_disk, "events are");
+    Ok(())
 }
 
 #[test]
@@ -260,7 +287,9 @@ fn output_is_read_in_the_order_of_the_work() {
         node: node.clone(),
         piece: pieces[index].clone(),
     };
-    let keep = |output: &[Printed]| store.keep(&Batch { output, ..Batch::default() }).expect("kept");
+    let keep = |output: &[Printed]| {
+        assert!(!store.keep(&Batch { output, ..Batch::default() }).expect("kept"), "output alone is flushed");
+    };
     keep(&[4, 0, 1, 1].map(|index| printed(&node, index)));
     keep(&[0, 3, 2].map(|index| printed(&node, index)));
     keep(&[printed(&super::support::node("c10"), 0)]);

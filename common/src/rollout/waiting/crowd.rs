@@ -1,6 +1,6 @@
 //! Many nodes of which the same is to be said: one reason for all of them, which has all their names and shows a few.
 
-use super::{Subject, WaitingOn, listed, unblock_hold};
+use super::{Subject, WaitingOn, listed, mend, unblock_hold};
 use crate::id::{NodeId, Timestamp};
 use crate::plan::StagePlan;
 use crate::platform::Stage;
@@ -118,14 +118,20 @@ impl Crowd<'_> {
             }
             Plight::Lost => (
                 format!("{who} were lost while applying stage {stage}; what they did is unknown until they return"),
-                bring_back(),
+                bring_back("they say what they did and go on from there"),
             ),
             Plight::Back => (
                 format!("{who} were lost while applying stage {stage}"),
                 "nothing to do: they are back and are being asked what they did".to_owned(),
             ),
-            Plight::Left => (format!("{who} went offline while applying stage {stage}"), bring_back()),
-            Plight::Away => (format!("{who} are offline and have not done stage {stage}"), bring_back()),
+            Plight::Left => (
+                format!("{who} went offline while applying stage {stage}"),
+                bring_back("they go on by themselves with what they were at"),
+            ),
+            Plight::Away => (
+                format!("{who} are offline and have not done stage {stage}"),
+                bring_back("their turn comes by itself"),
+            ),
             Plight::Overdue => (
                 format!("{who} are applying stage {stage} for longer than their steps may take together"),
                 "see what one is at: wavegate logs NODE; if it stands still, restart its agent there, which takes the task up \
@@ -159,20 +165,19 @@ impl Crowd<'_> {
 
     fn after_failure(&self) -> String {
         let first = self.members.first();
-        let said =
-            first.and_then(|(_, task)| Some(task.steps.last()?.outcome.error()?.next.trim_end_matches('.')));
-        let cause = said.filter(|next| !next.is_empty()).unwrap_or("mend the cause");
+        let mend = first.map_or("mend the cause", |(_, task)| mend(task));
         let logs = first.map_or_else(String::new, |(node, _)| format!(" (wavegate logs {node})"));
         format!(
-            "{cause}{logs}. When it is mended: wavegate retry --all-failed && wavegate resume; to go on without one of them: \
+            "{mend}{logs}. When it is mended: wavegate retry --all-failed && wavegate resume; to go on without one of them: \
              wavegate waive NODE"
         )
     }
 }
 
-fn bring_back() -> String {
-    "switch them on, or start their agents there: systemctl start wavegate-agent; they go on by themselves when they are \
-     back. To go on without one of them: wavegate waive NODE; if one is gone for good: wavegate stop, then wavegate node \
-     remove NODE"
-        .to_owned()
+/// How nodes come back, and what happens then: another thing for each plight, so that one is not taken for another.
+fn bring_back(then: &str) -> String {
+    format!(
+        "switch them on, or start their agents there: systemctl start wavegate-agent; when they are back, {then}. To go on \
+         without one of them: wavegate waive NODE; if one is gone for good: wavegate stop, then wavegate node remove NODE"
+    )
 }

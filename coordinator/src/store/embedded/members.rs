@@ -180,13 +180,15 @@ impl Store {
     }
 }
 
-/// Keeps what a node's agent observed. Of a node that is not in the fleet nothing is kept.
-pub(super) fn put_facts(tx: &WriteTransaction, facts: &Facts) -> Made<()> {
+/// Keeps what agents observed. Of a node that is not in the fleet nothing is kept.
+pub(super) fn put_facts(tx: &WriteTransaction, facts: &[&Facts]) -> Made<()> {
     let mut nodes = tx.open_table(NODES)?;
-    let known = nodes.get(facts.node.as_str())?.map(|bytes| decode("nodes", bytes.value()));
-    let Some(record) = known.transpose()? else { return Ok(()) };
-    let record = NodeRecord { facts: Some(facts.clone()), ..record };
-    nodes.insert(facts.node.as_str(), encode("nodes", &record)?.as_slice())?;
+    for facts in facts {
+        let known = nodes.get(facts.node.as_str())?.map(|bytes| decode("nodes", bytes.value()));
+        let Some(record) = known.transpose()? else { continue };
+        let record = NodeRecord { facts: Some((*facts).clone()), ..record };
+        nodes.insert(facts.node.as_str(), encode("nodes", &record)?.as_slice())?;
+    }
     Ok(())
 }
 

@@ -220,21 +220,25 @@ impl Store {
         })
     }
 
-    /// Keeps a batch in one transaction, which is on disk when this returns. Output alone is readable then, and on disk
-    /// with the next batch or by [`Store::flush`].
+    /// Keeps a batch in one transaction. Returns whether it is on disk now: output alone is only readable, and on disk with the
+    /// next batch that is, or by [`Store::flush`].
     ///
     /// # Errors
     /// [`StoreError::Fenced`], [`StoreError::Conflict`], or that it can't be written; nothing of it is kept then, as far as
     /// can be known: a write that failed may have come about.
-    pub fn keep(&self, batch: &Batch<'_>) -> Result<(), StoreError> {
-        let durability = if batch.is_output_alone() { Durability::None } else { Durability::Immediate };
+    pub fn keep(&self, batch: &Batch<'_>) -> Result<bool, StoreError> {
+        let on_disk = !batch.is_output_alone();
+        let durability = if on_disk { Durability::Immediate } else { Durability::None };
         self.transact(durability, |tx| {
             batch.append.iter().try_for_each(|append| log::append(tx, append))?;
-            batch.facts.iter().try_for_each(|facts| members::put_facts(tx, facts))?;
+            if !batch.facts.is_empty() {
+                members::put_facts(tx, batch.facts)?;
+            }
             if !batch.output.is_empty() {
                 output::put(tx, batch.output)?;
             }
-            batch.audit.iter().try_for_each(|record| audit::add(tx, record))
+            batch.audit.iter().try_for_each(|record| audit::add(tx, record))?;
+            Ok(on_disk)
         })
     }
 
