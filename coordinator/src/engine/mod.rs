@@ -41,7 +41,6 @@ pub use input::{
 pub use links::Session;
 pub use load::LoadError;
 pub use look::Look;
-pub use pace::Pace;
 pub use port::Port;
 pub use reasons::About;
 
@@ -52,6 +51,7 @@ use crate::store::{AuditRecord, InventoryRecord, KnownNode, Store};
 use crate::watchdog::Watchdog;
 use links::Links;
 use look::Audience;
+use pace::Pace;
 use planning::Planning;
 use reasons::Logged;
 use refusals::Refusals;

@@ -1,10 +1,9 @@
 //! How long the store takes to write: told to operators when it is long, and nobody else's silence.
 
+use crate::clock::Clock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use wavegate_common::id::Timestamp;
 use wavegate_common::rollout::{Subject, WaitingOn};
-
-use crate::clock::Clock;
 
 /// A write that takes so long is told of, and everybody who was not heard of meanwhile is excused.
 const LONG_MS: u64 = 1000;
@@ -14,7 +13,7 @@ const TOLD_MS: u64 = 60_000;
 /// The pace of the store's writes; moments and durations are by [`Clock::elapsed_ms`]. It may be looked at while a write goes
 /// on.
 #[derive(Debug, Default)]
-pub struct Pace {
+pub(super) struct Pace {
     /// When the write that is under way began, plus 1; 0 if none is.
     writing_since: AtomicU64,
     /// When the last long one ended, plus 1; 0 if there was none.
@@ -70,14 +69,12 @@ impl Pace {
     }
 
     /// What there is to say of it, if it is slow.
-    #[must_use]
-    pub fn reason(&self, clock: &Clock) -> Option<WaitingOn> {
+    pub(super) fn reason(&self, clock: &Clock) -> Option<WaitingOn> {
         Some(self.long(clock.elapsed_ms())?.told(clock.now()))
     }
 
     /// The same of a write that is under way.
-    #[must_use]
-    pub fn writing(&self, clock: &Clock) -> Option<WaitingOn> {
+    pub(super) fn writing(&self, clock: &Clock) -> Option<WaitingOn> {
         Some(self.long(clock.elapsed_ms()).filter(|long| long.goes_on)?.told(clock.now()))
     }
 }

@@ -1,7 +1,8 @@
 //! The others' end of the engine: asking it and waiting for the answer, watching for changes, reading the store.
 
 use super::look::Asking;
-use super::{About, Answer, Command, Input, Look, Pace, Reply, RequestError};
+use super::pace::Pace;
+use super::{About, Answer, Command, Input, Look, Reply, RequestError};
 use crate::clock::Clock;
 use crate::status::nodes::Wanted;
 use crate::status::plan::{Approvals, PlanView};
