@@ -200,14 +200,17 @@ impl Agent {
     }
 
     async fn next(&mut self) -> Awaited {
-        let says = self.session.as_ref().filter(|_| self.core.has_to_say());
-        let room = says.map(|session| session.send.clone());
-        let not_before = self.said.filter(|_| !self.core.is_pressed()).map(|said| said + PROGRESS_EVERY);
+        let says = self.core.has_to_say();
+        let room = self.session.as_ref().filter(|_| says).map(|session| session.send.clone());
+        // Asked only if it matters: it waits for a record that is on its way to the disk.
+        let held = self.said.filter(|_| says && !self.core.is_pressed());
+        let not_before = held.map(|said| said + PROGRESS_EVERY);
         // The closed set of what an agent waits for. A closed link is told by its last event, not here.
         tokio::select! {
             Some(event) = self.events.recv() => Awaited::Happened(event),
             Some(permit) = room_in(room, not_before) => Awaited::LinkHasRoom(permit),
-            () = self.output.grown() => Awaited::OutputGrew,
+            // There is something to say already: a step that prints much would wake the loop at every line.
+            () = self.output.grown(), if !says => Awaited::OutputGrew,
             () = tick(self.heartbeat.as_mut()) => Awaited::Happened(Event::HeartbeatDue),
             _ = self.observe.tick() => Awaited::Happened(Event::ObserveDue),
             () = self.signs.due() => Awaited::SignDue,

@@ -233,7 +233,7 @@ impl Config {
     /// # Errors
     /// [`ConfigError::NoCoordinator`] if none is set.
     pub fn coordinator(&self, or: &'static str) -> Result<&Address, ConfigError> {
-        let missing = || ConfigError::NoCoordinator { or, file: self.drop_ins().join("site.toml") };
+        let missing = || ConfigError::NoCoordinator { or, file: self.site_file() };
         self.coordinator.as_ref().ok_or_else(missing)
     }
 
@@ -241,6 +241,12 @@ impl Config {
     #[must_use]
     pub fn drop_ins(&self) -> PathBuf {
         parts::drop_ins_of(&self.file)
+    }
+
+    /// The file among them in which people are told to write what holds for their site; it need not be there.
+    #[must_use]
+    pub fn site_file(&self) -> PathBuf {
+        self.drop_ins().join("site.toml")
     }
 }
 

@@ -23,5 +23,6 @@ pub mod policy;
 pub mod preview;
 pub mod runner;
 pub mod service_manager;
+mod sha256;
 pub mod show;
 pub mod worker;

@@ -160,7 +160,7 @@ where
     let opened = tokio::time::timeout(WELCOME_WITHIN, client.session(outgoing)).await;
     let mut incoming = match opened {
         Ok(Ok(response)) => response.into_inner(),
-        Ok(Err(status)) => return ended(target, &status),
+        Ok(Err(status)) => return ended(&target.address, &status),
         Err(_) => return LinkError::Silent { address: address() },
     };
     let mut within = Some(WELCOME_WITHIN);
@@ -178,7 +178,7 @@ where
                 None => {}
             },
             Ok(Ok(None)) => return LinkError::Closed { address: address() },
-            Ok(Err(status)) => return ended(target, &status),
+            Ok(Err(status)) => return ended(&target.address, &status),
             Err(_) => return LinkError::Silent { address: address() },
         }
     }
@@ -190,10 +190,12 @@ async fn connect(target: &Target) -> Result<tonic::transport::Channel, DialError
     dial::channel(&target.address, connection).await
 }
 
-fn ended(target: &Target, status: &tonic::Status) -> LinkError {
+fn ended(address: &Address, status: &tonic::Status) -> LinkError {
     use tonic::Code;
-    if status.code() == Code::ResourceExhausted {
-        let (address, reason) = (target.address.clone(), status.message().to_owned());
+    // With a source it is this side's own reading of what the connection ended with (of HTTP/2's ENHANCE_YOUR_CALM, say).
+    let in_its_words = std::error::Error::source(status).is_none();
+    if status.code() == Code::ResourceExhausted && in_its_words {
+        let (address, reason) = (address.clone(), status.message().to_owned());
         return LinkError::TurnedAway { address, reason };
     }
     let next = match status.code() {
@@ -216,5 +218,24 @@ fn ended(target: &Target, status: &tonic::Status) -> LinkError {
     // A version too far away, or a certificate that is not taken.
     let for_a_person =
         matches!(status.code(), Code::FailedPrecondition | Code::PermissionDenied | Code::Unauthenticated);
-    LinkError::Ended { address: target.address.clone(), reason, next, for_a_person }
+    LinkError::Ended { address: address.clone(), reason, next, for_a_person }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tonic::{Code, Status};
+
+    #[test]
+    fn only_the_coordinator_itself_turns_an_agent_away() {
+        let address: Address = "coordinator.example:7443".parse().expect("an address");
+        let mut status = Status::new(Code::ResourceExhausted, "no room for another agent");
+        let away = ended(&address, &status);
+        assert!(matches!(away, LinkError::TurnedAway { .. }) && away.lasts(), "{away}");
+        // As tonic tells an end of the connection by HTTP/2's ENHANCE_YOUR_CALM.
+        status.set_source(Arc::new(std::io::Error::other("detected excessive load")));
+        let broken = ended(&address, &status);
+        assert!(matches!(broken, LinkError::Ended { .. }) && !broken.lasts(), "{broken}");
+        assert!(broken.to_string().ends_with("detected excessive load"), "{broken}");
+    }
 }

@@ -163,7 +163,13 @@ impl Output {
     /// Whether there is a piece behind `position`.
     #[must_use]
     pub fn goes_on(&self, position: &Position) -> bool {
-        self.next_piece(&mut position.clone()).is_some()
+        self.kept().behind(position) > 0
+    }
+
+    /// Whether there is as much behind `position` as one piece can take.
+    #[must_use]
+    pub fn has_whole_piece(&self, position: &Position) -> bool {
+        self.kept().behind(position) >= PIECE as u64
     }
 
     /// The position behind all that there is.
@@ -185,6 +191,18 @@ impl Output {
 }
 
 impl Kept {
+    /// Bytes behind a position.
+    fn behind(&self, position: &Position) -> u64 {
+        let (at, offset) = if position.key == self.key { (position.step, position.offset) } else { (0, 0) };
+        let steps = self.steps.iter().enumerate().skip(at);
+        steps
+            .map(|(place, step)| {
+                let read = if place == at { offset.max(step.dropped) } else { step.dropped };
+                step.end().saturating_sub(read)
+            })
+            .sum()
+    }
+
     /// Writes what is kept of the last step into the file.
     fn write_file(&mut self) {
         if let (Some(file), Some(key), Some(last)) = (&mut self.file, &self.key, self.steps.last()) {
@@ -233,11 +251,13 @@ mod tests {
         output.line("1234");
         let mut early = Position::default();
         assert_eq!(read(&output, &mut early), [("a".to_owned(), 0, 5)]);
-        assert!(!output.goes_on(&early));
+        assert!(!output.goes_on(&early) && output.goes_on(&Position::default()));
         output.line("56");
         output.begin(&key(1), &step("quiet"));
         output.begin(&key(1), &step("b"));
+        assert!(output.goes_on(&early) && !output.has_whole_piece(&early));
         output.line(&"x".repeat(40_000));
+        assert!(output.has_whole_piece(&early));
         assert_eq!(
             read(&output, &mut early),
             [("a".to_owned(), 5, 3), ("b".to_owned(), 0, 32_768), ("b".to_owned(), 32_768, 7_233)]

@@ -29,8 +29,12 @@ pub(crate) struct Bench {
     pub(crate) to_come: Vec<PlannedStep>,
     pub(crate) changed_at: BTreeMap<StepId, Timestamp>,
     pub(crate) patience: Duration,
+    /// What the task remembers of what it looked at; [`Bench::forget`] begins another.
+    memory: Memory,
     /// What the actions told people.
     pub(crate) said: RefCell<Vec<String>>,
+    /// The same with its moments, of the whole test.
+    log: RefCell<Vec<(Timestamp, String)>>,
 }
 
 impl Bench {
@@ -49,7 +53,9 @@ impl Bench {
             to_come: Vec::new(),
             changed_at,
             patience: Duration::ZERO,
+            memory: Memory::default(),
             said: RefCell::default(),
+            log: RefCell::default(),
         }
     }
 
@@ -68,12 +74,30 @@ impl Bench {
             transaction: "r1/compute/1/step".to_owned(),
             timeout: Duration::from_secs(600),
             patience: self.patience,
-            output: &mut |line| self.said.borrow_mut().push(line.to_owned()),
+            output: &mut |line| self.say(line),
             changed_at: &|step| self.changed_at.get(step).copied(),
             forecast: &self.forecast,
-            memory: &Memory::default(),
+            memory: &self.memory,
             to_come: &self.to_come,
         })
+    }
+
+    fn say(&self, line: &str) {
+        self.said.borrow_mut().push(line.to_owned());
+        let now = self.machine().now;
+        self.log.borrow_mut().push((now, line.to_owned()));
+    }
+
+    /// When a line with these words was last told.
+    pub(crate) fn when_said(&self, words: &str) -> Timestamp {
+        let log = self.log.borrow();
+        let line = log.iter().rev().find(|(_, line)| line.contains(words));
+        line.unwrap_or_else(|| panic!("'{words}' was never said: {log:?}")).0
+    }
+
+    /// What comes is done by another task, which remembers nothing of this one.
+    pub(crate) fn forget(&mut self) {
+        self.memory = Memory::default();
     }
 
     pub(crate) fn check(&self, action: &Action) -> Result<Check, StepError> {

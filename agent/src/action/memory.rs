@@ -3,8 +3,8 @@
 
 use crate::host::Host;
 use crate::os::Os;
-use crate::os::packages::{DatabaseState, Foreseen, Wanted};
-use std::cell::{Cell, RefCell};
+use crate::os::packages::{DatabaseState, Foreseen, SourcesState, Wanted};
+use std::cell::RefCell;
 use wavegate_common::id::Timestamp;
 
 /// How long package lists count as just read: the steps of one node's task, one soon after the other.
@@ -17,7 +17,7 @@ const FORESEEN_MS: u64 = 10_000;
 /// What is remembered.
 #[derive(Debug, Default)]
 pub struct Memory {
-    lists_read: Cell<Option<Timestamp>>,
+    lists_read: RefCell<Option<(Timestamp, SourcesState)>>,
     foreseen: RefCell<Option<Seen>>,
 }
 
@@ -30,15 +30,19 @@ struct Seen {
 }
 
 impl Memory {
-    /// Whether the package lists were read a moment ago.
+    /// Whether the package lists were read a moment ago, from the sources as they are now.
     #[must_use]
-    pub fn has_new_lists(&self, host: &dyn Host) -> bool {
-        self.lists_read.get().is_some_and(|read| is_within(read, LISTS_MS, host))
+    pub fn has_new_lists(&self, host: &dyn Host, os: &Os) -> bool {
+        let read = self.lists_read.borrow();
+        read.as_ref()
+            .is_some_and(|(at, sources)| is_within(*at, LISTS_MS, host) && *sources == os.sources_state(host))
     }
 
-    /// That they were read now.
-    pub fn lists_were_read(&self, host: &dyn Host) {
-        self.lists_read.set(Some(host.now()));
+    /// That they were read now, from the sources as they were before that. What a transaction would do is to be asked again: yum and
+    /// dnf keep lists where [`DatabaseState`] does not see them.
+    pub fn lists_were_read(&self, host: &dyn Host, sources: SourcesState) {
+        self.foreseen.replace(None);
+        self.lists_read.replace(Some((host.now(), sources)));
     }
 
     /// What a transaction would do, or `ask`ed again if anything that decides about it may have changed since.
@@ -83,21 +87,23 @@ mod tests {
 
     const STATUS: &str = "/var/lib/dpkg/status";
 
+    fn os(host: &FakeHost) -> Os {
+        Os { platform: host.machine().platform.clone() }
+    }
+
     fn asked(memory: &Memory, host: &FakeHost, wanted: &Wanted) -> bool {
-        let os = Os { platform: host.machine().platform.clone() };
         let mut asked = false;
         let ask = || {
             asked = true;
             Ok::<_, Infallible>(Foreseen::default())
         };
-        let Ok(_) = memory.foreseen(host, &os, wanted, ask);
+        let Ok(_) = memory.foreseen(host, &os(host), wanted, ask);
         asked
     }
 
     #[test]
     fn what_would_be_done_is_asked_once_while_nothing_changes() {
         let host = FakeHost::new(FakeMachine::debian());
-        host.machine().put_file(STATUS, "Package: felix\n");
         let (memory, wanted) = (Memory::default(), Wanted::default());
         assert!(asked(&memory, &host, &wanted));
         assert!(!asked(&memory, &host, &wanted));
@@ -112,6 +118,9 @@ mod tests {
         assert!(!asked(&memory, &host, &wanted));
         host.sleep(Duration::from_millis(FORESEEN_MS));
         assert!(asked(&memory, &host, &wanted), "it is long ago");
+        assert!(!asked(&memory, &host, &wanted));
+        memory.lists_were_read(&host, os(&host).sources_state(&host));
+        assert!(asked(&memory, &host, &wanted), "the lists were read again");
         host.machine().files.clear();
         assert!(
             asked(&memory, &host, &wanted) && asked(&memory, &host, &wanted),
@@ -122,11 +131,33 @@ mod tests {
     #[test]
     fn lists_are_new_for_a_while() {
         let host = FakeHost::new(FakeMachine::debian());
-        let memory = Memory::default();
-        assert!(!memory.has_new_lists(&host));
-        memory.lists_were_read(&host);
-        assert!(memory.has_new_lists(&host));
+        let (memory, os) = (Memory::default(), os(&host));
+        assert!(!memory.has_new_lists(&host, &os));
+        memory.lists_were_read(&host, os.sources_state(&host));
+        assert!(memory.has_new_lists(&host, &os));
         host.sleep(Duration::from_millis(LISTS_MS));
-        assert!(!memory.has_new_lists(&host));
+        assert!(!memory.has_new_lists(&host, &os));
+    }
+
+    #[test]
+    fn lists_are_old_when_the_sources_change() {
+        let of = [
+            (FakeMachine::debian(), "/etc/apt/sources.list.d/site.list"),
+            (FakeMachine::redhat(), "/etc/yum.repos.d/site.repo"),
+            (FakeMachine::redhat(), "/etc/distro.repos.d/site.repo"),
+        ];
+        for (machine, file) in of {
+            let host = FakeHost::new(machine);
+            let (memory, os) = (Memory::default(), os(&host));
+            let before = os.sources_state(&host);
+            memory.lists_were_read(&host, before.clone());
+            host.machine().put_file("/var/lib/apt/lists/site_Packages", "Package: felix\n");
+            host.machine().put_file("/var/lib/apt/extended_states", "");
+            assert!(memory.has_new_lists(&host, &os), "{file}: reading them writes them");
+            host.machine().put_file(file, "new");
+            assert!(!memory.has_new_lists(&host, &os), "{file} was written");
+            memory.lists_were_read(&host, before);
+            assert!(!memory.has_new_lists(&host, &os), "{file} was written while they were read");
+        }
     }
 }

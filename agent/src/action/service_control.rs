@@ -8,19 +8,14 @@ use crate::os::{systemd, upstart};
 use wavegate_common::outcome::StepError;
 use wavegate_common::platform::ServiceManager;
 
-/// Makes the service manager read its files again, if the service's have changed since it did. It would read those of every service.
+/// Makes the service manager read its files again. It is not asked whether it must: systemd goes by the time of the file that it
+/// loaded, and sees neither an older one in its place nor a new one that is to be used instead.
 ///
 /// # Errors
 /// [`StepError`] with what the service logged last.
 pub fn reload(cx: &mut Context<'_>, unit: &str) -> Result<(), StepError> {
     match manager(cx) {
-        ServiceManager::Systemd => {
-            let asked = cx.host.run(&systemd::needs_reload(unit));
-            if asked.is_ok_and(|exit| exit.code == 0 && systemd::is_as_read(&exit.stdout)) {
-                return Ok(());
-            }
-            control(cx, unit, &systemd::daemon_reload())
-        }
+        ServiceManager::Systemd => control(cx, unit, &systemd::daemon_reload()),
         ServiceManager::Upstart => control(cx, unit, &upstart::reload_configuration()),
     }
 }

@@ -96,7 +96,8 @@ impl Outbox {
         !self.hello && !(self.welcomed && (waiting || output.goes_on(&self.read)))
     }
 
-    /// Whether something of it can't wait for more: everything but how a task goes on, and what it prints meanwhile.
+    /// Whether something of it can't wait for more: everything but how a task goes on, and what it prints meanwhile if that is little.
+    /// Of much, what is not said in time would be lost.
     #[must_use]
     pub fn is_pressed(&self, journal: &Journal, output: &Output) -> bool {
         let goes_on = |key| journal.task(key).is_some_and(|task| task.result.is_none());
@@ -106,6 +107,7 @@ impl Outbox {
             || self.facts
             || !(self.refusals.is_empty() && self.previews.is_empty())
             || printed_last
+            || output.has_whole_piece(&self.read)
             || !self.reports.iter().all(goes_on)
     }
 
@@ -206,7 +208,7 @@ mod tests {
             self.journal.append(&record).expect("recorded");
         }
 
-        fn said(&self, outbox: &mut Outbox) -> Vec<String> {
+        fn next(&self, outbox: &mut Outbox) -> Option<String> {
             let from = Sources {
                 node: &self.name,
                 facts: None,
@@ -214,17 +216,21 @@ mod tests {
                 output: &self.output,
                 stands_still: None,
             };
+            outbox.next(&from).map(|message| match message {
+                ToCoordinator::Hello { seen, .. } => format!("hello {}", seen.generation),
+                ToCoordinator::Heartbeat { sequence, .. } => format!("heartbeat {sequence}"),
+                ToCoordinator::Report(task) => format!("report {}", task.order.key.attempt),
+                ToCoordinator::Refused { reason, .. } => format!("refused {reason}"),
+                ToCoordinator::Output(piece) => format!("output {} {}", piece.key.attempt, piece.offset),
+                ToCoordinator::Preview(done) => format!("preview {}", done.request),
+                ToCoordinator::Facts(_) => "facts".to_owned(),
+            })
+        }
+
+        fn said(&self, outbox: &mut Outbox) -> Vec<String> {
             let mut said = Vec::new();
             while !outbox.is_empty(&self.output) {
-                said.extend(outbox.next(&from).map(|message| match message {
-                    ToCoordinator::Hello { seen, .. } => format!("hello {}", seen.generation),
-                    ToCoordinator::Heartbeat { sequence, .. } => format!("heartbeat {sequence}"),
-                    ToCoordinator::Report(task) => format!("report {}", task.order.key.attempt),
-                    ToCoordinator::Refused { reason, .. } => format!("refused {reason}"),
-                    ToCoordinator::Output(piece) => format!("output {} {}", piece.key.attempt, piece.offset),
-                    ToCoordinator::Preview(done) => format!("preview {}", done.request),
-                    ToCoordinator::Facts(_) => "facts".to_owned(),
-                }));
+                said.extend(self.next(outbox));
             }
             said
         }
@@ -285,6 +291,29 @@ mod tests {
         node.said(&mut outbox);
         outbox.refuse(node.key(3).into(), "busy".to_owned());
         assert!(pressed(&outbox), "an order is refused");
+    }
+
+    #[test]
+    fn a_step_that_prints_much_is_said_as_fast_as_the_link_goes() {
+        let node = Node::new();
+        node.ended(1, true);
+        let mut outbox = welcomed(&node);
+        node.said(&mut outbox);
+        let (key, at) = (node.key(2), Timestamp(2));
+        let order =
+            TaskOrder { key: key.clone(), generation: Generation(2), planned: None, steps: Vec::new() };
+        node.append(Record::Accepted { order, at });
+        let pressed = |outbox: &Outbox| node.journal.read(|journal| outbox.is_pressed(journal, &node.output));
+        node.output.begin(&key, &StepId::new("a").expect("an id"));
+        (0..31).for_each(|_| node.output.line(&"x".repeat(1023)));
+        assert!(!outbox.is_empty(&node.output) && !pressed(&outbox), "not yet a whole piece");
+        (31..80).for_each(|_| node.output.line(&"x".repeat(1023)));
+        let mut said = Vec::new();
+        while pressed(&outbox) {
+            said.extend(node.next(&mut outbox));
+        }
+        assert_eq!(said, ["output 2 0", "output 2 32768"]);
+        assert_eq!(node.said(&mut outbox), ["output 2 65536"]);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 mod database;
 mod foresee;
 
-pub use database::DatabaseState;
+pub use database::{DatabaseState, SourcesState};
 pub use foresee::{Ask, Foreseen, Simulated, Unforeseen, Wanted};
 
 use super::{Os, debian, redhat};

@@ -249,18 +249,6 @@ pub fn unit_files(units: &BTreeSet<String>) -> Command {
     Command::new(all.map(str::to_owned).into_iter().chain(patterns))
 }
 
-/// Asks whether files of a unit have changed since systemd read them.
-#[must_use]
-pub fn needs_reload(unit: &str) -> Command {
-    Command::new(["systemctl", "show", "-p", "NeedDaemonReload", "--", &unit_name(unit)])
-}
-
-/// Whether the answer to [`needs_reload`] is a plain no.
-#[must_use]
-pub fn is_as_read(answer: &str) -> bool {
-    answer.trim_end() == "NeedDaemonReload=no"
-}
-
 /// Makes systemd read its unit files again.
 #[must_use]
 pub fn daemon_reload() -> Command {
@@ -447,7 +435,6 @@ mod tests {
             unmask_for_now("etcd"),
             running(),
             unit_files(&["etcd.service", "a\\x2db@1.service"].map(str::to_owned).into()),
-            needs_reload("etcd"),
             disable("etcd"),
             journal("etcd.service"),
         ];
@@ -460,7 +447,6 @@ mod tests {
         systemctl unmask --runtime -- etcd.service
         systemctl list-units --type=service --state=running --no-legend --no-pager --full
         systemctl list-unit-files --type=service --no-legend --no-pager --full -- a\\x2db@1.service a\\x2db@.service etcd.service
-        systemctl show -p NeedDaemonReload -- etcd.service
         systemctl disable --no-reload -- etcd.service
         journalctl -u etcd.service -n 20 --no-pager
         ");

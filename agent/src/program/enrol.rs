@@ -52,14 +52,19 @@ pub fn enrol(
             text += "An agent that runs here goes on by itself; if none does, enable and start the service wavegate-agent\n"
         }
     }
-    if let Some(given) = given.filter(|given| config.coordinator.as_ref() != Some(given)) {
-        let file = config.drop_ins().join("coordinator.toml");
-        text += &format!(
-            "The agent must be told where the coordinator is: echo 'coordinator = \"{given}\"' > {}\n",
-            file.display()
-        );
-    }
+    text += &given.and_then(|given| untold(&given, config)).unwrap_or_default();
     print::say(&text)
+}
+
+/// What to do where the agent's configuration does not name the coordinator that the node was enrolled by.
+fn untold(coordinator: &Address, config: &Config) -> Option<String> {
+    let file = config.site_file();
+    (config.coordinator.as_ref() != Some(coordinator)).then(|| {
+        format!(
+            "The agent must be told where the coordinator is: write coordinator = \"{coordinator}\" into {}\n",
+            file.display()
+        )
+    })
 }
 
 fn token_of(given: &str) -> anyhow::Result<JoinToken> {
@@ -70,4 +75,32 @@ fn token_of(given: &str) -> anyhow::Result<JoinToken> {
     let read = std::io::stdin().lock().take(LONGEST).read_line(&mut line);
     read.context("reading the join token from standard input")?;
     Ok(line.parse()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_to_be_written_counts_more_than_what_another_file_says() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("agent.toml");
+        let drop_ins = directory.path().join("agent.d");
+        std::fs::create_dir(&drop_ins).expect("made");
+        std::fs::write(&file, "coordinator = \"a:1\"\n").expect("written");
+        std::fs::write(drop_ins.join("coordinator.toml"), "coordinator = \"b:2\"\n").expect("written");
+        let config = || Config::load(Some(&file)).expect("a configuration");
+        let given: Address = "c:3".parse().expect("an address");
+        let told = untold(&given, &config()).expect("it names another");
+        let shown = told.replace(&*directory.path().to_string_lossy(), "DIR");
+        assert_eq!(
+            shown,
+            "The agent must be told where the coordinator is: write coordinator = \"c:3\" into DIR/agent.d/site.toml\n"
+        );
+        let (_, told) = told.trim_end().split_once("write ").expect("what to write");
+        let (line, into) = told.split_once(" into ").expect("and where");
+        std::fs::write(into, format!("{line}\n")).expect("written");
+        assert_eq!(config().coordinator.as_ref(), Some(&given));
+        assert_eq!(untold(&given, &config()), None);
+    }
 }

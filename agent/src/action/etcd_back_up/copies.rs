@@ -7,8 +7,8 @@ use crate::action::etcd_member::gate::{endpoint, unanswered};
 use crate::action::{Context, exit_failed, failed};
 use crate::host::etcd::{Endpoint, EtcdError, V2Call};
 use crate::host::{Command, Digested, Exit};
+use crate::sha256;
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 use std::path::Path;
 use std::time::Duration;
 use wavegate_common::outcome::StepError;
@@ -56,8 +56,7 @@ struct Status {
 
 impl File {
     fn of(path: String, content: &[u8]) -> Self {
-        let sha256 = Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect();
-        Self { path, bytes: content.len() as u64, sha256 }
+        Self { path, bytes: content.len() as u64, sha256: sha256::of(content) }
     }
 }
 

@@ -142,9 +142,10 @@ fn as_wanted() -> Bench {
     bench
 }
 
-/// The mirror gets another version.
+/// The mirror gets another version, and its lists are read again a minute later.
 fn publish(bench: &Bench, from: &str, to: &str) {
     let mut machine = bench.machine();
+    machine.now.0 += 60_000;
     let etcd = machine.available.get_mut("etcd").expect("etcd");
     etcd.version = etcd.version.replace(from, to);
     etcd.programs.iter_mut().for_each(|(_, says)| *says = says.replace(from, to));

@@ -108,11 +108,9 @@ fn a_leader_hands_over_and_is_stopped_last_of_all() {
     etcd 3.4.23+dfsg-1, etcd runs it as process 1001
     ");
     insta::assert_snapshot!(done(&bench), @r"
-    simulate etcd
     download etcd
     etcd move-leader a002
     systemctl stop -- etcd.service
-    simulate etcd
     replace /usr/sbin/policy-rc.d
     install etcd
     systemctl start -- etcd.service
@@ -562,7 +560,6 @@ fn an_etcd_that_was_down_stays_down_and_a_proxy_needs_no_gate() {
     simulate etcd
     download etcd
     systemctl stop -- etcd.service
-    simulate etcd
     replace /usr/sbin/policy-rc.d
     install etcd
     systemctl start -- etcd.service

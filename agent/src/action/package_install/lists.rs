@@ -6,14 +6,16 @@ use crate::action::{Context, exit_failed, failed};
 use crate::os::locks::Need;
 use wavegate_common::outcome::StepError;
 
-/// Reads the package lists again, unless this task did so a moment ago.
+/// Reads the package lists again, unless this task did so a moment ago and the sources are still the same.
 ///
 /// # Errors
 /// [`StepError`] if a list can't be read, or a lock is held for too long.
 pub(super) fn refresh(wait: &mut Wait, cx: &mut Context<'_>) -> Result<(), StepError> {
-    if cx.memory.has_new_lists(cx.host) {
+    if cx.memory.has_new_lists(cx.host, cx.os) {
         return Ok(());
     }
+    // Before they are read: what changes meanwhile is a change.
+    let sources = cx.os.sources_state(cx.host);
     let command = cx.os.refresh();
     let line = command.argv.join(" ");
     let next = "see that every repository of the node answers, or disable the one that does not, then retry";
@@ -33,6 +35,6 @@ pub(super) fn refresh(wait: &mut Wait, cx: &mut Context<'_>) -> Result<(), StepE
         let what = format!("'{line}' left old package lists in place: {first}");
         return Err(exit_failed(what, &exit, next));
     }
-    cx.memory.lists_were_read(cx.host);
+    cx.memory.lists_were_read(cx.host, sources);
     Ok(())
 }

@@ -5,6 +5,7 @@ mod locks;
 
 use crate::action::Forecast;
 use crate::action::bench::{Bench, shown};
+use crate::host::Host;
 use crate::host::fake::{FakeMachine, FakePackage, Fault, PackageState, When};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -56,7 +57,7 @@ fn installs(bench: &Bench) -> usize {
 
 #[test]
 fn a_compute_node_of_debian_is_updated() {
-    let bench = Bench::new(FakeMachine::debian_compute());
+    let mut bench = Bench::new(FakeMachine::debian_compute());
     let step = debian_step();
     let foreseen = bench.would(&step);
     insta::assert_snapshot!(foreseen, @r"
@@ -68,6 +69,8 @@ fn a_compute_node_of_debian_is_updated() {
     python-etcd 0.4.1+calico.1-1 -> 0.4.3+calico.1-1
     ");
     bench.machine().history.clear();
+    // A preview, and some time later a task.
+    bench.forget();
     let done = bench.done(&step);
     assert!(done.starts_with(&foreseen), "what was foreseen came: {done}");
     insta::assert_snapshot!(done.lines().last().expect("evidence"), @"calico-compute 1:1.3.0, calico-felix 1.4.6, calico-common 1.4.6, python-etcd 0.4.3+calico.1-1, networking-calico 1:1.3.0, dnsmasq-base 2.75-2");
@@ -83,7 +86,7 @@ fn a_compute_node_of_debian_is_updated() {
 
 #[test]
 fn a_compute_node_of_red_hat_is_updated() {
-    let bench = Bench::new(FakeMachine::redhat_compute());
+    let mut bench = Bench::new(FakeMachine::redhat_compute());
     let step = redhat_step();
     let foreseen = bench.would(&step);
     insta::assert_snapshot!(foreseen, @r"
@@ -95,6 +98,8 @@ fn a_compute_node_of_red_hat_is_updated() {
     openstack-neutron 1:8.0.0-1.el7 -> 1:8.4.0-1.el7
     ");
     bench.machine().history.clear();
+    // A preview, and some time later a task.
+    bench.forget();
     assert!(bench.done(&step).starts_with(&foreseen));
     let history = bench.history();
     insta::assert_snapshot!(history.lines().take(3).collect::<Vec<_>>().join("\n"), @r"
@@ -103,6 +108,58 @@ fn a_compute_node_of_red_hat_is_updated() {
     yum -y --setopt=exit_on_lock=True --setopt=*.skip_if_unavailable=False update calico-common calico-compute calico-felix dnsmasq openstack-neutron
     ");
     assert_eq!(installs(&bench), 1);
+}
+
+/// Times that the package manager read its lists again, and that it was asked what it would do.
+fn asked(bench: &Bench) -> (usize, usize) {
+    let machine = bench.machine();
+    let with = |words: &[&str]| {
+        let asks = |line: &&String| words.iter().any(|words| line.contains(words));
+        machine.history.iter().filter(asks).count()
+    };
+    (with(&["expire-cache", "Acquire::Retries=3 update"]), with(&["--assumeno", " -s "]))
+}
+
+#[test]
+fn what_a_check_has_asked_is_not_asked_again_until_something_changes() {
+    for (machine, step) in
+        [(FakeMachine::debian_compute(), debian_step()), (FakeMachine::redhat_compute(), redhat_step())]
+    {
+        let bench = Bench::new(machine);
+        bench.would(&step);
+        assert_eq!(asked(&bench), (1, 1));
+        bench.apply(&step).expect("it applies");
+        assert_eq!(asked(&bench), (1, 1), "as the check saw it");
+        bench.already_so(&step);
+        assert_eq!(asked(&bench), (1, 2), "the database is another");
+    }
+}
+
+/// yum's own cache is nowhere that the agent looks: with new lists an old answer is worth nothing.
+#[test]
+fn what_is_judged_is_what_the_lists_say_that_were_read_last() {
+    let bench = Bench::new(FakeMachine::redhat_compute());
+    let step = redhat_step();
+    bench.would(&step);
+    bench.host.sleep(Duration::from_secs(55));
+    bench.would(&step);
+    assert_eq!(asked(&bench), (1, 2), "the lists are still new, the answer is not");
+    bench.host.sleep(Duration::from_secs(6));
+    let newer = "1.4.7-1.el7".to_owned();
+    bench.machine().available.get_mut("calico-felix").expect("it is offered").version = newer;
+    let applied = bench.apply(&step).expect("it applies");
+    assert_eq!(asked(&bench), (2, 3));
+    assert!(applied.evidence.contains("calico-felix 1.4.7-1.el7"), "{}", applied.evidence);
+}
+
+/// A repository that somebody adds between two steps is read before the second.
+#[test]
+fn lists_of_another_source_are_read_at_once() {
+    let bench = Bench::new(FakeMachine::debian_compute());
+    bench.would(&debian_step());
+    bench.machine().put_file("/etc/apt/sources.list.d/site.list", "deb http://mirror.example/ stable main\n");
+    bench.would(&debian_step());
+    assert_eq!(asked(&bench), (2, 2));
 }
 
 #[test]

@@ -550,7 +550,8 @@ impl Host for FakeHost {
         let inode = |path: &Path| machine.files.get(path).map(|file| file.inode);
         // A directory is there with what is below it, and is another one when all of that is.
         let below = || {
-            machine.files.iter().filter(|(file, _)| file.starts_with(path)).map(|(_, file)| file.inode).min()
+            let from = machine.files.range(path.to_owned()..);
+            from.take_while(|(file, _)| file.starts_with(path)).map(|(_, file)| file.inode).min()
         };
         inode(path).or_else(below).map(|inode| (machine.device, inode))
     }

@@ -49,6 +49,7 @@ pub(super) fn lay_out(machine: &mut FakeMachine) {
     for program in package_programs {
         machine.put_program(format!("/usr/bin/{program}"), &format!("{program} 1.0\n"));
     }
+    machine.database_is_written();
 }
 
 impl FakeMachine {

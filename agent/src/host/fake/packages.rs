@@ -112,7 +112,20 @@ impl FakeMachine {
             files,
             depends: package.depends.clone(),
         };
-        self.installed.insert(name.to_owned(), installed).is_some()
+        let update = self.installed.insert(name.to_owned(), installed).is_some();
+        self.database_is_written();
+        update
+    }
+
+    /// The file of the package database is made anew whenever something in it changes. What is in it nobody reads.
+    pub(super) fn database_is_written(&mut self) {
+        self.put_file(
+            match self.platform.family {
+                OsFamily::Debian => "/var/lib/dpkg/status",
+                OsFamily::RedHat => "/var/lib/rpm/Packages",
+            },
+            "",
+        );
     }
 
     fn configure(&mut self, name: &str, package: &FakePackage, update: bool) -> Result<(), String> {
@@ -130,6 +143,7 @@ impl FakeMachine {
         if let Some(installed) = self.installed.get_mut(name) {
             installed.state = PackageState::Configured;
         }
+        self.database_is_written();
         Ok(())
     }
 
@@ -137,6 +151,7 @@ impl FakeMachine {
     pub fn remove(&mut self, name: &str) {
         let files = self.installed.remove(name).map_or_else(Vec::new, |installed| installed.files);
         self.files.retain(|path, _| !files.contains(path));
+        self.database_is_written();
     }
 
     fn satisfied(&self, solution: &Solution, need: &str) -> bool {

@@ -2,7 +2,6 @@
 
 use super::FakeMachine;
 use crate::host::{Command, Exit};
-use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -27,7 +26,7 @@ pub fn archive(files: &[(&str, &str)]) -> Vec<u8> {
 /// SHA-256 in lower-case hexadecimal.
 #[must_use]
 pub fn sha256(content: &[u8]) -> String {
-    Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect()
+    crate::sha256::of(content)
 }
 
 fn printed(text: impl Into<String>) -> Exit {

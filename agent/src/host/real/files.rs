@@ -2,6 +2,7 @@
 
 use super::file_error;
 use crate::host::{Digested, HostError};
+use crate::sha256::hex;
 use rustix::fs::XattrFlags;
 use rustix::io::Errno;
 use sha2::{Digest, Sha256};
@@ -29,15 +30,27 @@ pub(super) fn digest(path: &Path) -> Result<Option<Digested>, HostError> {
         }
         Err(error) => return Err(file_error("read", path)(error)),
     };
+    copy(&mut file, &mut std::io::sink(), None).map(Some).map_err(file_error("read", path))
+}
+
+/// Copies a stream piece by piece, and tells what went by. An error if that is more than `limit` bytes.
+pub(super) fn copy(
+    from: &mut dyn Read,
+    into: &mut dyn Write,
+    limit: Option<u64>,
+) -> std::io::Result<Digested> {
     let (mut digest, mut bytes, mut piece) = (Sha256::new(), 0, vec![0; 64 << 10]);
     loop {
-        let count = file.read(&mut piece).map_err(file_error("read", path))?;
+        let count = from.read(&mut piece)?;
         if count == 0 {
-            let sha256 = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-            return Ok(Some(Digested { bytes, sha256 }));
+            return Ok(Digested { bytes, sha256: hex(&digest.finalize()) });
         }
         bytes += count as u64;
+        if let Some(limit) = limit.filter(|limit| bytes > *limit) {
+            return Err(std::io::Error::other(format!("it has more than {limit} bytes")));
+        }
         digest.update(&piece[..count]);
+        into.write_all(&piece[..count])?;
     }
 }
 
@@ -91,8 +104,7 @@ pub(super) fn name_for(name: &str) -> String {
         .take(100)
         .collect();
     let digest = Sha256::digest(name.as_bytes());
-    let digest: String = digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
-    format!("{}-{digest}", plain.trim_start_matches('.'))
+    format!("{}-{}", plain.trim_start_matches('.'), hex(&digest[..4]))
 }
 
 /// Gives a file another name, in place of what has it.
@@ -202,6 +214,20 @@ fn copy_attributes(from: &Path, to: &File) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_copied_is_told_and_no_more_than_the_limit_is() {
+        let content = vec![b'x'; (64 << 10) + 1];
+        let copied = |limit| {
+            let mut into = Vec::new();
+            let told = copy(&mut &content[..], &mut into, limit).map_err(|error| error.to_string());
+            (told, into.len())
+        };
+        let whole = Digested { bytes: content.len() as u64, sha256: crate::sha256::of(&content) };
+        assert_eq!(copied(None), (Ok(whole.clone()), content.len()));
+        assert_eq!(copied(Some(content.len() as u64)), (Ok(whole), content.len()));
+        assert_eq!(copied(Some(64 << 10)), (Err("it has more than 65536 bytes".to_owned()), 64 << 10));
+    }
 
     #[test]
     fn the_access_list_goes_with_the_file() {

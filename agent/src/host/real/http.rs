@@ -2,9 +2,8 @@
 
 use super::{file_error, files};
 use crate::host::{Fetched, HostError, HttpAnswer};
-use sha2::{Digest, Sha256};
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -58,7 +57,8 @@ pub(super) fn fetch(
     let kept = downloads.join(expected_sha256);
     if let Ok(mut file) = File::open(&kept) {
         // A disk may have lost some of it since.
-        let sha256 = copy(&mut file, &mut std::io::sink()).map_err(file_error("read", &kept))?;
+        let sha256 =
+            files::copy(&mut file, &mut std::io::sink(), None).map_err(file_error("read", &kept))?.sha256;
         if sha256 == expected_sha256 {
             return Ok(Fetched { path: kept, sha256 });
         }
@@ -77,11 +77,14 @@ pub(super) fn fetch(
 
 fn read_url(url: &str, timeout: Duration, into: &mut File) -> Result<String, HostError> {
     let cut = |error: std::io::Error| fetch_error(url, error);
+    let mut copy = |from: &mut dyn Read| {
+        files::copy(from, into, Some(DOWNLOAD_LIMIT)).map(|copied| copied.sha256).map_err(cut)
+    };
     if let Some(path) = url.strip_prefix("file://") {
         let Some(_) = files::read(Path::new(path))? else {
             return Err(fetch_error(url, "there is no such file"));
         };
-        return copy(&mut File::open(path).map_err(cut)?, into).map_err(cut);
+        return copy(&mut File::open(path).map_err(cut)?);
     }
     if !url.starts_with("http://") && !url.starts_with("https://") {
         return Err(fetch_error(url, "only http://, https:// and file:// can be fetched"));
@@ -94,30 +97,13 @@ fn read_url(url: &str, timeout: Duration, into: &mut File) -> Result<String, Hos
         .build()
         .into();
     let mut answer = agent.get(url).call().map_err(|error| fetch_error(url, error))?;
-    copy(&mut answer.body_mut().as_reader(), into).map_err(cut)
-}
-
-/// Copies a stream and tells its SHA-256.
-fn copy(from: &mut dyn Read, into: &mut dyn Write) -> std::io::Result<String> {
-    let (mut digest, mut total, mut piece) = (Sha256::new(), 0, vec![0; 64 << 10]);
-    loop {
-        let count = from.read(&mut piece)?;
-        if count == 0 {
-            return Ok(digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect());
-        }
-        total += count as u64;
-        if total > DOWNLOAD_LIMIT {
-            return Err(std::io::Error::other(format!("it has more than {DOWNLOAD_LIMIT} bytes")));
-        }
-        digest.update(&piece[..count]);
-        into.write_all(&piece[..count])?;
-    }
+    copy(&mut answer.body_mut().as_reader())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::{BufRead, BufReader};
+    use std::io::{BufRead, BufReader, Write};
     use std::net::TcpListener;
 
     const DIGEST_OF_HELLO: &str = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824";

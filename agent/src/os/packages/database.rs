@@ -10,6 +10,9 @@ use wavegate_common::platform::OsFamily;
 /// dpkg writes its database anew, under the same name.
 const DPKG: [&str; 1] = ["/var/lib/dpkg/status"];
 
+/// What apt keeps beside it: the lists as it read them last, and which packages came along with others.
+const APT_KEEPS: [&str; 2] = ["/var/lib/apt/lists", "/var/lib/apt/extended_states"];
+
 /// rpm's, in each of the formats and places that it has had: Berkeley DB, ndb, SQLite; the last place is that of Debian's rpm.
 const RPM: [&str; 7] = [
     "/var/lib/rpm/Packages",
@@ -24,9 +27,8 @@ const RPM: [&str; 7] = [
 /// SQLite's log beside a database. Who only reads makes it anew too, so what it holds counts, which is mostly nothing.
 const LOG: &str = "-wal";
 
-/// Lists, sources, pins, options; see apt_preferences(5), sources.list(5), apt.conf(5).
-const APT: [&str; 8] = [
-    "/var/lib/apt/lists",
+/// Sources, pins, options; see apt_preferences(5), sources.list(5), apt.conf(5).
+const APT: [&str; 7] = [
     "/etc/apt",
     "/etc/apt/apt.conf",
     "/etc/apt/apt.conf.d",
@@ -37,9 +39,11 @@ const APT: [&str; 8] = [
 ];
 
 /// Repositories, options, locks on versions; see yum.conf(5), dnf.conf(5), the plugins versionlock of both.
-const YUM: [&str; 9] = [
+const YUM: [&str; 11] = [
     "/etc/yum.conf",
     "/etc/yum.repos.d",
+    "/etc/yum/repos.d",
+    "/etc/distro.repos.d",
     "/etc/yum/pluginconf.d",
     "/etc/yum/vars",
     "/etc/dnf/dnf.conf",
@@ -49,39 +53,61 @@ const YUM: [&str; 9] = [
     "/etc/dnf/protected.d",
 ];
 
-/// Of each file and directory which it is, and when anything about it last changed; of logs what they hold.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DatabaseState(Vec<Seen>, Vec<Option<Digested>>);
+/// What is seen of a file or directory without reading it: which it is, when anything about it last changed, and when what a link
+/// leads to was last written.
+type Seen = (String, Option<(u64, u64)>, Option<Timestamp>, Option<Timestamp>);
 
-type Seen = (String, Option<(u64, u64)>, Option<Timestamp>);
+/// What people configure of the repositories and of the package manager, as it is seen from outside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourcesState(Vec<Seen>);
+
+/// All that decides about a transaction: the sources, the database and what is kept beside it as they are seen from outside; of
+/// the database's logs what they hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DatabaseState {
+    sources: SourcesState,
+    database: Vec<Seen>,
+    logs: Vec<Option<Digested>>,
+}
 
 impl Os {
+    /// How the sources are now: the same again as long as nobody changed them.
+    #[must_use]
+    pub fn sources_state(&self, host: &dyn Host) -> SourcesState {
+        let all: &[&str] = match self.platform.family {
+            OsFamily::Debian => &APT,
+            OsFamily::RedHat => &YUM,
+        };
+        let mut sources = Vec::new();
+        for path in all {
+            sources.push(seen((*path).to_owned(), host));
+            // A file that is written in its place leaves its directory as it was.
+            let below = host.list(Path::new(path)).into_iter().map(|name| format!("{path}/{name}"));
+            sources.extend(below.map(|path| seen(path, host)));
+        }
+        SourcesState(sources)
+    }
+
     /// How it all is now: the same again as long as nothing was changed. `None` where no package database is found.
     #[must_use]
     pub fn database_state(&self, host: &dyn Host) -> Option<DatabaseState> {
-        let (database, others): (&[&str], &[&str]) = match self.platform.family {
-            OsFamily::Debian => (&DPKG, &APT),
-            OsFamily::RedHat => (&RPM, &YUM),
+        let (database, beside): (&[&str], &[&str]) = match self.platform.family {
+            OsFamily::Debian => (&DPKG, &APT_KEEPS),
+            OsFamily::RedHat => (&RPM, &[]),
         };
         if !database.iter().any(|path| host.exists(Path::new(path))) {
             return None;
         }
-        let mut all = Vec::new();
-        for path in database.iter().chain(others) {
-            all.push(seen(path.to_string(), host));
-            // A file that is written in its place leaves its directory as it was.
-            if others.contains(path) && *path != APT[0] {
-                let below = host.list(Path::new(path)).into_iter().map(|name| format!("{path}/{name}"));
-                all.extend(below.map(|path| seen(path, host)));
-            }
-        }
         let log = |path: &&str| host.digest(Path::new(&format!("{path}{LOG}")));
         let logs = database.iter().map(log).collect::<Result<_, _>>().ok()?;
-        Some(DatabaseState(all, logs))
+        let database = database.iter().chain(beside).map(|path| seen((*path).to_owned(), host)).collect();
+        Some(DatabaseState { sources: self.sources_state(host), database, logs })
     }
 }
 
 fn seen(path: String, host: &dyn Host) -> Seen {
-    let (identity, changed) = (host.identity(Path::new(&path)), host.changed_at(Path::new(&path)));
-    (path, identity, changed)
+    let file = Path::new(&path);
+    // Of a link, the time of the last change is its own; the rest is told of what it leads to.
+    let (identity, changed, modified) = (host.identity(file), host.changed_at(file), host.modified_at(file));
+    (path, identity, changed, modified)
 }

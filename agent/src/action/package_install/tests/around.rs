@@ -94,7 +94,6 @@ fn services_are_kept_down_and_timers_stopped_for_the_time_of_the_transaction() {
     apt-get -q -y ...
     rename /usr/sbin/policy-rc.d.wavegate-before /usr/sbin/policy-rc.d
     systemctl start -- apt-daily.timer
-    apt-get -q -o Acquire::Retries=3 update
     ");
     everything_is_as_before(&bench, "debian");
 
@@ -110,7 +109,6 @@ fn services_are_kept_down_and_timers_stopped_for_the_time_of_the_transaction() {
     yum -y ...
     systemctl unmask --runtime -- calico-dhcp-agent.service
     systemctl start -- dnf-makecache.timer
-    yum -q --setopt=exit_on_lock=True clean expire-cache
     yum --assumeno --setopt=exit_on_lock=True --setopt=*.skip_if_unavailable=False update calico-common calico-compute calico-felix dnsmasq openstack-neutron calico-dhcp-agent
     ");
     everything_is_as_before(&bench, "red hat");

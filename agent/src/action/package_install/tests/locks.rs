@@ -95,6 +95,7 @@ fn a_program_that_finds_a_lock_is_tried_again() {
     waiting for another package manager: metadata already locked by 4711
     waiting for another package manager: RPMDB already locked by 4711
     ");
+    bench.forget();
     for _ in 0..200 {
         bench.machine().faults.fail("clean expire-cache", 200, "metadata already locked by 4711\n");
     }

@@ -5,6 +5,7 @@
 
 use super::grpc;
 use crate::host::etcd::{Endpoint, EtcdError, Snapshot};
+use crate::sha256::hex;
 use sha2::{Digest, Sha256};
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::Write;
@@ -102,10 +103,6 @@ impl Drop for Part {
         // One that was finished has another name by now.
         let _ = std::fs::remove_file(&self.path);
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]
