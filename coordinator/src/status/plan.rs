@@ -2,18 +2,35 @@
 
 use crate::store::Approval;
 use serde::{Deserialize, Serialize};
-use wavegate_common::id::Actor;
-use wavegate_common::plan::Plan;
+use wavegate_common::id::{Actor, PlanId};
+use wavegate_common::plan::{Plan, PlanBody};
 
 /// A plan with who has approved it. Its JSON is the plan's with `approval` beside it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Written")]
 pub struct PlanView {
     /// The plan.
     #[serde(flatten)]
     pub plan: Plan,
     /// Who has approved it.
-    #[serde(default)]
     pub approval: Approvals,
+}
+
+/// The same as it is read: field by field, since what is flattened is read twice and loses how its parts were written, by which
+/// those that are alike are known.
+#[derive(Deserialize)]
+struct Written {
+    id: PlanId,
+    digest: String,
+    body: PlanBody,
+    #[serde(default)]
+    approval: Approvals,
+}
+
+impl From<Written> for PlanView {
+    fn from(Written { id, digest, body, approval }: Written) -> Self {
+        Self { plan: Plan { id, digest, body }, approval }
+    }
 }
 
 /// Who has approved a plan.
