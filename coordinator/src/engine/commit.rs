@@ -13,6 +13,7 @@ impl Engine {
         self.looked_at = self.clock.now();
         self.links.follow(self.looked_at, elapsed);
         self.turn.begin(elapsed);
+        self.excuse_who_queued();
         self.become_sure();
         self.show();
     }

@@ -11,6 +11,11 @@ use wavegate_common::rollout::Link;
 /// Less than this is not a clock that was set.
 const SET_MS: u64 = 1000;
 
+/// A moment moved by so much, and not past now.
+fn later(moment: u64, by_ms: u64, now: u64) -> u64 {
+    moment.saturating_add(by_ms).min(now).max(moment)
+}
+
 /// The engine's end of a session. Dropping it ends the session.
 pub struct Session {
     /// Where messages to the agent go. Bounded: an agent that does not read is disconnected, and asks again. Boxed, since a queue
@@ -63,14 +68,18 @@ impl Links {
 
     /// Nobody could be heard for so long: nobody was silent or away for it.
     pub fn excuse(&mut self, for_ms: u64, now: Timestamp, elapsed_ms: u64) {
-        let later = |moment: u64, now: u64| moment.saturating_add(for_ms).min(now).max(moment);
         for open in self.open.values() {
             let heard = open.session.heard.load(Ordering::Relaxed);
-            open.session.heard.fetch_max(later(heard, elapsed_ms), Ordering::Relaxed);
+            open.session.heard.fetch_max(later(heard, for_ms, elapsed_ms), Ordering::Relaxed);
         }
+        self.excuse_away(for_ms, now);
+    }
+
+    /// Nobody could connect for so long: nobody was away for it.
+    pub fn excuse_away(&mut self, for_ms: u64, now: Timestamp) {
         for link in self.links.values_mut() {
             if let Link::Offline { since } = link {
-                since.0 = later(since.0, now.0);
+                since.0 = later(since.0, for_ms, now.0);
             }
         }
     }

@@ -11,6 +11,7 @@ mod approval;
 mod ask;
 mod commands;
 mod commit;
+mod door;
 mod enrolment;
 mod error;
 mod input;

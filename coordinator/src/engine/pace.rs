@@ -1,5 +1,7 @@
-//! How long the store takes to write: told to operators when it is long, and nobody else's silence.
+//! How long the store takes to write: told to operators when it is long, and nobody else's silence. The queue at the door, which
+//! is nobody's absence, is `door`'s.
 
+use super::door::Queue;
 use crate::clock::Clock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use wavegate_common::id::Timestamp;
@@ -22,6 +24,8 @@ pub(super) struct Pace {
     long_ms: AtomicU64,
     /// What the long ones took together, since it was asked for.
     stood_still_ms: AtomicU64,
+    /// Who waits to be let in.
+    pub(super) queue: Queue,
 }
 
 /// A write that takes long, or took long a while ago.
@@ -68,9 +72,10 @@ impl Pace {
         (ended_ms_ago < TOLD_MS).then_some(long)
     }
 
-    /// What there is to say of it, if it is slow.
+    /// What there is to say of it, if it is slow; else of the queue at the door, if there is one.
     pub(super) fn reason(&self, clock: &Clock) -> Option<WaitingOn> {
-        Some(self.long(clock.elapsed_ms())?.told(clock.now()))
+        let slow = self.long(clock.elapsed_ms()).map(|long| long.told(clock.now()));
+        slow.or_else(|| self.queue.reason(clock))
     }
 
     /// The same of a write that is under way.

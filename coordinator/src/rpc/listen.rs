@@ -77,7 +77,7 @@ impl<H: Health, R: ServerReflection> Door<H, R> {
         let mut connections = JoinSet::new();
         loop {
             let accepted = tokio::select! {
-                accepted = accept(&listener, &mut handshakes) => accepted,
+                accepted = accept(&listener, &mut handshakes, &self.port) => accepted,
                 Some(_) = connections.join_next() => continue,
                 _ = stop.wait_for(|stop| *stop) => break,
             };
@@ -193,8 +193,10 @@ async fn over(mut place: Place, life: Option<Duration>) -> Over {
 async fn accept(
     listener: &TcpListener,
     handshakes: &mut Handshakes,
+    port: &Port,
 ) -> Option<(TcpStream, SocketAddr, Handshake)> {
     while !handshakes.have_room(Instant::now()) {
+        port.door_has_a_queue();
         tokio::time::sleep(ROOM_AGAIN).await;
     }
     let (stream, address) = ready(listener.accept().await).await?;

@@ -17,6 +17,7 @@ mod plans;
 mod pressure;
 mod reports;
 mod restarts;
+mod returning;
 mod rollouts;
 mod room;
 mod service;
