@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use wavegate_tests::sim::fleet::policy;
 use wavegate_tests::swarm::log::{Places, ended_well, reached};
 use wavegate_tests::swarm::{Coordinator, Fleet, Shape, Swarm};
@@ -26,11 +28,15 @@ async fn thirty_agents_go_through_a_rollout_that_changes_nothing_and_a_coordinat
     let plan = operator.plan().await?;
     let places = Places::of(&plan);
     operator.begin(&plan).await?;
-    // Into the middle of stage compute.
+    // Into the middle of stage compute: nobody has ended it as fast as that.
+    reached(&mut operator, places.etcd, BOUND).await?;
+    swarm.pace.set(Duration::from_millis(500));
     reached(&mut operator, places.canary, BOUND).await?;
+    ensure!(!operator.has_event(places.compute).await?, "the stage is over already");
     coordinator.kill()?;
     coordinator.start().await?;
     swarm.connected(&coordinator, BOUND).await?;
+    swarm.pace.set(Duration::ZERO);
 
     let mut operator = coordinator.operator().await?;
     reached(&mut operator, places.end, BOUND).await?;
@@ -38,4 +44,19 @@ async fn thirty_agents_go_through_a_rollout_that_changes_nothing_and_a_coordinat
     ended_well(&events)?;
     ensure!(events.len() as u64 == places.end, "{} events in place of {}", events.len(), places.end);
     swarm.end().await
+}
+
+#[tokio::test]
+async fn a_coordinator_that_dies_is_seen_at_once() -> Result<()> {
+    let mut coordinator = Coordinator::set_up(None)?;
+    coordinator.start().await?;
+    let pid = coordinator.pid()?;
+    // Not one of the programs that begin it.
+    let program = std::fs::read_link(format!("/proc/{pid}/exe"))?;
+    ensure!(program.ends_with("wavegate-coordinator"), "process {pid} is {}", program.display());
+    kill(Pid::from_raw(i32::try_from(pid)?), Signal::SIGKILL)?;
+    let fallen = tokio::time::timeout(BOUND, coordinator.fallen(Duration::from_millis(10)));
+    let fallen = format!("{:#}", fallen.await.context("nobody has seen it")?);
+    ensure!(fallen.contains("signal: 9"), "{fallen}");
+    Ok(())
 }

@@ -1,11 +1,12 @@
 //! `make bench`: has every part of the benchmark measured, and prints one table. Each size of the swarm is a process of its own,
 //! which begins with nothing; rows of other programs come as files.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, Parser, Subcommand};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
 use wavegate_tests::bench::{Limit, Row, all_met, growth, merged, table};
 use wavegate_tests::swarm::measure::{CPU_A_NODE, Options, WALL_A_NODE, measure};
 use wavegate_tests::swarm::{raise_open_files, runtime};
@@ -25,8 +26,8 @@ struct Arguments {
 enum What {
     /// Measure a swarm of each size and print the table; exits with 1 if a target is missed
     Table {
-        /// Nodes of each fleet, the smallest first; none for the rows of the files alone
-        #[arg(long, value_delimiter = ',', default_values_t = [100, 1_000, 10_000])]
+        /// Nodes of each fleet, the smallest first; without a number only the rows of the files
+        #[arg(long, value_delimiter = ',', num_args = 0.., default_values_t = [100, 1_000, 10_000])]
         nodes: Vec<usize>,
         /// A file with rows of another program, JSON; they come last
         #[arg(long, value_name = "FILE")]
@@ -106,7 +107,9 @@ fn tabled(nodes: &[usize], others: &[PathBuf], out: &Path, swarm: &SwarmArgs) ->
 /// Measures a swarm in a process of its own.
 fn start(nodes: usize, file: &Path, swarm: &SwarmArgs) -> Result<()> {
     let own = std::env::current_exe().context("finding the running program")?;
-    let mut command = Command::new(own);
+    // It ends with this process, however that ends, and cleans up.
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "TERM", "--"]).arg(own);
     command.arg("swarm").args(["--nodes", &nodes.to_string()]).arg("--out").arg(file);
     command.args(["--idle", &swarm.idle.to_string(), "--pace", &swarm.pace.to_string()]);
     if let Some(binaries) = &swarm.binaries {
@@ -130,7 +133,17 @@ fn one_swarm(nodes: usize, out: &Path, swarm: &SwarmArgs) -> Result<()> {
         idle: Duration::from_secs(swarm.idle),
         pace: Duration::from_millis(swarm.pace),
     };
-    let rows = runtime()?.block_on(measure(options))?;
+    let rows = runtime()?.block_on(async {
+        let (mut interrupt, mut terminate) =
+            (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        // Dropping what is measured ends the coordinator and removes its directory.
+        tokio::select! {
+            biased;
+            _ = interrupt.recv() => bail!("interrupted"),
+            _ = terminate.recv() => bail!("told to end"),
+            rows = measure(options) => rows,
+        }
+    })?;
     write(out, &serde_json::to_vec_pretty(&rows)?)
 }
 
@@ -141,4 +154,24 @@ fn read(file: &Path) -> Result<Vec<Row>> {
 
 fn write(file: &Path, bytes: &[u8]) -> Result<()> {
     std::fs::write(file, bytes).with_context(|| format!("writing {}", file.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nodes(arguments: &[&str]) -> (Vec<usize>, usize) {
+        let all = ["bench", "table"].iter().chain(arguments);
+        match Arguments::try_parse_from(all).expect("arguments").what {
+            What::Table { nodes, rows, .. } => (nodes, rows.len()),
+            What::Swarm { .. } => panic!("a table"),
+        }
+    }
+
+    #[test]
+    fn a_table_may_be_of_files_alone() {
+        assert_eq!(nodes(&[]), (vec![100, 1_000, 10_000], 0));
+        assert_eq!(nodes(&["--nodes", "100,1000", "--rows", "lab.json"]), (vec![100, 1_000], 1));
+        assert_eq!(nodes(&["--binaries", "target", "--nodes", "--rows", "lab.json"]), (Vec::new(), 1));
+    }
 }

@@ -1,15 +1,16 @@
 //! The coordinator as a process of its own: set up and its nodes enrolled before it starts, killed and started again.
 
 use super::operator::Operator;
-use super::process::{FIRST, Usage, open_files, take_priority};
+use super::process::{FIRST, Usage, open_files};
 use super::wait;
 use crate::deploy::binary;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use wavegate_agent::credentials::Enrolled;
 use wavegate_common::id::{NodeId, Timestamp};
@@ -26,6 +27,8 @@ const FLEET: &str = "swarm";
 pub const HEARTBEAT_S: u32 = 10;
 /// How long a start may take, whatever it has to read.
 const START_WITHIN: Duration = Duration::from_secs(120);
+/// So many lines of its log are shown when something goes wrong.
+const LOG_LINES: usize = 20;
 /// How often it is asked whether it answers, while it starts.
 const LOOK: Duration = Duration::from_millis(5);
 /// Where its port is looked for: below the ports that the kernel gives to those who dial (ip_local_port_range), so that
@@ -37,8 +40,11 @@ pub struct Coordinator {
     directory: tempfile::TempDir,
     program: PathBuf,
     listen: SocketAddr,
-    process: Option<Child>,
+    process: Process,
 }
+
+/// The process while it runs, shared with whoever looks whether it still does.
+type Process = Arc<Mutex<Option<Child>>>;
 
 impl Coordinator {
     /// Sets one up, as `wavegate init` does; it does not run yet. Its program is in the directory `binaries`, or else where
@@ -53,7 +59,7 @@ impl Coordinator {
             Some(binaries) => binaries.join(PROGRAM),
             None => binary(PROGRAM)?,
         };
-        let this = Self { directory, program, listen, process: None };
+        let this = Self { directory, program, listen, process: Process::default() };
         init(&InitOptions {
             config_path: this.config(),
             state_directory: Some(this.state()),
@@ -76,7 +82,7 @@ impl Coordinator {
     /// # Errors
     /// When a certificate can't be made or the store not written.
     pub fn enrol(&self, nodes: &[NodeId]) -> Result<BTreeMap<NodeId, Enrolled>> {
-        ensure!(self.process.is_none(), "the store is the coordinator's while it runs");
+        ensure!(self.pid().is_err(), "the store is the coordinator's while it runs");
         let authority = Authority::load(&self.state().join("pki"))?;
         let now = Clock::system().now();
         let mut enrolled = BTreeMap::new();
@@ -93,36 +99,53 @@ impl Coordinator {
         Ok(enrolled)
     }
 
-    /// Starts the process; returns how long it took from there until it answered a call on its socket.
+    /// Starts the process; returns how long it took from there until it answered a call on its socket. It dies with the thread
+    /// that calls this, so that a benchmark that is killed leaves nothing behind.
     ///
     /// # Errors
     /// When it ends, or does not answer in time.
     pub async fn start(&mut self) -> Result<Duration> {
-        let log = self.directory.path().join("coordinator.log");
-        let log =
-            File::options().create(true).append(true).open(log).context("opening the coordinator's log")?;
-        let mut command = Command::new(&self.program);
-        command.arg("run").arg("--config").arg(self.config());
-        command.env_clear().stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        let log = File::options().create(true).append(true).open(self.log_file());
+        let log = log.context("opening the coordinator's log")?;
+        // Both programs become the next one: the process is the coordinator's. Where no priority may be had, `nice` goes on
+        // without.
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", "--", "nice", "-n", &FIRST.to_string()]);
+        command.arg(&self.program).arg("run").arg("--config").arg(self.config());
+        command.env_clear().env("PATH", "/usr/bin:/bin");
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let began = Instant::now();
-        // A process inherits the priority of the thread that starts it.
-        let spawn = || {
-            take_priority(FIRST);
-            command.spawn().context("starting the coordinator")
-        };
-        let spawned = std::thread::scope(|scope| scope.spawn(spawn).join());
-        let mut process = spawned.map_err(|_| anyhow::anyhow!("the thread that starts it panicked"))??;
-        let socket = self.socket();
-        let answered = wait("the coordinator to answer", START_WITHIN, LOOK, async || {
-            if let Some(status) = process.try_wait().context("looking at the coordinator")? {
-                return Ok(Some(Err(status)));
-            }
-            Operator::connect(&socket).await?.knock().await?;
-            Ok(Some(Ok(began.elapsed())))
+        // Kept from the start: whoever gives up waiting drops it, and that ends it.
+        *lock(&self.process) = Some(command.spawn().context("starting the coordinator")?);
+        let answers = wait("the coordinator to answer", START_WITHIN, LOOK, async || {
+            self.operator().await?.knock().await?;
+            Ok(Some(began.elapsed()))
         });
-        let answered = answered.await;
-        self.process = Some(process);
-        answered?.map_err(|status| anyhow::anyhow!("the coordinator ended: {status}\n{}", self.log()))
+        tokio::select! {
+            answered = answers => answered,
+            fallen = self.fallen(LOOK) => Err(fallen),
+        }
+    }
+
+    /// Is done when the process has ended and nobody here has killed it: how, and what it had logged. It is looked at every so
+    /// often.
+    pub fn fallen(&self, every: Duration) -> impl Future<Output = anyhow::Error> + use<> {
+        let (process, log) = (self.process.clone(), self.log_file());
+        async move {
+            loop {
+                let looked = lock(&process).as_mut().map(Child::try_wait);
+                match looked {
+                    Some(Ok(Some(status))) => {
+                        return anyhow!(
+                            "the coordinator ended: {status}; its log ends with:\n{}",
+                            log_end(&log)
+                        );
+                    }
+                    Some(Err(error)) => return anyhow!(error).context("looking at the coordinator"),
+                    Some(Ok(None)) | None => tokio::time::sleep(every).await,
+                }
+            }
+        }
     }
 
     /// Ends the process at once, as a crash does.
@@ -130,7 +153,7 @@ impl Coordinator {
     /// # Errors
     /// When it does not run.
     pub fn kill(&mut self) -> Result<()> {
-        let mut process = self.process.take().context("the coordinator does not run")?;
+        let mut process = lock(&self.process).take().context("the coordinator does not run")?;
         process.kill().context("killing the coordinator")?;
         process.wait().context("waiting for the coordinator's end")?;
         Ok(())
@@ -181,7 +204,7 @@ impl Coordinator {
     /// # Errors
     /// When it does not run.
     pub fn pid(&self) -> Result<u32> {
-        self.process.as_ref().map(Child::id).context("the coordinator does not run")
+        lock(&self.process).as_ref().map(Child::id).context("the coordinator does not run")
     }
 
     /// Descriptors that it has open.
@@ -192,10 +215,14 @@ impl Coordinator {
         open_files(self.pid()?)
     }
 
-    /// What it has logged.
+    /// The last lines of what it has logged.
     #[must_use]
-    pub fn log(&self) -> String {
-        std::fs::read_to_string(self.directory.path().join("coordinator.log")).unwrap_or_default()
+    pub fn log_end(&self) -> String {
+        log_end(&self.log_file())
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.directory.path().join("coordinator.log")
     }
 
     fn config(&self) -> PathBuf {
@@ -209,12 +236,22 @@ impl Coordinator {
 
 impl Drop for Coordinator {
     fn drop(&mut self) {
-        if self.process.is_some()
+        if self.pid().is_ok()
             && let Err(error) = self.kill()
         {
             eprintln!("{error:#}");
         }
     }
+}
+
+fn lock(process: &Process) -> MutexGuard<'_, Option<Child>> {
+    process.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn log_end(file: &Path) -> String {
+    let log = std::fs::read_to_string(file).unwrap_or_default();
+    let last: Vec<&str> = log.lines().rev().take(LOG_LINES).collect();
+    last.into_iter().rev().flat_map(|line| [line, "\n"]).collect()
 }
 
 /// A node's certificate, signed for a key of its own as at an enrolment.

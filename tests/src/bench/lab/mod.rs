@@ -14,14 +14,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
-use super::{Limit, Row};
+use super::{Limit, Row, median};
 use crate::demo::{Snapshot, must_be_upgraded};
 use crate::deploy::Wavegate;
 use crate::evidence::STAGES;
 use crate::lab::{Fleet, FleetSpec, Lab};
 
 use footprint::Footprint;
-use took::{Took, median, spread};
+use took::{Took, spread};
 
 /// The fleet's name.
 const NAME: &str = "bench";

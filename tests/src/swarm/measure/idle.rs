@@ -2,6 +2,7 @@
 
 use super::Measuring;
 use crate::bench::{Limit, Row};
+use crate::swarm::coordinator::HEARTBEAT_S;
 use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 use std::path::Path;
@@ -30,7 +31,8 @@ impl Measuring {
         tokio::time::sleep(self.options.idle).await;
         let (after, seconds) = (self.coordinator.usage()?, from.elapsed().as_secs_f64());
         let share = 100.0 * after.cpu.saturating_sub(before.cpu).as_secs_f64() / seconds;
-        let heartbeats = Row::new("heartbeats each 10 s", "% of a core", Some(Limit::AtMost(10.0)));
+        let heartbeats =
+            Row::new(format!("heartbeats each {HEARTBEAT_S} s"), "% of a core", Some(Limit::AtMost(10.0)));
         let row = self.at(heartbeats, share).note(format!("over {seconds:.0} s"));
         self.row(row);
         let written = Look::at(&file)? != look;

@@ -18,8 +18,8 @@ use std::time::{Duration, Instant};
 /// How long anything may take that is waited for: what is slow is to be measured, and only what hangs to be given up.
 const BOUND: Duration = Duration::from_secs(600);
 
-/// So much of the coordinator's log is shown when something goes wrong.
-const LOG_LINES: usize = 20;
+/// How often it is looked whether the coordinator still runs.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// What to measure.
 #[derive(Debug, Clone)]
@@ -51,21 +51,28 @@ struct Measuring {
 /// # Errors
 /// When something does not work: what is measured must first be right.
 pub async fn measure(options: Options) -> Result<Vec<Row>> {
-    let mut this = Measuring::begin(options).await?;
+    let coordinator = Coordinator::set_up(options.binaries.as_deref())?;
+    let fallen = coordinator.fallen(LOOK);
+    // What is waited for does not come any more when the coordinator has died.
+    tokio::select! {
+        measured = measured(options, coordinator) => measured,
+        fallen = fallen => Err(fallen),
+    }
+}
+
+async fn measured(options: Options, coordinator: Coordinator) -> Result<Vec<Row>> {
+    let mut this = Measuring::begin(options, coordinator).await?;
     if let Err(error) = this.everything().await {
-        let log = this.coordinator.log();
-        let last: Vec<&str> = log.lines().rev().take(LOG_LINES).collect();
-        let last: String = last.into_iter().rev().flat_map(|line| [line, "\n"]).collect();
-        return Err(error.context(format!("the coordinator's log ends with:\n{last}")));
+        let log = this.coordinator.log_end();
+        return Err(error.context(format!("the coordinator's log ends with:\n{log}")));
     }
     this.swarm.end().await?;
     Ok(this.rows)
 }
 
 impl Measuring {
-    async fn begin(options: Options) -> Result<Self> {
+    async fn begin(options: Options, mut coordinator: Coordinator) -> Result<Self> {
         let began = Instant::now();
-        let mut coordinator = Coordinator::set_up(options.binaries.as_deref())?;
         coordinator.start().await?;
         let empty = coordinator.usage()?;
         coordinator.kill()?;

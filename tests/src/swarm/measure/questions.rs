@@ -1,7 +1,7 @@
 //! A stage in which programs take their time: what operators ask meanwhile, and the coordinator killed in the middle of it.
 
 use super::{BOUND, Measuring};
-use crate::bench::{Limit, Row};
+use crate::bench::{Limit, Row, median};
 use crate::swarm::Question;
 use crate::swarm::log::{Places, ended_well, is_trouble, reached};
 use anyhow::Result;
@@ -59,7 +59,7 @@ impl Measuring {
             took.sort_by(f64::total_cmp);
             let row = Row::new(format!("{} while a stage runs", question.name()), "ms", limit);
             let row = self.at(row, took[TIMES - 1]);
-            let median = took[TIMES / 2];
+            let median = median(took);
             self.row(
                 row.note(format!("the worst of {TIMES}; median {median:.1}, {} KiB", bytes[index] >> 10)),
             );

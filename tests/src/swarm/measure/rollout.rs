@@ -1,10 +1,11 @@
 //! Rollouts that change nothing: how long stage compute takes, and what a node costs.
 
 use super::{BOUND, Measuring};
-use crate::bench::{Limit, Row};
+use crate::bench::{Limit, Row, median};
 use crate::swarm::Usage;
 use crate::swarm::log::{Places, ended_well, reached};
 use anyhow::{Context, Result, ensure};
+use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 use wavegate_common::plan::Plan;
 use wavegate_common::platform::Stage;
@@ -43,7 +44,7 @@ impl Measuring {
         let per_node = 1000.0 / (took.len() * nodes) as f64;
         let mut compute: Vec<f64> = took.iter().map(|took| took.compute.as_secs_f64()).collect();
         compute.sort_by(f64::total_cmp);
-        let median = compute[compute.len() / 2];
+        let median = median(&compute);
         let (coordinator, swarm, all) =
             (sum(|took| took.coordinator), sum(|took| took.swarm), sum(|took| took.all));
         let note = match took.len() {
@@ -53,11 +54,12 @@ impl Measuring {
         let stage = Row::new("a stage that changes nothing", "s", Some(Limit::AtMost(2.0)));
         let row = self.at(stage, median).note(note);
         self.row(row);
+        let cores = available_parallelism().context("asking how many cores there are")?.get();
         let row = self.at(Row::new(CPU_A_NODE, "ms", None), coordinator * per_node);
         self.row(row.note(format!(
-            "all stages; the swarm itself {:.2} ms, {:.0}% of two cores busy",
+            "all stages; the swarm itself {:.2} ms, {:.0}% of {cores} cores busy",
             swarm * per_node,
-            100.0 * (coordinator + swarm) / all / 2.0
+            100.0 * (coordinator + swarm) / all / cores as f64
         )));
         let row = self.at(Row::new(WALL_A_NODE, "ms", None), median * 1000.0 / nodes as f64);
         self.row(row);
