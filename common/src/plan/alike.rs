@@ -74,7 +74,8 @@ pub(super) fn tasks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeM
             let (mut tasks, mut known) = (BTreeMap::new(), Written::default());
             while let Some((node, written)) = map.next_entry::<NodeId, Box<RawValue>>()? {
                 let steps = known.read(written);
-                let steps = steps.map_err(|error| M::Error::custom(format!("the steps of {node}: {error}")))?;
+                let steps =
+                    steps.map_err(|error| M::Error::custom(format!("the steps of {node}: {error}")))?;
                 tasks.insert(node, steps);
             }
             Ok(tasks)

@@ -153,7 +153,7 @@ fn earlier(store: &Store, id: Option<&RolloutId>) -> Result<Rollout, RequestErro
     replay(store, record).map_err(|error| match error {
         LoadError::Store(error) => RequestError::Store(error),
         LoadError::Plan(error) => RequestError::Plan(error),
-        other @ (LoadError::NoPlan(_) | LoadError::Replay { .. }) => {
+        other @ (LoadError::NoPlan(_) | LoadError::Replay { .. } | LoadError::Thread(_)) => {
             RequestError::NotNow(super::told(&other))
         }
     })

@@ -12,13 +12,17 @@ use crate::pki::Authority;
 use crate::store::{KnownNode, RolloutRecord, Store, StoreError};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
+use std::thread;
 use tokio::sync::watch;
-use wavegate_common::id::{LeaderId, NodeId};
+use wavegate_common::id::{LeaderId, NodeId, RolloutId};
 use wavegate_common::plan::PlanError;
-use wavegate_common::rollout::{IllegalEvent, Rollout};
+use wavegate_common::rollout::{Entry, IllegalEvent, Rollout};
 
 /// Events read at once.
-const EVENTS_AT_ONCE: usize = 10_000;
+const EVENTS_AT_ONCE: usize = 1000;
+/// So many times as many are read ahead of what is replayed.
+const BATCHES_AHEAD: usize = 64;
 
 /// Why the engine can't begin.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +33,9 @@ pub enum LoadError {
     /// A rollout's plan is gone.
     #[error("the plan of rollout {} ({}) is not in the store; restore the store from a backup", .0.id, .0.plan)]
     NoPlan(Box<RolloutRecord>),
+    /// There is no thread to read a log.
+    #[error("cannot start the thread that reads the log of the rollout")]
+    Thread(#[from] std::io::Error),
     /// A rollout's plan is not usable.
     #[error(transparent)]
     Plan(#[from] PlanError),
@@ -140,26 +147,55 @@ fn newest_rollout(store: &Store, known: Option<&Rollout>) -> Result<Option<Rollo
         *known.id() == record.id && known.plan().id == record.plan && known.last_seq() <= last_seq
     });
     match known {
-        Some(known) => follow(store, known.clone()).map(Some),
+        Some(known) => {
+            let mut after = known.last_seq();
+            let batches = std::iter::from_fn(|| next_batch(store, &record.id, &mut after));
+            follow(known.clone(), batches).map(Some)
+        }
         None => replay(store, record).map(Some),
     }
 }
 
-/// A rollout, replayed from its log.
+/// A rollout, replayed from its log, which is read on a thread of its own meanwhile: in a large fleet plan and log are both
+/// long.
 pub(super) fn replay(store: &Store, record: RolloutRecord) -> Result<Rollout, LoadError> {
-    let Some(plan) = store.plan(Some(&record.plan))? else { return Err(LoadError::NoPlan(Box::new(record))) };
-    plan.verify()?;
-    follow(store, Rollout::new(record.id, Arc::new(plan)))
+    thread::scope(|scope| {
+        let (give, batches) = sync_channel(BATCHES_AHEAD);
+        let id = record.id.clone();
+        let read = move || {
+            let mut after = 0;
+            while let Some(batch) = next_batch(store, &id, &mut after) {
+                let failed = batch.is_err();
+                // Whoever waits for them may have given up.
+                if give.send(batch).is_err() || failed {
+                    return;
+                }
+            }
+        };
+        thread::Builder::new().name("log".to_owned()).spawn_scoped(scope, read)?;
+        let plan = store.plan(Some(&record.plan))?;
+        let plan = plan.ok_or_else(|| LoadError::NoPlan(Box::new(record.clone())))?;
+        plan.verify()?;
+        follow(Rollout::new(record.id, Arc::new(plan)), batches)
+    })
+}
+
+/// The next entries of a log; `None` at its end.
+fn next_batch(store: &Store, rollout: &RolloutId, after: &mut u64) -> Option<Result<Vec<Entry>, StoreError>> {
+    let batch = store.events(rollout, *after, EVENTS_AT_ONCE);
+    if let Ok(entries) = &batch {
+        *after = entries.last()?.seq;
+    }
+    Some(batch)
 }
 
 /// A rollout with all that its log has beyond it.
-fn follow(store: &Store, mut rollout: Rollout) -> Result<Rollout, LoadError> {
-    loop {
-        let entries = store.events(rollout.id(), rollout.last_seq(), EVENTS_AT_ONCE)?;
-        if entries.is_empty() {
-            return Ok(rollout);
-        }
-        for entry in entries {
+fn follow(
+    mut rollout: Rollout,
+    batches: impl IntoIterator<Item = Result<Vec<Entry>, StoreError>>,
+) -> Result<Rollout, LoadError> {
+    for batch in batches {
+        for entry in batch? {
             let seq = entry.seq;
             rollout.apply(&entry).map_err(|source| LoadError::Replay {
                 rollout: rollout.id().to_string(),
@@ -168,4 +204,5 @@ fn follow(store: &Store, mut rollout: Rollout) -> Result<Rollout, LoadError> {
             })?;
         }
     }
+    Ok(rollout)
 }

@@ -3,13 +3,16 @@
 
 use super::{Engine, Input, Reply, RequestError, SILENT_INTERVALS, told};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 /// So often the engine is told that time passes.
 const TICK_MS: u64 = 1000;
 /// If it was not told for so long, it has so much to do that nobody can.
 const LATE_MS: u64 = 2 * TICK_MS;
+/// For so long at most the engine waits for what may share a turn.
+const GATHER: Duration = Duration::from_millis(10);
 
 impl Engine {
     /// Runs until [`Input::Shutdown`], or until nobody is left who could ask for anything. When `killed` is set, it ends
@@ -18,12 +21,18 @@ impl Engine {
         self.take(Input::Tick);
         self.alive();
         let mut left_over = None;
+        let mut gather_until = Instant::now();
         while let Some(first) = left_over.take().or_else(|| inputs.blocking_recv()) {
             if killed.load(Ordering::SeqCst) {
                 return;
             }
             if matches!(first, Input::Shutdown) {
                 break;
+            }
+            // What comes within the time that the last turn took to end shares this one: the more the store has to do, the more
+            // it is given at once.
+            if first.shares_a_turn() {
+                thread::sleep(gather_until.saturating_duration_since(Instant::now()));
             }
             self.begin_turn();
             left_over = self.hear_all(first, &mut inputs, killed);
@@ -32,7 +41,10 @@ impl Engine {
                 return;
             }
             self.tick_if_late();
+            let heard = Instant::now();
             self.end_turn();
+            let ended = Instant::now();
+            gather_until = ended + (ended - heard).min(GATHER);
             self.alive();
         }
         self.end();
