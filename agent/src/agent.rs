@@ -1,6 +1,7 @@
 //! The agent: one loop over one closed set of events. It waits for them, has `core` decide, and carries out what that
 //! wants: opens sessions, gives the worker its jobs, keeps the timers. It touches neither the machine nor the network itself.
 
+mod announced;
 mod core;
 mod obey;
 mod skew;
@@ -18,6 +19,7 @@ use crate::output::Output;
 use crate::policy::PolicyFile;
 use crate::service_manager::{Signs, notify};
 use crate::worker::{self, Job, Tools};
+use announced::Announced;
 use sd_notify::NotifyState;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
@@ -119,6 +121,7 @@ struct Agent {
     signs: Signs,
     /// When something was last said.
     said: Option<Instant>,
+    announced: Arc<Announced>,
 }
 
 impl Agent {
@@ -137,8 +140,11 @@ impl Agent {
             journal: setup.journal.clone(),
             output: output.clone(),
         };
-        let tell = send_event.clone();
-        let jobs = worker::start(tools, move |told| tell.blocking_send(Event::Worker(told)).is_ok())?;
+        let announced = Arc::new(Announced::default());
+        let (tell, known) = (send_event.clone(), announced.clone());
+        let jobs = worker::start(tools, move |told| {
+            known.has(&told) || tell.blocking_send(Event::Worker(told)).is_ok()
+        })?;
         let core = Core::new(Beginning {
             fleet: fleet.clone(),
             coordinator: setup.coordinator.clone(),
@@ -167,6 +173,7 @@ impl Agent {
             observe,
             signs,
             said: None,
+            announced,
         })
     }
 
@@ -187,6 +194,7 @@ impl Agent {
                     self.carry_out(effects);
                 }
                 Awaited::LinkHasRoom(permit) => {
+                    self.announced.forget();
                     if let Some(message) = self.core.next_message() {
                         permit.send(message);
                         self.said = Some(Instant::now());

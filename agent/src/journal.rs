@@ -78,7 +78,7 @@ impl SharedJournal {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // Nothing is left half-done by a panic: the journal in memory changes last, in one assignment.
+        // Nothing is left half-done by a panic: the journal in memory changes last, and nothing panics in the middle of that.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -5,6 +5,7 @@ use crate::ownership::{Untrusted, trusted, trusted_directories};
 use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use wavegate_common::action::Action;
 use wavegate_common::order::{PlannedStep, Work};
 use wavegate_common::outcome::StepError;
@@ -20,9 +21,20 @@ const BUILT_IN: &str = "the built-in policy";
 /// Bytes of the largest file that is read.
 const LARGEST: u64 = 1 << 20;
 
-/// The file of the policy; it need not be there.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PolicyFile(PathBuf);
+/// The file of the policy; it need not be there. It is read anew whenever it is asked for; what it says is made out anew only if it says
+/// something else. Copies share that.
+#[derive(Debug, Clone)]
+pub struct PolicyFile {
+    path: PathBuf,
+    last: Arc<Mutex<Option<MadeOut>>>,
+}
+
+/// A policy's text, and what it says.
+#[derive(Debug)]
+struct MadeOut {
+    text: String,
+    policy: Arc<Policy>,
+}
 
 /// Why there is no policy to go by. Nothing is permitted then.
 #[derive(Debug, thiserror::Error)]
@@ -47,7 +59,7 @@ pub enum PolicyError {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InForce {
     /// What it permits.
-    pub policy: Policy,
+    pub policy: Arc<Policy>,
     /// Where root of this node can permit more.
     pub file: PathBuf,
     /// Whether there is no such file, so that the built-in policy holds.
@@ -58,7 +70,7 @@ impl PolicyFile {
     /// A policy that stands, or would stand, in this file.
     #[must_use]
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self(path.into())
+        Self { path: path.into(), last: Arc::default() }
     }
 
     /// Reads the policy as it is now.
@@ -66,8 +78,8 @@ impl PolicyFile {
     /// # Errors
     /// [`PolicyError`] if there is a file that can't be read or trusted, or is no policy.
     pub fn read(&self) -> Result<InForce, PolicyError> {
-        let file = self.0.clone();
-        let (text, built_in) = match self.0.symlink_metadata() {
+        let file = self.path.clone();
+        let (text, built_in) = match file.symlink_metadata() {
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 // One that permits less may have stood there, if others than root could take it away.
                 self.trusted_directory()?;
@@ -77,8 +89,18 @@ impl PolicyFile {
             _ => (self.trusted_text()?, false),
         };
         let name = if built_in { BUILT_IN.to_owned() } else { file.display().to_string() };
-        let policy = Policy::parse(&name, &text).map_err(PolicyError::Wrong)?;
+        let policy = self.made_out(&name, text)?;
         Ok(InForce { policy, file, built_in })
+    }
+
+    fn made_out(&self, name: &str, text: String) -> Result<Arc<Policy>, PolicyError> {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(last) = last.as_ref().filter(|last| last.text == text) {
+            return Ok(last.policy.clone());
+        }
+        let policy = Arc::new(Policy::parse(name, &text).map_err(PolicyError::Wrong)?);
+        *last = Some(MadeOut { text, policy: policy.clone() });
+        Ok(policy)
     }
 
     /// Reads the policy for an order.
@@ -88,7 +110,7 @@ impl PolicyFile {
     pub fn read_for_order(&self) -> Result<InForce, StepError> {
         self.read().map_err(|error| {
             let cause = std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
-            let file = self.0.display();
+            let file = self.path.display();
             StepError {
                 what: format!("this node's policy cannot be used, so nothing is done here: {error}{cause}"),
                 output: Vec::new(),
@@ -109,8 +131,8 @@ impl PolicyFile {
 
     /// The file's text, if root alone can have written it.
     fn trusted_text(&self) -> Result<String, PolicyError> {
-        let failed = |source| PolicyError::File { path: self.0.clone(), source };
-        let real = self.0.canonicalize().map_err(failed)?;
+        let failed = |source| PolicyError::File { path: self.path.clone(), source };
+        let real = self.path.canonicalize().map_err(failed)?;
         let no_file = || untrusted(&real, "is not a file; write the policy into a file");
         // Opening a pipe would wait for a writer, for ever.
         if !real.metadata().map_err(failed)?.is_file() {
@@ -136,8 +158,8 @@ impl PolicyFile {
     /// Whether root alone can take away or replace what has the file's name. A directory that is not there can't have held
     /// one; what lies above it counts.
     fn trusted_directory(&self) -> Result<(), PolicyError> {
-        let failed = |source| PolicyError::File { path: self.0.clone(), source };
-        let there = self.0.ancestors().skip(1).find(|directory| directory.exists());
+        let failed = |source| PolicyError::File { path: self.path.clone(), source };
+        let there = self.path.ancestors().skip(1).find(|directory| directory.exists());
         let named = there.unwrap_or(Path::new("/")).canonicalize().map_err(failed)?;
         Ok(trusted_directories(&named).map_err(failed)??)
     }

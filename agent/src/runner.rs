@@ -11,13 +11,13 @@ use crate::journal::{AppendError, Store};
 use crate::os::Os;
 use crate::policy::{InForce, PolicyFile};
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 use wavegate_common::action::Action;
 use wavegate_common::id::StepId;
 use wavegate_common::journal::{Journal, Next, Record, TaskInJournal};
 use wavegate_common::order::{PlannedStep, TaskKey, TaskOrder, Work};
 use wavegate_common::outcome::{Outcome, StepError};
-use wavegate_common::plan::PlannedNode;
 use wavegate_common::platform::{Role, Stage};
 
 /// How long a step waits for what passes by itself, such as a network that is down; at most half of the time it has.
@@ -26,8 +26,10 @@ const PATIENCE: Duration = Duration::from_secs(600);
 /// What somebody who looks on may want to know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress<'a> {
-    /// The journal has something new about this task.
+    /// The journal has something new about this task, which goes on.
     Recorded(&'a TaskKey),
+    /// This task has ended, and the journal has that.
+    Ended(&'a TaskKey),
     /// A step begins.
     Step(&'a TaskKey, &'a StepId),
     /// A line of output of the step that began last.
@@ -86,14 +88,11 @@ enum Place {
 
 #[derive(Debug)]
 struct Begun {
-    key: TaskKey,
-    step: StepId,
-    action: Action,
-    planned: Option<PlannedNode>,
-    timeout_s: u64,
+    order: Arc<TaskOrder>,
+    /// Of the step in the order.
+    index: usize,
     policy: InForce,
     unsettled: Option<Unsettled>,
-    to_come: Vec<PlannedStep>,
 }
 
 /// Does the next piece of the open task: adds one record to the journal, or does the work of one step on the machine, which
@@ -112,14 +111,14 @@ pub fn go_on(
         Place::BetweenSteps => match store.read(open_task) {
             None => return Ok(None),
             Some((order, Next::Step { index, interrupted })) => {
-                begin_step(store, machine, &order, index, interrupted, tell)?
+                begin_step(store, machine, order, index, interrupted, tell)?
             }
             Some((order, Next::End { result })) => {
-                let key = order.key;
+                let key = &order.key;
                 let _report = tracing::debug_span!("report").entered();
                 store.append(&Record::TaskEnded { key: key.clone(), result, at: machine.host.now() })?;
                 tracing::info!(task = %key, ?result, "task ended");
-                tell(Progress::Recorded(&key));
+                tell(Progress::Ended(key));
                 Place::BetweenSteps
             }
             Some((_, Next::Idle)) => return Ok(None),
@@ -137,7 +136,7 @@ pub fn transaction_name(key: &TaskKey, step: &StepId) -> String {
     format!("{}:{}:{}:{step}", key.rollout, key.stage, key.attempt)
 }
 
-fn open_task(journal: &Journal) -> Option<(TaskOrder, Next)> {
+fn open_task(journal: &Journal) -> Option<(Arc<TaskOrder>, Next)> {
     match journal.next() {
         Next::Idle => None,
         next @ (Next::Step { .. } | Next::End { .. }) => Some((journal.current()?.order.clone(), next)),
@@ -147,7 +146,7 @@ fn open_task(journal: &Journal) -> Option<(TaskOrder, Next)> {
 fn begin_step(
     store: &impl Store,
     machine: Machine<'_>,
-    order: &TaskOrder,
+    order: Arc<TaskOrder>,
     index: usize,
     interrupted: bool,
     tell: &mut dyn FnMut(Progress<'_>),
@@ -155,18 +154,15 @@ fn begin_step(
     let (key, step) = (order.key.clone(), &order.steps[index]);
     let id = step.id.clone();
     tell(Progress::Step(&key, &id));
-    let (action, timeout_s) = match &step.work {
-        Work::Run { action, timeout_s } => (action.clone(), *timeout_s),
-        Work::Skip { reason } => {
-            let outcome = Outcome::Skipped { reason: reason.clone() };
-            return end_step(store, machine, key, id, outcome, tell);
-        }
-    };
+    if let Work::Skip { reason } = &step.work {
+        let outcome = Outcome::Skipped { reason: reason.clone() };
+        return end_step(store, machine, key, id, outcome, tell);
+    }
     let check = tracing::debug_span!("check", step = %id).entered();
     // One that an agent before this one was at is brought to its end.
     let stays = if interrupted { Ok(()) } else { leaving::refuse(store, &key, &step.title) };
     let policy = stays.and_then(|()| permitted(machine.policy, &order.steps[index..])).and_then(|policy| {
-        drift::still_as_planned(store, machine, order, index)?;
+        drift::still_as_planned(store, machine, &order, index)?;
         Ok(policy)
     });
     drop(check);
@@ -181,10 +177,7 @@ fn begin_step(
     store.append(&Record::StepStarted { key: key.clone(), step: id.clone(), at: machine.host.now() })?;
     tell(Progress::Recorded(&key));
     drop(report);
-    let planned = order.planned.clone();
-    let to_come = order.steps[index + 1..].to_vec();
-    let begun = Begun { key, step: id, action, planned, timeout_s, policy, unsettled, to_come };
-    Ok(Place::Begun(Box::new(begun)))
+    Ok(Place::Begun(Box::new(Begun { order, index, policy, unsettled })))
 }
 
 fn work_on(
@@ -194,26 +187,31 @@ fn work_on(
     memory: &Memory,
     tell: &mut dyn FnMut(Progress<'_>),
 ) -> Place {
-    let Begun { key, step, action, planned, timeout_s, policy, unsettled, to_come } = begun;
+    let Begun { order, index, policy, unsettled } = begun;
+    let (key, step) = (&order.key, &order.steps[index]);
+    let place = |outcome| Place::Worked { key: key.clone(), step: step.id.clone(), outcome };
+    let (action, timeout_s) = match &step.work {
+        Work::Run { action, timeout_s } => (action, *timeout_s),
+        Work::Skip { reason } => return place(Outcome::Skipped { reason: reason.clone() }),
+    };
     let changed_at = |step: &StepId| store.read(|journal| journal.changed_at(key.stage, step));
     let mut cx = Context {
         host: machine.host,
         os: machine.os,
         policy: &policy,
         node: Some(&key.node),
-        planned: planned.as_ref(),
+        planned: order.planned.as_ref(),
         etcd: machine.etcd,
-        transaction: transaction_name(&key, &step),
+        transaction: transaction_name(key, &step.id),
         timeout: Duration::from_secs(timeout_s),
         patience: PATIENCE.min(Duration::from_secs(timeout_s / 2)),
         output: &mut |line| tell(Progress::Line(line)),
         changed_at: &changed_at,
         forecast: &Forecast::default(),
         memory,
-        to_come: &to_come,
+        to_come: &order.steps[index + 1..],
     };
-    let outcome = work(&action, &step, &mut cx, unsettled);
-    Place::Worked { key, step, outcome }
+    place(work(action, &step.id, &mut cx, unsettled))
 }
 
 fn end_step(

@@ -64,8 +64,10 @@ pub struct PreviewDone {
 /// What the worker tells.
 #[derive(Debug)]
 pub enum Told {
-    /// The journal has something new about this task.
+    /// The journal has something new about this task, which goes on.
     Recorded(TaskKey),
+    /// This task has ended, and the journal has that.
+    TaskEnded(TaskKey),
     /// The node was observed, or could not be: the reason.
     Observed(Result<Box<Facts>, String>),
     /// A preview is ready.
@@ -204,9 +206,8 @@ impl Doing {
     fn task(&mut self, tools: &Tools, at: runner::At, tell: &mut dyn FnMut(Told) -> bool) -> bool {
         let ran = caught(|| {
             let mut on_progress = |progress: Progress<'_>| match progress {
-                Progress::Recorded(key) => {
-                    tell(Told::Recorded(key.clone()));
-                }
+                Progress::Recorded(key) => drop(tell(Told::Recorded(key.clone()))),
+                Progress::Ended(key) => drop(tell(Told::TaskEnded(key.clone()))),
                 Progress::Step(key, step) => tools.output.begin(key, step),
                 Progress::Line(line) => tools.output.line(line),
             };

@@ -445,7 +445,7 @@ fn check_endpoints(urls: &[&str], within_s: u64) -> Result<Result<String, String
         host: &host,
         // No service is asked for: etcd's processes are there.
         os: &Os { platform: FakeMachine::debian_etcd().platform },
-        policy: &InForce { policy, file: "policy.toml".into(), built_in: true },
+        policy: &InForce { policy: policy.into(), file: "policy.toml".into(), built_in: true },
         node: None,
         planned: None,
         etcd: &etcd,

@@ -9,13 +9,14 @@ use crate::policy::tests::any_package;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::MutexGuard;
+use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 use wavegate_common::action::Action;
 use wavegate_common::id::{NodeId, StepId, Timestamp};
 use wavegate_common::order::PlannedStep;
 use wavegate_common::outcome::StepError;
 use wavegate_common::plan::PlannedNode;
+use wavegate_common::policy::Policy;
 
 /// One machine, and an agent's view of it.
 pub(crate) struct Bench {
@@ -93,6 +94,10 @@ impl Bench {
         let log = self.log.borrow();
         let line = log.iter().rev().find(|(_, line)| line.contains(words));
         line.unwrap_or_else(|| panic!("'{words}' was never said: {log:?}")).0
+    }
+
+    pub(crate) fn policy_mut(&mut self) -> &mut Policy {
+        Arc::make_mut(&mut self.policy.policy)
     }
 
     /// What comes is done by another task, which remembers nothing of this one.

@@ -190,7 +190,9 @@ impl Core {
 
     fn on_worker(&mut self, told: worker::Told) -> Result<(), AgentError> {
         match told {
-            worker::Told::Recorded(key) => self.outbox(|outbox| outbox.report(key)),
+            worker::Told::Recorded(key) | worker::Told::TaskEnded(key) => {
+                self.outbox(|outbox| outbox.report(key));
+            }
             worker::Told::Observed(observed) => self.observed(observed),
             worker::Told::Previewed(preview) => {
                 self.previews = self.previews.saturating_sub(1);

@@ -201,13 +201,12 @@ impl JournalFile {
         if let Some(reason) = &self.lost {
             return Err(AppendError::Lost { path: self.path.clone(), reason: reason.clone() });
         }
-        // Memory follows the disk: a copy shows whether the record fits, and takes over when it is written.
-        let mut next = self.journal.clone();
-        next.apply(record)?;
+        // Memory follows the disk: what fits is added to it when it is written.
+        self.journal.fits(record)?;
         let line = lines::line(record)?;
         self.write(line.as_bytes())?;
         self.length += line.len() as u64;
-        self.journal = next;
+        self.journal.apply(record)?;
         let over = matches!(record, Record::TaskEnded { .. } | Record::Acknowledged { .. });
         if over && self.length > self.compact_at {
             self.compact();

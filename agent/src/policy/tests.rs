@@ -18,7 +18,7 @@ pub(crate) fn any_package_line() -> String {
 /// A policy in force that permits packages of whatever name and nothing else.
 pub(crate) fn any_package() -> InForce {
     let policy = Policy::parse("test", &any_package_line()).expect("a policy");
-    InForce { policy, file: DEFAULT_FILE.into(), built_in: false }
+    InForce { policy: policy.into(), file: DEFAULT_FILE.into(), built_in: false }
 }
 
 /// A policy file in a directory.
@@ -64,6 +64,25 @@ fn an_edit_counts_at_once() {
     assert!(judge().is_err());
     policy_in(state.path(), "services = { restart = [\"calico-felix\"] }");
     assert_eq!(judge(), Ok(()));
+    policy_in(state.path(), "");
+    assert!(judge().is_err());
+}
+
+#[test]
+fn what_a_file_says_is_made_out_once_while_it_says_the_same() {
+    let state = tempfile::tempdir().expect("a directory");
+    let file = policy_in(state.path(), "packages = [\"etcd\"]");
+    let read = |file: &PolicyFile| file.read().expect("a policy").policy;
+    let first = read(&file);
+    policy_in(state.path(), "packages = [\"etcd\"]");
+    assert!(Arc::ptr_eq(&first, &read(&file.clone())), "the same, and shared by copies");
+    policy_in(state.path(), "packages = [\"etce\"]");
+    let second = read(&file);
+    assert!(second.permits_package("etce") && !second.permits_package("etcd"));
+    policy_in(state.path(), "package = []");
+    assert!(file.read().is_err() && file.read().is_err(), "what is wrong stays wrong");
+    std::fs::remove_file(state.path().join("policy.toml")).expect("removed");
+    assert!(file.read().expect("the built-in one").built_in);
 }
 
 #[test]
@@ -138,7 +157,7 @@ fn a_file_that_others_could_have_written_is_refused() {
 #[test]
 fn a_later_step_that_is_refused_keeps_the_task_from_going_on() {
     let policy = Policy::parse("test", "services = { restart = [\"a\"] }").expect("a policy");
-    let in_force = InForce { policy, file: DEFAULT_FILE.into(), built_in: false };
+    let in_force = InForce { policy: policy.into(), file: DEFAULT_FILE.into(), built_in: false };
     let step = |id: &str, action: Action| PlannedStep {
         id: StepId::new(id).expect("an id"),
         title: String::new(),
@@ -158,7 +177,7 @@ fn a_later_step_that_is_refused_keeps_the_task_from_going_on() {
 #[test]
 fn a_transaction_may_change_permitted_packages_alone() {
     let policy = Policy::parse("test", "packages = [\"calico-*\", \"libipset*\"]").expect("a policy");
-    let in_force = InForce { policy, file: DEFAULT_FILE.into(), built_in: false };
+    let in_force = InForce { policy: policy.into(), file: DEFAULT_FILE.into(), built_in: false };
     let names = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
     assert_eq!(in_force.judge_transaction(&names(&["calico-felix", "libipset13"])), Ok(()));
     let refused = in_force.judge_transaction(&names(&["calico-felix", "haproxy"])).expect_err("refused");

@@ -59,7 +59,7 @@ pub fn policy(config: &Config, check: Option<PathBuf>, output: Format) -> anyhow
             let text = std::fs::read_to_string(&file)
                 .map_err(|source| PolicyError::File { path: file.clone(), source })?;
             let policy = Policy::parse(&file.display().to_string(), &text).map_err(PolicyError::Wrong)?;
-            (policy, file, PolicyState::Right)
+            (policy.into(), file, PolicyState::Right)
         }
         None => {
             let InForce { policy, file, built_in } = PolicyFile::new(&config.policy_file).read()?;

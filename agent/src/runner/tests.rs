@@ -72,6 +72,7 @@ impl Node {
         let mut tell = |progress: Progress<'_>| {
             told.push(match progress {
                 Progress::Recorded(key) => format!("recorded {}", key.attempt),
+                Progress::Ended(key) => format!("ended {}", key.attempt),
                 Progress::Step(_, step) => format!("step {step}"),
                 Progress::Line(line) => line.to_owned(),
             });
@@ -143,7 +144,7 @@ fn every_step_is_recorded_before_and_after() {
             "recorded 1",
             "already so: nothing is not installed",
             "recorded 1",
-            "recorded 1"
+            "ended 1"
         ]
     );
     let (steps, result) = node.last();

@@ -61,7 +61,7 @@ fn records() -> Vec<Record> {
     let already = Outcome::AlreadySo { evidence: text("it is there") };
     let error = StepError { what: text("it broke"), output: vec![text("E: broken")], next: text("mend it") };
     let earlier = TaskInJournal {
-        order: TaskOrder { planned: None, ..short_order(9) },
+        order: TaskOrder { planned: None, ..short_order(9) }.into(),
         steps: vec![EndedStep { step: steps[0].clone(), ended_at: at(40), outcome: already.clone() }],
         started: None,
         begun: true,

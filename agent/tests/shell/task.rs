@@ -134,7 +134,7 @@ impl<'a> Node<'a> {
         journal.take(&self.case.order, Timestamp(1)).expect("taken or known");
         let told = &mut self.told;
         let mut tell = |progress: Progress<'_>| {
-            if matches!(progress, Progress::Recorded(_)) {
+            if matches!(progress, Progress::Recorded(_) | Progress::Ended(_)) {
                 *told = in_journal(&journal);
             }
         };

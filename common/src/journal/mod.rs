@@ -12,6 +12,7 @@ use crate::platform::Stage;
 use crate::rollout::{EndedStep, TaskResult};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 /// Ended tasks that a journal remembers, so that an old order that comes late is known as such.
 pub const REMEMBERED_TASKS: usize = 32;
@@ -92,8 +93,8 @@ pub struct ChangedAt {
 /// A task as the journal knows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskInJournal {
-    /// The order.
-    pub order: TaskOrder,
+    /// The order; a copy of the task shares it.
+    pub order: Arc<TaskOrder>,
     /// Steps that ended, in order.
     pub steps: Vec<EndedStep>,
     /// The step that was started and has not ended.
@@ -197,30 +198,50 @@ impl Journal {
         self.current.iter().chain(self.ended.iter()).find(|task| task.order.key == *key)
     }
 
+    /// Whether a record fits the ones before it.
+    ///
+    /// # Errors
+    /// [`BadRecord`] if it does not.
+    pub fn fits(&self, record: &Record) -> Result<(), BadRecord> {
+        match record {
+            Record::Accepted { order, .. } => match &self.current {
+                Some(task) if task.result.is_none() => Err(BadRecord::Busy {
+                    current: task.order.key.clone().into(),
+                    found: order.key.clone().into(),
+                }),
+                _ => Ok(()),
+            },
+            Record::StepStarted { key, step, .. } | Record::StepEnded { key, step, .. } => {
+                self.current_task(key)?.expect(step)
+            }
+            Record::TaskEnded { key, .. } => self.current_task(key).map(drop),
+            Record::Generation { .. } | Record::Acknowledged { .. } | Record::Compacted { .. } => Ok(()),
+        }
+    }
+
     /// Adds one record.
     ///
     /// # Errors
     /// [`BadRecord`] if it does not fit; the journal is then as it was.
     pub fn apply(&mut self, record: &Record) -> Result<(), BadRecord> {
+        self.fits(record)?;
         match record {
             Record::Generation { generation, leader } => self.saw(*generation, *leader),
-            Record::Accepted { order, .. } => self.accept(order)?,
+            Record::Accepted { order, .. } => self.accept(order),
             Record::StepStarted { key, step, .. } => {
-                let task = self.current_task(key)?;
-                task.expect(step)?;
+                let task = self.current_task_mut(key)?;
                 task.started = Some(step.clone());
                 task.begun = true;
             }
             Record::StepEnded { key, step, at, outcome } => {
-                let task = self.current_task(key)?;
-                task.expect(step)?;
+                let task = self.current_task_mut(key)?;
                 task.started = None;
                 task.steps.push(EndedStep { step: step.clone(), ended_at: *at, outcome: outcome.clone() });
                 if outcome.changed() {
                     self.changed_at.insert((key.stage, step.clone()), *at);
                 }
             }
-            Record::TaskEnded { key, result, .. } => self.current_task(key)?.result = Some(*result),
+            Record::TaskEnded { key, result, .. } => self.current_task_mut(key)?.result = Some(*result),
             Record::Acknowledged { key } => {
                 let all = self.current.iter_mut().chain(self.ended.iter_mut());
                 for task in all.filter(|task| task.order.key == *key) {
@@ -262,15 +283,7 @@ impl Journal {
         }
     }
 
-    fn accept(&mut self, order: &TaskOrder) -> Result<(), BadRecord> {
-        if let Some(task) = &self.current
-            && task.result.is_none()
-        {
-            return Err(BadRecord::Busy {
-                current: task.order.key.clone().into(),
-                found: order.key.clone().into(),
-            });
-        }
+    fn accept(&mut self, order: &TaskOrder) {
         if let Some(task) = self.current.take() {
             self.ended.push_back(task);
             while self.ended.len() > REMEMBERED_TASKS {
@@ -279,23 +292,29 @@ impl Journal {
         }
         self.saw(order.generation, None);
         self.current = Some(TaskInJournal {
-            order: order.clone(),
+            order: Arc::new(order.clone()),
             steps: Vec::new(),
             started: None,
             begun: false,
             result: None,
             acknowledged: false,
         });
-        Ok(())
     }
 
-    fn current_task(&mut self, key: &TaskKey) -> Result<&mut TaskInJournal, BadRecord> {
-        let current = self.current.as_ref().map(|task| &task.order.key);
-        if current != Some(key) {
-            let current = current.map_or_else(|| "none".to_owned(), ToString::to_string);
-            return Err(BadRecord::OtherTask { current, found: key.clone().into() });
-        }
-        self.current.as_mut().ok_or_else(|| unreachable!("its key was just seen"))
+    fn current_task(&self, key: &TaskKey) -> Result<&TaskInJournal, BadRecord> {
+        let task = self.current.as_ref();
+        task.filter(|task| task.order.key == *key).ok_or_else(|| self.other_task(key))
+    }
+
+    fn current_task_mut(&mut self, key: &TaskKey) -> Result<&mut TaskInJournal, BadRecord> {
+        self.current_task(key)?;
+        self.current.as_mut().ok_or_else(|| unreachable!("it was just seen"))
+    }
+
+    fn other_task(&self, found: &TaskKey) -> BadRecord {
+        let current = self.current.as_ref().map(|task| task.order.key.to_string());
+        let current = current.unwrap_or_else(|| "none".to_owned());
+        BadRecord::OtherTask { current, found: found.clone().into() }
     }
 }
 
@@ -327,7 +346,7 @@ impl TaskInJournal {
 
     fn records(&self) -> Vec<Record> {
         let (key, at) = (&self.order.key, Timestamp::default());
-        let mut records = vec![Record::Accepted { order: self.order.clone(), at }];
+        let mut records = vec![Record::Accepted { order: (*self.order).clone(), at }];
         let mut begun = self.begun;
         for ended in &self.steps {
             // Only that one was ever started matters here, and it was the first that there was something to do for.

@@ -535,7 +535,7 @@ fn configuration_files_that_were_kept_are_told_though_no_output_says_so() {
 fn what_the_nodes_policy_does_not_permit_is_refused_whatever_the_step_allows() {
     let mut bench = Bench::new(FakeMachine::redhat_compute());
     let pattern = |text: &str| PackagePattern::try_from(text.to_owned()).expect("a pattern");
-    bench.policy.policy.packages = ["calico-*", "dnsmasq", "openstack-neutron"].map(pattern).to_vec();
+    bench.policy_mut().packages = ["calico-*", "dnsmasq", "openstack-neutron"].map(pattern).to_vec();
     let before = packages(&bench);
     insta::assert_snapshot!(bench.refused(&redhat_step()), @r"
     what the transaction would change is outside this node's policy: package networking-calico is not permitted by 'packages'
@@ -543,7 +543,7 @@ fn what_the_nodes_policy_does_not_permit_is_refused_whatever_the_step_allows() {
     ");
     assert!(bench.apply(&redhat_step()).is_err());
     assert_eq!((packages(&bench), installs(&bench)), (before, 0));
-    bench.policy.policy.packages.push(pattern("networking-calico"));
+    bench.policy_mut().packages.push(pattern("networking-calico"));
     bench.done(&redhat_step());
 }
 
@@ -552,7 +552,7 @@ fn what_an_earlier_step_of_a_preview_changes_is_not_judged_again() {
     let mut bench = Bench::new(FakeMachine::debian_compute());
     let permitted = ["calico-*", "networking-calico", "python-etcd", "dnsmasq-base"];
     let pattern = |text: &str| PackagePattern::try_from(text.to_owned()).expect("a pattern");
-    bench.policy.policy.packages = permitted.map(pattern).to_vec();
+    bench.policy_mut().packages = permitted.map(pattern).to_vec();
     let step = also(install(&["calico-dhcp-agent", "calico-compute"], &[]), &permitted);
     bench.would(&step);
     // The whole distribution was to be upgraded before, by a step of its own.

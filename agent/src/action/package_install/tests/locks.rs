@@ -160,7 +160,7 @@ fn a_full_disk_is_told_with_where_to_look() {
 fn a_repair_that_would_bring_what_the_policy_does_not_permit_is_not_run() {
     let mut bench = Bench::new(FakeMachine::debian_compute());
     let pattern = |text: &str| PackagePattern::try_from(text.to_owned()).expect("a pattern");
-    bench.policy.policy.packages =
+    bench.policy_mut().packages =
         ["calico-*", "networking-calico", "python-etcd", "dnsmasq-base"].map(pattern).into();
     bench.done(&debian_step());
     bench.machine().put_file("/var/lib/dpkg/updates/0003", "");
