@@ -7,6 +7,9 @@ use std::io::ErrorKind;
 use std::panic::catch_unwind;
 use std::path::Path;
 
+/// Bytes of the file that are kept in memory meanwhile: every page is read once and not needed again.
+const CACHE: usize = 4 << 20;
+
 /// Looks at every page of the store's file; one that is not there yet is fine.
 ///
 /// # Errors
@@ -22,7 +25,7 @@ pub(super) fn look(path: &Path) -> Result<(), StoreError> {
         Ok(file) if file.len() == 0 => return Err(damaged("it is empty".to_owned())),
         Ok(_) => {}
     }
-    match catch_unwind(|| super::builder().open(path)?.check_integrity()) {
+    match catch_unwind(|| redb::Builder::new().set_cache_size(CACHE).open(path)?.check_integrity()) {
         // `false` is a file that a crash left, mended by what redb wrote down for that.
         Ok(Ok(true | false)) => Ok(()),
         Ok(Err(DatabaseError::DatabaseAlreadyOpen)) => Err(StoreError::InUse { place: place() }),
