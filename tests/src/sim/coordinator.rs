@@ -115,9 +115,13 @@ impl World<'_> {
                 self.scheduler.after(START_AGAIN_MS, Event::CoordinatorStarts);
                 Ok(())
             }
-            Err(error @ (LoadError::NoPlan(_) | LoadError::Plan(_) | LoadError::Replay { .. })) => {
-                Err(Violation { invariant: Invariant::Replay, what: error.to_string() })
-            }
+            // That this machine has no thread left is no fault of the simulated one, but ends the simulation all the same.
+            Err(
+                error @ (LoadError::Thread(_)
+                | LoadError::NoPlan(_)
+                | LoadError::Plan(_)
+                | LoadError::Replay { .. }),
+            ) => Err(Violation { invariant: Invariant::Replay, what: error.to_string() }),
         }
     }
 
