@@ -59,8 +59,9 @@ fn newer(
 ) -> Result<String, StepError> {
     let names: Vec<&str> = action.newer_than_packages.iter().map(String::as_str).collect();
     let mut evidence = Vec::new();
-    for (package, version) in cx.os.versions(cx.host, &names)? {
-        if is_older_than(process, &package, cx)? {
+    for (package, installed) in cx.os.installed(cx.host, &names)? {
+        let version = &installed.version;
+        if is_older_than(process, &installed) {
             return Err(StepError {
                 what: format!(
                     "{unit}, process {}, started before {package} {version} was installed",

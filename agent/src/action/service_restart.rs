@@ -8,7 +8,9 @@
 use super::service_control::{self, masked_word, unmask_by_hand, with_log};
 use super::{Applied, Check, Context};
 use crate::host::Process;
+use crate::os::packages::Installed;
 use crate::os::service::ServiceState;
+use std::collections::BTreeMap;
 use std::time::Duration;
 use wavegate_common::action::ServiceRestart;
 use wavegate_common::id::Timestamp;
@@ -105,8 +107,9 @@ fn look(action: &ServiceRestart, cx: &Context<'_>, state: &ServiceState) -> Resu
         return Ok(Look::Old(why));
     }
     let started = second(process.started_at);
+    let installed = installed(action, cx)?;
     for package in &action.newer_than_packages {
-        if is_older_than(&process, package, cx)? {
+        if installed.get(package).is_some_and(|installed| is_older_than(&process, installed)) {
             return Ok(Look::Old(format!("process {} is older than the installed {package}", process.pid)));
         }
     }
@@ -149,14 +152,15 @@ fn main_process(cx: &Context<'_>, state: &ServiceState) -> Option<Process> {
     state.main_pid.and_then(|pid| cx.host.process(pid))
 }
 
-/// Whether a process started before the installed version of a package came; no process is older than a package that is
-/// not installed.
-///
-/// # Errors
-/// [`StepError`] if the package database does not say.
-pub(super) fn is_older_than(process: &Process, package: &str, cx: &Context<'_>) -> Result<bool, StepError> {
-    let installed = cx.os.installed_at(cx.host, package)?;
-    Ok(installed.is_some_and(|installed| second(process.started_at) < second(installed)))
+/// The packages that the process must be newer than, of those the installed ones.
+fn installed(action: &ServiceRestart, cx: &Context<'_>) -> Result<BTreeMap<String, Installed>, StepError> {
+    let names: Vec<&str> = action.newer_than_packages.iter().map(String::as_str).collect();
+    cx.os.installed(cx.host, &names)
+}
+
+/// Whether a process started before a package came in the version that is installed.
+pub(super) fn is_older_than(process: &Process, package: &Installed) -> bool {
+    package.at.is_some_and(|installed| second(process.started_at) < second(installed))
 }
 
 /// Why it will have to be restarted, once the earlier steps of a preview are done.
@@ -172,8 +176,8 @@ fn foreseen(action: &ServiceRestart, cx: &Context<'_>) -> Option<String> {
 
 fn wait_for_a_newer_second(action: &ServiceRestart, cx: &Context<'_>) -> Result<(), StepError> {
     let mut newest = action.newer_than_steps.iter().filter_map(|step| (cx.changed_at)(step)).max();
-    for package in &action.newer_than_packages {
-        newest = newest.max(cx.os.installed_at(cx.host, package)?);
+    for package in installed(action, cx)?.values() {
+        newest = newest.max(package.at);
     }
     let Some(newest) = newest else { return Ok(()) };
     let now = cx.host.now();

@@ -26,6 +26,15 @@ pub struct Unreadable {
     pub text: String,
 }
 
+/// A package that is installed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Installed {
+    /// Its version.
+    pub version: String,
+    /// When this version was installed, to the second on Red Hat's family; `None` if nothing tells.
+    pub at: Option<Timestamp>,
+}
+
 const LOOK_AT_DATABASE: &str = "look whether the package database of the node is in order, then retry";
 
 /// Only a person can see that nothing else uses the database, and keep a copy of it first.
@@ -49,25 +58,38 @@ impl Os {
         read.map_err(|error| failed(&error, LOOK_AT_DATABASE))
     }
 
-    /// When the installed version of a package was installed; `None` if it is not installed.
+    /// Those of the packages that are installed, by name, with the moment of that: one question for all.
     ///
     /// # Errors
     /// [`StepError`] if the package database can't be asked or its answer can't be read.
-    pub fn installed_at(&self, host: &dyn Host, package: &str) -> Result<Option<Timestamp>, StepError> {
+    pub fn installed(
+        &self,
+        host: &dyn Host,
+        names: &[&str],
+    ) -> Result<BTreeMap<String, Installed>, StepError> {
         match self.platform.family {
             OsFamily::Debian => {
-                if !self.versions(host, &[package])?.contains_key(package) {
-                    return Ok(None);
-                }
+                let versions = self.versions(host, names)?;
                 // dpkg keeps no time; it writes the list of files anew whenever it unpacks the package.
-                let names = host.list(Path::new(debian::INFO));
-                let stamps = debian::install_stamps(package, &names).into_iter();
-                Ok(stamps.filter_map(|name| host.modified_at(&Path::new(debian::INFO).join(name))).max())
+                let files = if versions.is_empty() { Vec::new() } else { host.list(Path::new(debian::INFO)) };
+                let at = |name: &str| {
+                    let stamps = debian::install_stamps(name, &files).into_iter();
+                    stamps.filter_map(|file| host.modified_at(&Path::new(debian::INFO).join(file))).max()
+                };
+                Ok(versions
+                    .into_iter()
+                    .map(|(name, version)| {
+                        let at = at(&name);
+                        (name, Installed { version, at })
+                    })
+                    .collect())
             }
+            OsFamily::RedHat if names.is_empty() => Ok(BTreeMap::new()),
             OsFamily::RedHat => {
-                let rows = redhat::read_versions(&self.ask(host, &redhat::versions(&[package]))?);
+                let rows = redhat::read_versions(&self.ask(host, &redhat::versions(names))?);
                 let rows = rows.map_err(|error| failed(&error, LOOK_AT_DATABASE))?;
-                Ok(rows.get(package).map(|(_, installed_at)| *installed_at))
+                let installed = |(version, at)| Installed { version, at: Some(at) };
+                Ok(rows.into_iter().map(|(name, row)| (name, installed(row))).collect())
             }
         }
     }

@@ -323,3 +323,22 @@ fn a_process_that_was_just_started_counts_when_it_has_stayed_up() {
         }
     }
 }
+
+#[test]
+fn all_packages_are_asked_for_at_once_and_at_every_look_again() {
+    for machine in [FakeMachine::debian_control(), FakeMachine::redhat_control()] {
+        let bench = Bench::new(machine);
+        let packages = ["calico-common", "networking-calico", "not-installed"];
+        let action = restart("neutron-server", &packages, &[]);
+        let questions = || {
+            let machine = bench.machine();
+            let of_packages = |line: &&String| line.starts_with("dpkg-query") || line.starts_with("rpm -q");
+            machine.history.iter().filter(of_packages).count()
+        };
+        bench.already_so(&action);
+        assert_eq!(questions(), 1);
+        bench.update("networking-calico");
+        assert!(bench.would(&action).ends_with("is older than the installed networking-calico"));
+        assert_eq!(questions(), 2);
+    }
+}
