@@ -2,8 +2,9 @@
 //!
 //! Two clocks meet here. rpm tells the second of an installation, `/proc` the tick of a start. A process that started
 //! in the second in which a package was installed counts as new: installation times are taken before the package's
-//! scripts run, so it is the one that these started. A process that started in the second in which a step ended counts
-//! as old: it may have started just before. `apply` waits for the next second, so that a second look finds it new.
+//! scripts run, so it is the one that these started. A process that started when a step ended, as far as can be told, counts
+//! as old: it may have started just before. `apply` waits until what it starts is seen as newer, so that a second look finds it
+//! new.
 
 use super::service_control::{self, masked_word, unmask_by_hand, with_log};
 use super::{Applied, Check, Context};
@@ -74,7 +75,7 @@ pub fn apply(action: &ServiceRestart, cx: &mut Context<'_>) -> Result<Applied, S
     if let Look::New(process) = look_long_enough(action, cx, &state)? {
         return Ok(Applied { changes, evidence: evidence(cx, &process) });
     }
-    wait_for_a_newer_second(action, cx)?;
+    wait_to_be_newer(action, cx)?;
     let before = main_process(cx, &state);
     service_control::reset_failed(cx, unit)?;
     service_control::restart(cx, unit)?;
@@ -106,7 +107,6 @@ fn look(action: &ServiceRestart, cx: &Context<'_>, state: &ServiceState) -> Resu
             format!("process {} runs {}, which is not the file on disk", process.pid, process.exe.display());
         return Ok(Look::Old(why));
     }
-    let started = second(process.started_at);
     let installed = installed(action, cx)?;
     for package in &action.newer_than_packages {
         if installed.get(package).is_some_and(|installed| is_older_than(&process, installed)) {
@@ -114,7 +114,7 @@ fn look(action: &ServiceRestart, cx: &Context<'_>, state: &ServiceState) -> Resu
         }
     }
     for step in &action.newer_than_steps {
-        if (cx.changed_at)(step).is_some_and(|changed| started <= second(changed)) {
+        if (cx.changed_at)(step).is_some_and(|changed| is_as_old_as(&process, changed)) {
             return Ok(Look::Old(format!(
                 "process {} is older than what step '{step}' changed",
                 process.pid
@@ -163,6 +163,11 @@ pub(super) fn is_older_than(process: &Process, package: &Installed) -> bool {
     package.at.is_some_and(|installed| second(process.started_at) < second(installed))
 }
 
+/// Whether a process started before a step's change, or so soon after that it can't be told.
+fn is_as_old_as(process: &Process, changed: Timestamp) -> bool {
+    process.started_at.0 <= changed.0.saturating_add(GRAIN_MS)
+}
+
 /// Why it will have to be restarted, once the earlier steps of a preview are done.
 fn foreseen(action: &ServiceRestart, cx: &Context<'_>) -> Option<String> {
     let packages = action.newer_than_packages.iter().filter(|name| cx.forecast.packages.contains(*name));
@@ -174,15 +179,18 @@ fn foreseen(action: &ServiceRestart, cx: &Context<'_>) -> Option<String> {
     Some(format!("step '{step}' will have changed the node"))
 }
 
-fn wait_for_a_newer_second(action: &ServiceRestart, cx: &Context<'_>) -> Result<(), StepError> {
-    let mut newest = action.newer_than_steps.iter().filter_map(|step| (cx.changed_at)(step)).max();
-    for package in installed(action, cx)?.values() {
-        newest = newest.max(package.at);
-    }
-    let Some(newest) = newest else { return Ok(()) };
+/// Waits until a process that is started is seen as newer than all that it must be newer than.
+fn wait_to_be_newer(action: &ServiceRestart, cx: &Context<'_>) -> Result<(), StepError> {
+    let installed = installed(action, cx)?;
+    let packages = installed.values().filter_map(|package| package.at).max();
+    let steps = action.newer_than_steps.iter().filter_map(|step| (cx.changed_at)(step)).max();
+    // Seen too early by the grain it is of the package's second still, and seen twice as much too early newer than the step.
+    let from = packages.map(|at| second(at) * 1000 + GRAIN_MS);
+    let from = from.max(steps.map(|at| at.0.saturating_add(3 * GRAIN_MS + 1)));
+    let Some(from) = from.map(Timestamp) else { return Ok(()) };
     let now = cx.host.now();
-    if newest.millis_since(now) > AHEAD_MS {
-        let ahead = newest.millis_since(now) / 1000;
+    if from.millis_since(now) > AHEAD_MS {
+        let ahead = from.millis_since(now) / 1000;
         return Err(StepError {
             what: format!(
                 "the node's clock was set back: what {} depends on changed in {ahead} s from now",
@@ -192,7 +200,6 @@ fn wait_for_a_newer_second(action: &ServiceRestart, cx: &Context<'_>) -> Result<
             next: "set the node's clock ('timedatectl' shows it), then retry".to_owned(),
         });
     }
-    let from = Timestamp((second(newest) + 1) * 1000 + GRAIN_MS);
     if now < from {
         cx.host.sleep(Duration::from_millis(from.millis_since(now)));
     }

@@ -59,17 +59,47 @@ fn a_python_service_is_restarted_after_a_module_of_its_was_updated() {
 }
 
 #[test]
-fn a_change_in_the_second_of_the_start_makes_it_old_and_the_restart_does_not() {
+fn a_change_about_when_it_started_makes_it_old_and_the_restart_does_not() {
     let mut bench = Bench::new(FakeMachine::debian_control());
     let action = restart("neutron-server", &[], &["lock-path"]);
     let started = bench.host.process(bench.main_pid("neutron-server").expect("it runs")).expect("a process");
-    bench.changed_at.insert(step("lock-path"), started.started_at);
-    assert!(bench.would(&action).ends_with("is older than what step 'lock-path' changed"));
+    let started = started.started_at.0;
+    for (changed, old) in [
+        (started + 1, true),
+        (started, true),
+        (started - GRAIN_MS, true),
+        (started - GRAIN_MS - 1, false),
+        (started - 1000, false),
+    ] {
+        bench.changed_at.insert(step("lock-path"), Timestamp(changed));
+        if old {
+            let would = bench.would(&action);
+            assert!(would.ends_with("is older than what step 'lock-path' changed"), "{changed}: {would}");
+        } else {
+            bench.already_so(&action);
+        }
+    }
 
-    // The change and the restart fall into the same second.
+    // The change and the restart follow each other at once: it is waited as long as what is started would seem as old.
     let now = bench.machine().now;
     bench.changed_at.insert(step("lock-path"), now);
     bench.done(&action);
+    let waited = bench.when_said("systemctl restart").millis_since(now);
+    assert!((2 * GRAIN_MS..=4 * GRAIN_MS).contains(&waited), "{waited}");
+}
+
+#[test]
+fn a_package_of_the_same_second_is_not_waited_for() {
+    for machine in [FakeMachine::debian_control(), FakeMachine::redhat_control()] {
+        let bench = Bench::new(machine);
+        bench.update("networking-calico");
+        let installed = bench.machine().installed["networking-calico"].installed_at;
+        let later_in_its_second = Timestamp(second(installed) * 1000 + 2 * GRAIN_MS);
+        bench.machine().now = later_in_its_second;
+        bench.done(&restart("neutron-server", &["networking-calico"], &[]));
+        let waited = bench.when_said("systemctl restart").millis_since(later_in_its_second);
+        assert!(waited < GRAIN_MS, "{waited}");
+    }
 }
 
 #[test]
