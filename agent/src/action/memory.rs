@@ -45,6 +45,16 @@ impl Memory {
         self.lists_read.replace(Some((host.now(), sources)));
     }
 
+    /// That they will be read by the next question: what a transaction would do is to be asked again.
+    pub fn lists_are_to_be_read(&self) {
+        self.foreseen.replace(None);
+    }
+
+    /// That the question which was just answered read them, from the sources as they were before that: by its answer they are judged.
+    pub fn lists_were_read_by_the_question(&self, host: &dyn Host, sources: SourcesState) {
+        self.lists_read.replace(Some((host.now(), sources)));
+    }
+
     /// What a transaction would do, or `ask`ed again if anything that decides about it may have changed since.
     ///
     /// # Errors

@@ -27,6 +27,7 @@ pub(super) use fetched::{Prepared, apply_fetched, prepare};
 
 use allowed::refuse_what_is_not_allowed;
 use around::{Settled, begin, settle};
+use lists::ToRead;
 use locks::Wait;
 use repair::{Left, repair};
 use std::collections::{BTreeMap, BTreeSet};
@@ -56,10 +57,10 @@ pub fn check(action: &PackageInstall, cx: &mut Context<'_>) -> Result<Check, Ste
 }
 
 fn look(action: &PackageInstall, wait: &mut Wait, cx: &mut Context<'_>) -> Result<Check, StepError> {
-    lists::refresh(wait, cx)?;
+    let to_read = lists::refresh(wait, cx)?;
     let wanted = wanted(action, cx)?;
     let left = Left::observe(None, cx)?;
-    let Foreseen { simulated, .. } = foresee(action, &with_forecast(&wanted, cx)?, wait, cx)?;
+    let Foreseen { simulated, .. } = foresee(action, &with_forecast(&wanted, cx)?, to_read, wait, cx)?;
     let before = snapshot(cx, &simulated, &wanted, &left.packages)?;
     let mut changes = foreseen_changes(cx, &simulated, &before);
     // By then, an earlier step of the same preview has changed these.
@@ -223,13 +224,14 @@ fn work(
     }
     let repaired = repair(undertaking, &left, wait, cx)?;
     let (wanted, foreseen) = waited_for(cx, |cx| {
-        if lists == Lists::ReadAgain {
-            lists::refresh(wait, cx)?;
-        }
+        let to_read = match lists {
+            Lists::ReadAgain => lists::refresh(wait, cx)?,
+            Lists::AsRead => None,
+        };
         // What is judged now is to be what is done then: nobody may be about to change it.
         wait.until_free(Need::Packages, cx)?;
         let wanted = wanted(action, cx)?;
-        let foreseen = foresee(action, &wanted, wait, cx)?;
+        let foreseen = foresee(action, &wanted, to_read, wait, cx)?;
         Ok((wanted, foreseen))
     })?;
     let before = snapshot(cx, &foreseen.simulated, &wanted, &BTreeSet::new())?;
@@ -283,19 +285,33 @@ fn with_forecast(wanted: &Wanted, cx: &Context<'_>) -> Result<Wanted, StepError>
 fn foresee(
     action: &PackageInstall,
     wanted: &Wanted,
+    to_read: ToRead,
     wait: &mut Wait,
     cx: &mut Context<'_>,
 ) -> Result<Foreseen, StepError> {
     let (host, os, memory) = (cx.host, cx.os, cx.memory);
-    let mut ask = |command: &Command| loop {
-        wait.until_free(Need::Lists, cx)?;
-        let next = "look whether the package database of the node is in order, then retry";
-        let exit = cx.host.run(command).map_err(|error| failed(&error, next))?;
-        if !wait.found_locked(&exit, Need::Lists, cx)? {
-            return Ok(exit);
+    let mut asked = false;
+    let mut ask = |question: &Command| {
+        let reads = to_read.is_some() && !asked;
+        asked = true;
+        let command = if reads { os.with_new_lists(question) } else { question.clone() };
+        if reads {
+            (cx.output)(&command.argv.join(" "));
+        }
+        loop {
+            wait.until_free(Need::Lists, cx)?;
+            let next = "look whether the package database of the node is in order, then retry";
+            let exit = cx.host.run(&command).map_err(|error| failed(&error, next))?;
+            if !wait.found_locked(&exit, Need::Lists, cx)? {
+                return Ok(exit);
+            }
         }
     };
     let foreseen = memory.foreseen(host, os, wanted, || os.foresee(&mut ask, wanted))?;
+    // An answer that is none may be one of lists that could not be read.
+    if let Some(sources) = to_read.filter(|_| asked) {
+        memory.lists_were_read_by_the_question(host, sources);
+    }
     if !wanted.distribution {
         let simulated = &foreseen.simulated;
         let changing = simulated.installs.keys().chain(&simulated.removes);

@@ -58,7 +58,7 @@ const DEBIAN: [(Need, How, &str); 4] = [
 const RED_HAT: [(Need, How, &str); 6] = [
     (Need::Lists, How::PidFile, "/var/run/yum.pid"),
     (Need::Lists, How::PidFile, "/var/cache/dnf/metadata_lock.pid"),
-    // `dnf clean`, with which the lists are made to be read again, takes these two as well.
+    // Who fetches or changes packages by what the lists say is about to make another answer of them.
     (Need::Lists, How::PidFile, "/var/cache/dnf/download_lock.pid"),
     (Need::Lists, How::PidFile, "/var/lib/dnf/rpmdb_lock.pid"),
     (Need::Packages, How::Posix, "/var/lib/rpm/.rpm.lock"),

@@ -183,13 +183,19 @@ impl Os {
         }
     }
 
-    /// Reads the package lists of the repositories again.
+    /// Reads the package lists of the repositories again; `None` where a question does, see [`Os::with_new_lists`].
     #[must_use]
-    pub fn refresh(&self) -> Command {
+    pub fn refresh(&self) -> Option<Command> {
         match self.platform.family {
-            OsFamily::Debian => debian::refresh(),
+            OsFamily::Debian => Some(debian::refresh()),
             OsFamily::RedHat => redhat::refresh(self.platform.package_manager),
         }
+    }
+
+    /// The same question, answered by package lists that are read again, for where nothing else reads them.
+    #[must_use]
+    pub fn with_new_lists(&self, question: &Command) -> Command {
+        with_option(question, redhat::NEW_LISTS)
     }
 
     /// The same transaction, which only fetches what it needs and changes nothing.
@@ -199,9 +205,7 @@ impl Os {
             OsFamily::Debian => debian::DOWNLOAD_ONLY,
             OsFamily::RedHat => redhat::DOWNLOAD_ONLY,
         };
-        let mut download = transaction.clone();
-        download.argv.insert(1, option.to_owned());
-        download
+        with_option(transaction, option)
     }
 
     /// Repositories whose lists could not be read although the refresh said it succeeded.
@@ -274,4 +278,11 @@ impl Os {
             None => Ok(exit),
         }
     }
+}
+
+/// An option of a package manager goes before what it is to do.
+fn with_option(command: &Command, option: &str) -> Command {
+    let mut command = command.clone();
+    command.argv.insert(1, option.to_owned());
+    command
 }

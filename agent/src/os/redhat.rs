@@ -32,12 +32,15 @@ const NO_WAITING: &str = "--setopt=exit_on_lock=True";
 /// yum.conf(5), dnf.conf(5)): without it, what is old looks as if nothing were newer.
 const EVERY_REPOSITORY: &str = "--setopt=*.skip_if_unavailable=False";
 
-/// Makes the next call read the repositories again. `makecache` would do it at once, but yum's fetches the lists of all
-/// files with it.
+/// What makes a question of dnf read the repositories again before it answers (dnf(8)).
+pub const NEW_LISTS: &str = "--refresh";
+
+/// Makes the next call read the repositories again; `None` where [`NEW_LISTS`] does, which yum does not know. `makecache` would
+/// do it at once, but yum's fetches the lists of all files with it.
 #[must_use]
-pub fn refresh(manager: PackageManager) -> Command {
+pub fn refresh(manager: PackageManager) -> Option<Command> {
     let argv = [program(manager), "-q", NO_WAITING, "clean", "expire-cache"];
-    Command::new(argv).timeout(Duration::from_secs(600))
+    (manager == PackageManager::Yum).then(|| Command::new(argv).timeout(Duration::from_secs(600)))
 }
 
 #[derive(Clone, Copy)]

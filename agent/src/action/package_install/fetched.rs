@@ -30,9 +30,9 @@ pub fn prepare(action: &PackageInstall, cx: &mut Context<'_>) -> Result<Prepared
     let mut wait = Wait::new(cx);
     let left = Left::observe(None, cx)?;
     waited_for(cx, |cx| {
-        lists::refresh(&mut wait, cx)?;
+        let to_read = lists::refresh(&mut wait, cx)?;
         let wanted = wanted(action, cx)?;
-        let foreseen = foresee(action, &wanted, &mut wait, cx)?;
+        let foreseen = foresee(action, &wanted, to_read, &mut wait, cx)?;
         let unfinished = !left.is_empty() || begun(cx);
         // While one is unfinished, package managers do nothing else.
         for transaction in foreseen.transactions.iter().filter(|_| !unfinished) {

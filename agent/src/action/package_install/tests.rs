@@ -10,6 +10,7 @@ use crate::host::fake::{FakeMachine, FakePackage, Fault, PackageState, When};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use wavegate_common::action::{Action, PackageInstall, PackagePattern, PackageSpec, Scope};
+use wavegate_common::platform::PackageManager;
 
 fn specs(names: &[&str]) -> Vec<PackageSpec> {
     names.iter().map(|name| PackageSpec::try_from((*name).to_owned()).expect("a package")).collect()
@@ -117,14 +118,22 @@ fn asked(bench: &Bench) -> (usize, usize) {
         let asks = |line: &&String| words.iter().any(|words| line.contains(words));
         machine.history.iter().filter(asks).count()
     };
-    (with(&["expire-cache", "Acquire::Retries=3 update"]), with(&["--assumeno", " -s "]))
+    (with(&["expire-cache", "--refresh", "Acquire::Retries=3 update"]), with(&["--assumeno", " -s "]))
+}
+
+fn dnf_compute() -> FakeMachine {
+    let mut machine = FakeMachine::redhat_compute();
+    machine.platform.package_manager = PackageManager::Dnf;
+    machine
 }
 
 #[test]
 fn what_a_check_has_asked_is_not_asked_again_until_something_changes() {
-    for (machine, step) in
-        [(FakeMachine::debian_compute(), debian_step()), (FakeMachine::redhat_compute(), redhat_step())]
-    {
+    for (machine, step) in [
+        (FakeMachine::debian_compute(), debian_step()),
+        (FakeMachine::redhat_compute(), redhat_step()),
+        (dnf_compute(), redhat_step()),
+    ] {
         let bench = Bench::new(machine);
         bench.would(&step);
         assert_eq!(asked(&bench), (1, 1));
@@ -135,21 +144,50 @@ fn what_a_check_has_asked_is_not_asked_again_until_something_changes() {
     }
 }
 
-/// yum's own cache is nowhere that the agent looks: with new lists an old answer is worth nothing.
+/// yum's and dnf's own cache is nowhere that the agent looks: with new lists an old answer is worth nothing.
 #[test]
 fn what_is_judged_is_what_the_lists_say_that_were_read_last() {
-    let bench = Bench::new(FakeMachine::redhat_compute());
-    let step = redhat_step();
+    for machine in [FakeMachine::redhat_compute(), dnf_compute()] {
+        let bench = Bench::new(machine);
+        let step = redhat_step();
+        bench.would(&step);
+        bench.host.sleep(Duration::from_secs(55));
+        bench.would(&step);
+        assert_eq!(asked(&bench), (1, 2), "the lists are still new, the answer is not");
+        bench.host.sleep(Duration::from_secs(6));
+        let newer = "1.4.7-1.el7".to_owned();
+        bench.machine().available.get_mut("calico-felix").expect("it is offered").version = newer;
+        let applied = bench.apply(&step).expect("it applies");
+        assert_eq!(asked(&bench), (2, 3));
+        assert!(applied.evidence.contains("calico-felix 1.4.7-1.el7"), "{}", applied.evidence);
+    }
+}
+
+/// dnf reads its lists with the question that is the first to need them, and an answer that is none proves no reading.
+#[test]
+fn dnf_reads_its_lists_with_the_first_question() {
+    let bench = Bench::new(dnf_compute());
+    let down = "Error: Failed to download metadata for repo 'lab'\n";
+    bench.machine().faults.fail("--assumeno", 1, down);
+    assert!(bench.refused(&redhat_step()).contains("Failed to download metadata"));
+    // A lock, seen by the question itself: the same question comes again.
+    bench.machine().faults.fail("--assumeno", 200, "metadata already locked by 4711\n");
+    let step = but(redhat_step(), |step| step.packages.extend(specs(&["calico-dhcp-agent"])));
     bench.would(&step);
-    bench.host.sleep(Duration::from_secs(55));
-    bench.would(&step);
-    assert_eq!(asked(&bench), (1, 2), "the lists are still new, the answer is not");
-    bench.host.sleep(Duration::from_secs(6));
-    let newer = "1.4.7-1.el7".to_owned();
-    bench.machine().available.get_mut("calico-felix").expect("it is offered").version = newer;
-    let applied = bench.apply(&step).expect("it applies");
-    assert_eq!(asked(&bench), (2, 3));
-    assert!(applied.evidence.contains("calico-felix 1.4.7-1.el7"), "{}", applied.evidence);
+    bench.would(&redhat_step());
+    let machine = bench.machine();
+    let questions = machine.history.iter().filter(|line| line.starts_with("dnf"));
+    let short =
+        |line: &String| line.replace(" --setopt=exit_on_lock=True --setopt=*.skip_if_unavailable=False", "");
+    let short: Vec<String> = questions.map(short).collect();
+    insta::assert_snapshot!(short.join("\n"), @r"
+    dnf --refresh --assumeno update calico-common calico-compute calico-felix dnsmasq openstack-neutron
+    dnf --refresh --assumeno update calico-common calico-compute calico-felix dnsmasq openstack-neutron
+    dnf --refresh --assumeno update calico-common calico-compute calico-felix dnsmasq openstack-neutron
+    dnf --assumeno install calico-dhcp-agent
+    dnf --assumeno install calico-common-1.4.6-1.el7 calico-compute-1:1.3.0-1.el7 calico-felix-1.4.6-1.el7 dnsmasq-2.75-2.el7 openstack-neutron-1:8.4.0-1.el7 calico-dhcp-agent-1:1.3.0-1.el7
+    dnf --assumeno update calico-common calico-compute calico-felix dnsmasq openstack-neutron
+    ");
 }
 
 /// A repository that somebody adds between two steps is read before the second.

@@ -30,7 +30,8 @@ fn command_lines() {
     let both = wanted(&packages, &installed);
     let whole = Wanted { distribution: true, ..both.clone() };
     let yum = PackageManager::Yum;
-    let mut commands = vec![refresh(yum)];
+    assert_eq!(refresh(PackageManager::Dnf), None);
+    let mut commands: Vec<Command> = refresh(yum).into_iter().collect();
     commands.extend(operations(&both).iter().map(|operation| operation.simulation(yum)));
     let versions_of = |names: &[(&str, &str)]| Simulated {
         installs: names.iter().map(|(name, version)| ((*name).to_owned(), (*version).to_owned())).collect(),
