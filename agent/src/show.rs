@@ -209,7 +209,8 @@ mod tests {
         let plan = PlanId::new("p1").expect("an id");
         let key = TaskKey { rollout, plan, stage: Stage::Compute, node, attempt: 2 };
         let steps = ["install", "restart", "check"].map(planned).to_vec();
-        let order = TaskOrder { key: key.clone(), generation: Generation(7), planned: None, steps };
+        let order =
+            TaskOrder { key: key.clone(), generation: Generation(7), planned: None, steps: steps.into() };
         let mut journal = Journal::default();
         let mut add = |record: Record| {
             journal.apply(&record).expect("it fits");

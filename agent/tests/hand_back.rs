@@ -72,7 +72,8 @@ impl Node {
             PlannedStep { id: StepId::new(name).expect("an id"), title: format!("Look at {name}"), work }
         };
         let steps = ["first", "second", "third"].map(look).to_vec();
-        let order = TaskOrder { key: key(attempt), generation: Generation(1), planned: None, steps };
+        let order =
+            TaskOrder { key: key(attempt), generation: Generation(1), planned: None, steps: steps.into() };
         journal.append(&Record::Accepted { order, at: Timestamp(1) }).expect("recorded");
     }
 

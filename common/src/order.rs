@@ -106,5 +106,5 @@ pub struct TaskOrder {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub planned: Option<PlannedNode>,
     /// The steps, in order.
-    pub steps: Vec<PlannedStep>,
+    pub steps: Steps,
 }

@@ -91,7 +91,7 @@ fn accepted() -> Record {
         step("look", "Look at the services", Action::ServiceCheck(ServiceCheck::default())),
     ];
     Record::Accepted {
-        order: TaskOrder { key: key(), generation: Generation(1), planned: None, steps },
+        order: TaskOrder { key: key(), generation: Generation(1), planned: None, steps: steps.into() },
         at: Timestamp(1),
     }
 }

@@ -165,7 +165,7 @@ mod tests {
     use crate::journal::{JournalFile, SharedJournal};
     use wavegate_common::id::{Generation, PlanId, RolloutId, StepId, Timestamp};
     use wavegate_common::journal::Record;
-    use wavegate_common::order::TaskOrder;
+    use wavegate_common::order::{Steps, TaskOrder};
     use wavegate_common::platform::Stage;
     use wavegate_common::rollout::TaskResult;
 
@@ -193,8 +193,12 @@ mod tests {
         /// A task that ended, with a line of output; acknowledged or not.
         fn ended(&self, attempt: u32, acknowledged: bool) {
             let (key, at) = (self.key(attempt), Timestamp(1));
-            let order =
-                TaskOrder { key: key.clone(), generation: Generation(2), planned: None, steps: Vec::new() };
+            let order = TaskOrder {
+                key: key.clone(),
+                generation: Generation(2),
+                planned: None,
+                steps: Steps::default(),
+            };
             self.append(Record::Accepted { order, at });
             self.append(Record::TaskEnded { key: key.clone(), result: TaskResult::Finished, at });
             if acknowledged {
@@ -276,7 +280,7 @@ mod tests {
         assert!(!pressed(&outbox), "there is nothing to say");
         let at = Timestamp(2);
         let order =
-            TaskOrder { key: node.key(2), generation: Generation(2), planned: None, steps: Vec::new() };
+            TaskOrder { key: node.key(2), generation: Generation(2), planned: None, steps: Steps::default() };
         node.append(Record::Accepted { order, at });
         outbox.report(node.key(2));
         node.output.begin(&node.key(2), &StepId::new("a").expect("an id"));
@@ -301,7 +305,7 @@ mod tests {
         node.said(&mut outbox);
         let (key, at) = (node.key(2), Timestamp(2));
         let order =
-            TaskOrder { key: key.clone(), generation: Generation(2), planned: None, steps: Vec::new() };
+            TaskOrder { key: key.clone(), generation: Generation(2), planned: None, steps: Steps::default() };
         node.append(Record::Accepted { order, at });
         let pressed = |outbox: &Outbox| node.journal.read(|journal| outbox.is_pressed(journal, &node.output));
         node.output.begin(&key, &StepId::new("a").expect("an id"));

@@ -58,7 +58,8 @@ impl Node {
         let (rollout, node) = (RolloutId::new("r1").expect("an id"), NodeId::new("n1").expect("a name"));
         let plan = PlanId::new("p1").expect("an id");
         let key = TaskKey { rollout, plan, stage: Stage::Compute, node, attempt };
-        let order = TaskOrder { key: key.clone(), generation: Generation(1), planned, steps: steps.to_vec() };
+        let order =
+            TaskOrder { key: key.clone(), generation: Generation(1), planned, steps: steps.to_vec().into() };
         self.append(Record::Accepted { order, at: Timestamp(1) });
         key
     }

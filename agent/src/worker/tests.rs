@@ -152,8 +152,12 @@ fn a_panic_in_an_action_fails_its_step_and_the_worker_lives_on() {
         node: tools.node.clone(),
         attempt: 1,
     };
-    let order =
-        TaskOrder { key: key.clone(), generation: Generation(1), planned: None, steps: vec![trapped()] };
+    let order = TaskOrder {
+        key: key.clone(),
+        generation: Generation(1),
+        planned: None,
+        steps: vec![trapped()].into(),
+    };
     journal.append(&Record::Accepted { order, at: Timestamp(1) }).expect("accepted");
     let (send, told) = mpsc::channel();
     let jobs = start(tools, move |told| send.send(told).is_ok()).expect("a thread");
@@ -187,7 +191,7 @@ fn a_closed_journal_ends_the_worker() {
         node: tools.node.clone(),
         attempt: 1,
     };
-    let order = TaskOrder { key, generation: Generation(1), planned: None, steps: vec![trapped()] };
+    let order = TaskOrder { key, generation: Generation(1), planned: None, steps: vec![trapped()].into() };
     journal.append(&Record::Accepted { order, at: Timestamp(1) }).expect("accepted");
     journal.close();
     JournalFile::open(state.path()).expect("free for another agent");
@@ -212,7 +216,7 @@ fn a_task_whose_records_find_no_room_says_so_once_and_that_it_goes_on() {
         },
         generation: Generation(1),
         planned: None,
-        steps: vec![trapped()],
+        steps: vec![trapped()].into(),
     };
     tools.journal.append(&Record::Accepted { order, at: Timestamp(1) }).expect("accepted");
     let mut doing = Doing::new(Job::Advance);

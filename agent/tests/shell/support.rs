@@ -33,7 +33,12 @@ pub fn key(attempt: u32) -> TaskKey {
 }
 
 pub fn order(attempt: u32, generation: u64, steps: &[PlannedStep]) -> TaskOrder {
-    TaskOrder { key: key(attempt), generation: Generation(generation), planned: None, steps: steps.to_vec() }
+    TaskOrder {
+        key: key(attempt),
+        generation: Generation(generation),
+        planned: None,
+        steps: steps.to_vec().into(),
+    }
 }
 
 /// The same for a node that a plan saw as this machine.

@@ -386,7 +386,8 @@ mod tests {
         let key = TaskKey { rollout, plan, stage: Stage::Compute, node, attempt: 1 };
         let work = Work::Skip { reason: "none".to_owned() };
         let steps = vec![PlannedStep { id: step.clone(), title: "A".to_owned(), work }];
-        let order = TaskOrder { key: key.clone(), generation: Generation(1), planned: None, steps };
+        let order =
+            TaskOrder { key: key.clone(), generation: Generation(1), planned: None, steps: steps.into() };
         let mut records = vec![Record::Accepted { order, at }];
         if begun {
             records.push(Record::StepStarted { key: key.clone(), step: step.clone(), at });

@@ -298,7 +298,7 @@ impl Rollout {
             },
             generation,
             planned: self.plan.body.nodes.get(node).cloned(),
-            steps: planned.tasks.get(node)?.to_vec(),
+            steps: planned.tasks.get(node)?.clone(),
         })
     }
 }

@@ -203,7 +203,7 @@ fn possible_orders(coordinator: &Coordinator, number: usize) -> anyhow::Result<V
             attempt: 1,
         };
         let planned = rollout.plan().body.nodes.get(&node).cloned();
-        Some(TaskOrder { key, generation: Generation(1), planned, steps: stage.tasks.get(&node)?.to_vec() })
+        Some(TaskOrder { key, generation: Generation(1), planned, steps: stage.tasks.get(&node)?.clone() })
     };
     Ok(rollout.plan().body.stages.iter().filter_map(order).collect())
 }

@@ -28,7 +28,7 @@ impl World<'_> {
     pub(super) fn order_nobody_gave(&self, node: usize, generation: Generation) -> Option<TaskOrder> {
         let rollout = self.coordinator.engine.as_ref().and_then(Engine::rollout)?;
         let name = &self.nodes[node].name;
-        let task = |stage: &&Stage| Some((**stage, rollout.plan().stage(**stage)?.tasks.get(name)?.to_vec()));
+        let task = |stage: &&Stage| Some((**stage, rollout.plan().stage(**stage)?.tasks.get(name)?.clone()));
         let (stage, steps) = Stage::ALL.iter().rev().find_map(|stage| task(&stage))?;
         let key = TaskKey {
             rollout: rollout.id().clone(),

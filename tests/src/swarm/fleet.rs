@@ -139,7 +139,7 @@ fn run(plan: &Plan, stage: &StagePlan, node: &NodeId, host: &FakeHost, policy: &
     journal.append(&Record::Generation { generation, leader: Some(LeaderId::new(1)) })?;
     let (rollout, plan_id) = (RolloutId::new("r1")?, plan.id.clone());
     let key = TaskKey { rollout, plan: plan_id, stage: stage.stage, node: node.clone(), attempt: 1 };
-    let steps = stage.tasks.get(node).map(|steps| steps.to_vec()).unwrap_or_default();
+    let steps = stage.tasks.get(node).cloned().unwrap_or_default();
     // The plan was made before any of them was upgraded.
     journal.take(&TaskOrder { key: key.clone(), generation, planned: None, steps }, host.now())?;
     let (os, roles, etcd) =

@@ -48,7 +48,12 @@ fn key(attempt: u32) -> TaskKey {
 fn order(generation: u64, attempt: u32) -> TaskOrder {
     let work = Work::Skip { reason: "nothing to do".to_owned() };
     let step = PlannedStep { id: StepId::new("a").expect("an id"), title: "A".to_owned(), work };
-    TaskOrder { key: key(attempt), generation: Generation(generation), planned: None, steps: vec![step] }
+    TaskOrder {
+        key: key(attempt),
+        generation: Generation(generation),
+        planned: None,
+        steps: vec![step].into(),
+    }
 }
 
 fn leader(generation: u64, id: u64) -> Leader {
@@ -299,7 +304,7 @@ fn previews_that_wait_are_bounded() {
     let mut node = Node::connected();
     node.new_log();
     for request in 0..40 {
-        let job = PreviewJob { request, stage: Stage::Compute, steps: order(3, 1).steps };
+        let job = PreviewJob { request, stage: Stage::Compute, steps: order(3, 1).steps.to_vec() };
         node.said(FromCoordinator::Preview(job));
     }
     let asked = node.jobs.len();

@@ -117,7 +117,9 @@ fn what_a_newer_version_wrote_is_left_alone_and_named() {
     // An action that this version knows, with an argument that it does not.
     let look = Work::Run { action: Action::ServiceCheck(ServiceCheck::default()), timeout_s: 60 };
     let mut accepted = order(1, &["a"]);
-    accepted.steps[0].work = look;
+    let mut steps = accepted.steps.to_vec();
+    steps[0].work = look;
+    accepted.steps = steps.into();
     let accepted = Record::Accepted { order: accepted, at: Timestamp(5) };
     let known = serde_json::to_string(&accepted).expect("a record");
     let unknown = known.replace(r#""action":"service.check""#, r#""action":"service.check","moon":"full""#);

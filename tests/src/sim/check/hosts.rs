@@ -132,12 +132,12 @@ mod tests {
     use super::*;
     use wavegate_common::id::{Generation, RolloutId, Timestamp};
     use wavegate_common::journal::Record;
-    use wavegate_common::order::TaskOrder;
+    use wavegate_common::order::{Steps, TaskOrder};
 
     /// What a node's journal has when it took this task.
     fn at_work(key: &TaskKey) -> Journal {
         let order =
-            TaskOrder { key: key.clone(), generation: Generation(1), planned: None, steps: Vec::new() };
+            TaskOrder { key: key.clone(), generation: Generation(1), planned: None, steps: Steps::default() };
         let mut journal = Journal::default();
         journal.apply(&Record::Accepted { order, at: Timestamp(0) }).expect("it is idle");
         journal
