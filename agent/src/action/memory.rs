@@ -1,6 +1,8 @@
-//! What was looked at a moment ago and is not asked again: that the package lists were read, and what a transaction would do.
+//! What was looked at a moment ago and is not asked again: that the package lists were read, what a transaction would do, and what
+//! Python's interpreters find.
 //! Of one task, or of one preview; after a crash nothing is remembered, and everything is looked at again.
 
+use super::python::Listing;
 use crate::host::Host;
 use crate::os::Os;
 use crate::os::packages::{DatabaseState, Foreseen, SourcesState, Wanted};
@@ -19,6 +21,7 @@ const FORESEEN_MS: u64 = 10_000;
 pub struct Memory {
     lists_read: RefCell<Option<(Timestamp, SourcesState)>>,
     foreseen: RefCell<Option<Seen>>,
+    listings: RefCell<Vec<Listing>>,
 }
 
 #[derive(Debug)]
@@ -53,6 +56,21 @@ impl Memory {
     /// That the question which was just answered read them, from the sources as they were before that: by its answer they are judged.
     pub fn lists_were_read_by_the_question(&self, host: &dyn Host, sources: SourcesState) {
         self.lists_read.replace(Some((host.now(), sources)));
+    }
+
+    /// What was told by a listing of Python's distributions that `known` takes.
+    pub(super) fn listing<T>(&self, known: impl Fn(&Listing) -> Option<T>) -> Option<T> {
+        self.listings.borrow().iter().rev().find_map(known)
+    }
+
+    /// That Python's distributions were listed.
+    pub(super) fn was_listed(&self, listing: Listing) {
+        self.listings.borrow_mut().push(listing);
+    }
+
+    /// That a program is about to change the machine, or did: what Python's interpreters find is to be asked again.
+    pub(super) fn changes(&self) {
+        self.listings.borrow_mut().clear();
     }
 
     /// What a transaction would do, or `ask`ed again if anything that decides about it may have changed since.

@@ -1,7 +1,7 @@
 //! `python.install_archive`: a Python distribution from a source archive, by its own `setup.py install`.
 
 use super::archive::{find, unpacked};
-use super::python::{copies, interpreters};
+use super::python::{interpreters, version};
 use super::to_its_end;
 use super::{Applied, Check, Context, exit_failed};
 use crate::host::Command;
@@ -27,7 +27,7 @@ pub fn check(action: &PythonInstallArchive, cx: &mut Context<'_>) -> Result<Chec
         return Ok(Check::WouldChange { changes: Vec::new() });
     }
     let interpreter = interpreter(cx)?;
-    let before = version(interpreter, action, cx)?;
+    let before = version(interpreter, &action.distribution, cx)?;
     if before.as_ref() == Some(&action.version) {
         return Ok(Check::AlreadySo { evidence: evidence(interpreter, action) });
     }
@@ -43,7 +43,7 @@ pub fn check(action: &PythonInstallArchive, cx: &mut Context<'_>) -> Result<Chec
 pub fn apply(action: &PythonInstallArchive, cx: &mut Context<'_>) -> Result<Applied, StepError> {
     to_its_end::wait_for_earlier(cx)?;
     let interpreter = interpreter(cx)?;
-    let before = version(interpreter, action, cx)?;
+    let before = version(interpreter, &action.distribution, cx)?;
     if before.as_ref() == Some(&action.version) {
         return Ok(Applied { changes: Vec::new(), evidence: evidence(interpreter, action) });
     }
@@ -59,7 +59,7 @@ pub fn apply(action: &PythonInstallArchive, cx: &mut Context<'_>) -> Result<Appl
         let what = format!("'{interpreter} setup.py install' failed with exit code {}", exit.code);
         return Err(exit_failed(what, &exit, next));
     }
-    match version(interpreter, action, cx)? {
+    match version(interpreter, &action.distribution, cx)? {
         Some(after) if after == action.version => {
             Ok(Applied { changes: vec![change(action, before)], evidence: evidence(interpreter, action) })
         }
@@ -86,15 +86,6 @@ fn interpreter(cx: &Context<'_>) -> Result<&'static str, StepError> {
         output: Vec::new(),
         next: "install the Python that Neutron uses, then retry".to_owned(),
     })
-}
-
-fn version(
-    interpreter: &str,
-    action: &PythonInstallArchive,
-    cx: &Context<'_>,
-) -> Result<Option<String>, StepError> {
-    let copies = copies(interpreter, &action.distribution, cx)?;
-    Ok(copies.into_iter().next().map(|first| first.version))
 }
 
 fn change(action: &PythonInstallArchive, from: Option<String>) -> Change {

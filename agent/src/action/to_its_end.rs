@@ -23,6 +23,7 @@ pub fn wait_for_earlier(cx: &mut Context<'_>) -> Result<(), StepError> {
     if let Err(error) = cx.host.transact(&cx.transaction, &found, cx.output) {
         (cx.output)(&error.to_string());
     }
+    cx.memory.changes();
     forget(cx)
 }
 
@@ -33,6 +34,7 @@ pub fn wait_for_earlier(cx: &mut Context<'_>) -> Result<(), StepError> {
 pub fn run(cx: &mut Context<'_>, command: &Command, next: &str) -> Result<Exit, StepError> {
     let command = command.clone().timeout(cx.timeout);
     let ended = cx.host.transact(&cx.transaction, &command, cx.output);
+    cx.memory.changes();
     forget(cx)?;
     ended.map_err(|error: HostError| failed(&error, next))
 }

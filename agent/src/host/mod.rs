@@ -6,6 +6,7 @@ pub mod etcd;
 pub mod exe;
 pub mod fake;
 pub mod real;
+pub mod seen;
 
 use etcd::{Endpoint, Etcd};
 use std::collections::BTreeMap;

@@ -40,7 +40,9 @@ pub(super) fn wait_for_earlier(transaction: &str, cx: &mut Context<'_>) -> Strin
     for name in all_names(transaction).iter().filter(|name| cx.host.transaction_known(name)) {
         (cx.output)("an earlier agent started this transaction: waiting for its end");
         let found = Command::new(["transaction"]).timeout(cx.timeout);
-        match cx.host.transact(name, &found, cx.output) {
+        let ended = cx.host.transact(name, &found, cx.output);
+        cx.memory.changes();
+        match ended {
             Ok(exit) => output += &exit.stdout,
             Err(error) => (cx.output)(&error.to_string()),
         }
@@ -107,7 +109,9 @@ pub(super) fn run(
     let mut interrupted = false;
     loop {
         wait.until_free(Need::Packages, cx)?;
-        match cx.host.transact(name, &command, cx.output) {
+        let ended = cx.host.transact(name, &command, cx.output);
+        cx.memory.changes();
+        match ended {
             Ok(exit) => match wait.found_locked(&exit, Need::Packages, cx) {
                 Ok(false) => return Ok(exit),
                 Ok(true) => forget_one(cx, name)?,

@@ -2,8 +2,11 @@
 
 use super::FakeMachine;
 use crate::host::{Command, Exit};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+
+/// Where the fake Python installs.
+const LOCAL: &str = "/usr/local/lib/python3/dist-packages";
 
 /// A Python distribution that no package owns.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,13 +91,15 @@ fn tar(machine: &mut FakeMachine, arguments: &[&str]) -> Exit {
 fn python(machine: &mut FakeMachine, arguments: &[&str]) -> Exit {
     match arguments {
         ["-c", script, directory, ..] if script.contains("setup.py") => setup_install(machine, directory),
-        ["-c", _, name, ..] => {
-            let named = machine.distributions.iter().filter(|found| found.name == *name);
-            printed(
-                named
-                    .map(|found| format!("{}\t{}\n", found.version, found.path.display()))
-                    .collect::<String>(),
-            )
+        ["-c", _, names @ ..] => {
+            let place = |place: &Path| format!("place\t{}\n", place.display());
+            let copy = |found: &FakeDistribution| {
+                format!("copy\t{}\t{}\t{}\n", found.name, found.version, found.path.display())
+            };
+            let named = machine.distributions.iter().filter(|found| names.contains(&found.name.as_str()));
+            let places = machine.distributions.iter().filter_map(|found| found.path.parent());
+            let places: BTreeSet<&Path> = places.chain([Path::new(LOCAL)]).collect();
+            printed(places.into_iter().map(place).chain(named.map(copy)).collect::<String>())
         }
         ["-m", "pip", "uninstall", .., name] => {
             machine.distributions.retain(|found| found.name != *name);
@@ -111,7 +116,7 @@ fn setup_install(machine: &mut FakeMachine, directory: &str) -> Exit {
     let Some((name, version)) = text.trim().split_once(' ') else {
         return complaint("FileNotFoundError: setup.py\n");
     };
-    let path = PathBuf::from(format!("/usr/local/lib/python3/dist-packages/{name}-{version}.egg-info"));
+    let path = PathBuf::from(format!("{LOCAL}/{name}-{version}.egg-info"));
     machine.put_file(path.clone(), text.clone());
     machine.distributions.retain(|found| found.name != name);
     let distribution = FakeDistribution { name: name.to_owned(), version: version.to_owned(), path };

@@ -1,10 +1,10 @@
 //! What decides about a transaction, told without asking a package manager: the package database, the lists of the
 //! repositories, and what people configure. By files' identities and times alone; nothing of them is read.
 
+use crate::host::seen::Seen;
 use crate::host::{Digested, Host};
 use crate::os::Os;
 use std::path::Path;
-use wavegate_common::id::Timestamp;
 use wavegate_common::platform::OsFamily;
 
 /// dpkg writes its database anew, under the same name.
@@ -53,10 +53,6 @@ const YUM: [&str; 11] = [
     "/etc/dnf/protected.d",
 ];
 
-/// What is seen of a file or directory without reading it: which it is, when anything about it last changed, and when what a link
-/// leads to was last written.
-type Seen = (String, Option<(u64, u64)>, Option<Timestamp>, Option<Timestamp>);
-
 /// What people configure of the repositories and of the package manager, as it is seen from outside.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourcesState(Vec<Seen>);
@@ -80,10 +76,10 @@ impl Os {
         };
         let mut sources = Vec::new();
         for path in all {
-            sources.push(seen((*path).to_owned(), host));
+            sources.push(Seen::of((*path).to_owned(), host));
             // A file that is written in its place leaves its directory as it was.
             let below = host.list(Path::new(path)).into_iter().map(|name| format!("{path}/{name}"));
-            sources.extend(below.map(|path| seen(path, host)));
+            sources.extend(below.map(|path| Seen::of(path, host)));
         }
         SourcesState(sources)
     }
@@ -100,14 +96,7 @@ impl Os {
         }
         let log = |path: &&str| host.digest(Path::new(&format!("{path}{LOG}")));
         let logs = database.iter().map(log).collect::<Result<_, _>>().ok()?;
-        let database = database.iter().chain(beside).map(|path| seen((*path).to_owned(), host)).collect();
+        let database = database.iter().chain(beside).map(|path| Seen::of((*path).to_owned(), host)).collect();
         Some(DatabaseState { sources: self.sources_state(host), database, logs })
     }
-}
-
-fn seen(path: String, host: &dyn Host) -> Seen {
-    let file = Path::new(&path);
-    // Of a link, the time of the last change is its own; the rest is told of what it leads to.
-    let (identity, changed, modified) = (host.identity(file), host.changed_at(file), host.modified_at(file));
-    (path, identity, changed, modified)
 }
