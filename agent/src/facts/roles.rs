@@ -4,6 +4,7 @@ use super::unobserved;
 use crate::etcd::Here;
 use crate::host::Host;
 use crate::os::Os;
+use crate::os::service::ServiceState;
 use anyhow::Result;
 use std::collections::BTreeSet;
 use wavegate_common::facts::DhcpAgent;
@@ -31,18 +32,16 @@ pub(super) fn roles(host: &dyn Host, os: &Os, etcd: &[Here]) -> Result<BTreeSet<
 
 /// Which DHCP agent is active.
 pub(super) fn dhcp_agent(host: &dyn Host, os: &Os) -> Result<DhcpAgent> {
-    let neutron = runs(host, os, "neutron-dhcp-agent")?;
-    let calico = runs(host, os, "calico-dhcp-agent")?;
-    Ok(match (neutron, calico) {
+    let agents = os.services(host, &["neutron-dhcp-agent", "calico-dhcp-agent"]);
+    let run: Vec<bool> =
+        agents.map_err(|error| unobserved(&error))?.iter().map(ServiceState::is_active).collect();
+    let runs = |at: usize| run.get(at) == Some(&true);
+    Ok(match (runs(0), runs(1)) {
         (false, false) => DhcpAgent::None,
         (true, false) => DhcpAgent::Neutron,
         (false, true) => DhcpAgent::Calico,
         (true, true) => DhcpAgent::Both,
     })
-}
-
-fn runs(host: &dyn Host, os: &Os, unit: &str) -> Result<bool> {
-    Ok(os.service(host, unit).map_err(|error| unobserved(&error))?.is_active())
 }
 
 /// Whether a service that is there is to run: whether nobody keeps it down. `None` if it is not there.

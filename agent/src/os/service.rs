@@ -91,6 +91,18 @@ impl Os {
         }
     }
 
+    /// The states of several services in their order, by one question where the service manager takes it.
+    ///
+    /// # Errors
+    /// Those of [`Os::service`], for any of them.
+    pub fn services(&self, host: &dyn Host, units: &[&str]) -> Result<Vec<ServiceState>, StepError> {
+        match self.platform.service_manager {
+            ServiceManager::Systemd if units.is_empty() => Ok(Vec::new()),
+            ServiceManager::Systemd => systemd_services(host, units),
+            ServiceManager::Upstart => units.iter().map(|unit| upstart_service(host, unit)).collect(),
+        }
+    }
+
     /// What a service is configured to run, in the service manager's words, for people and for finding a program in it;
     /// empty if it does not say.
     ///
@@ -110,6 +122,23 @@ impl Os {
         }
     }
 
+    /// Services that run now, without `.service`.
+    ///
+    /// # Errors
+    /// [`StepError`] if the service manager can't be asked or its answer can't be read.
+    pub fn running_now(&self, host: &dyn Host) -> Result<BTreeSet<String>, StepError> {
+        match self.platform.service_manager {
+            ServiceManager::Systemd => {
+                let running = systemd_running(host)?;
+                Ok(running.iter().map(|unit| systemd::service_name(unit).to_owned()).collect())
+            }
+            ServiceManager::Upstart => {
+                let runs = |job: &JobState| job.instance.is_none() && job.main_pid.is_some();
+                Ok(upstart_jobs(host)?.into_iter().filter(runs).map(|job| job.name).collect())
+            }
+        }
+    }
+
     /// Services that run now and come up at boot by themselves, without `.service`: what a node is there for. What was
     /// started on demand, for a user's session or by hand is not among them, nor on upstart what init scripts started.
     ///
@@ -118,21 +147,18 @@ impl Os {
     pub fn running_services(&self, host: &dyn Host) -> Result<BTreeSet<String>, StepError> {
         match self.platform.service_manager {
             ServiceManager::Systemd => {
-                let next = "see that 'systemctl list-units' works on the node, then retry";
-                let read = |error: Unreadable| failed(&error, next);
-                let running = systemd::read_running(&answer(host, &systemd::running(), next)?.stdout);
-                let running = running.map_err(read)?;
+                let running = systemd_running(host)?;
+                let next = "see that 'systemctl list-unit-files' works on the node, then retry";
                 let files = answer(host, &systemd::unit_files(&running), next)?;
-                let files = systemd::read_unit_files(&files.stdout).map_err(read)?;
+                let files = systemd::read_unit_files(&files.stdout).map_err(|error| failed(&error, next))?;
                 let scripts = host.list(Path::new(systemd::INIT_SCRIPTS));
                 Ok(systemd::running_at_boot(&running, &files, &scripts))
             }
             ServiceManager::Upstart => {
-                let next = "see that 'initctl list' works on the node, then retry";
-                let read = |error: Unreadable| failed(&error, next);
-                let jobs = upstart::read_jobs(&answer(host, &upstart::list(), next)?.stdout).map_err(read)?;
+                let jobs = upstart_jobs(host)?;
+                let next = "see that 'initctl show-config' works on the node, then retry";
                 let config = answer(host, &upstart::config(None), next)?;
-                let starts = upstart::read_config(&config.stdout).map_err(read)?;
+                let starts = upstart::read_config(&config.stdout).map_err(|error| failed(&error, next))?;
                 let runs = |job: &JobState| {
                     let service = job.instance.is_none() && !job.name.starts_with("tty");
                     service && job.main_pid.is_some() && starts.get(&job.name) == Some(&true)
@@ -143,12 +169,35 @@ impl Os {
     }
 }
 
-/// A service of systemd: its state, and by its files until when a mask holds, where the state does not tell.
+fn systemd_running(host: &dyn Host) -> Result<BTreeSet<String>, StepError> {
+    let next = "see that 'systemctl list-units' works on the node, then retry";
+    let running = answer(host, &systemd::running(), next)?;
+    systemd::read_running(&running.stdout).map_err(|error| failed(&error, next))
+}
+
+fn upstart_jobs(host: &dyn Host) -> Result<Vec<JobState>, StepError> {
+    let next = "see that 'initctl list' works on the node, then retry";
+    let jobs = answer(host, &upstart::list(), next)?;
+    upstart::read_jobs(&jobs.stdout).map_err(|error| failed(&error, next))
+}
+
+const SHOW_WORKS: &str = "see that 'systemctl show' works on the node, then retry";
+
 fn systemd_service(host: &dyn Host, unit: &str) -> Result<ServiceState, StepError> {
-    let next = "see that 'systemctl show' works on the node, then retry";
-    let exit = answer(host, &systemd::show(unit), next)?;
-    let mut state = systemd::read_state(&exit.stdout).map_err(|error| failed(&error, next))?;
-    if systemd::mask_in_question(&exit.stdout) {
+    let exit = answer(host, &systemd::show(&[unit]), SHOW_WORKS)?;
+    systemd_state(host, unit, &exit.stdout)
+}
+
+fn systemd_services(host: &dyn Host, units: &[&str]) -> Result<Vec<ServiceState>, StepError> {
+    let exit = answer(host, &systemd::show(units), SHOW_WORKS)?;
+    let answers = systemd::parted(&exit.stdout, units.len()).map_err(|error| failed(&error, SHOW_WORKS))?;
+    units.iter().zip(answers).map(|(unit, text)| systemd_state(host, unit, text)).collect()
+}
+
+/// A service of systemd: its state by the answer, and by its files until when a mask holds, where that does not tell.
+fn systemd_state(host: &dyn Host, unit: &str, text: &str) -> Result<ServiceState, StepError> {
+    let mut state = systemd::read_state(text).map_err(|error| failed(&error, SHOW_WORKS))?;
+    if systemd::mask_in_question(text) {
         let next = format!("see what 'systemctl is-enabled {unit}' says on the node, then retry");
         let asked = host.run(&systemd::is_enabled(unit)).map_err(|error| failed(&error, next))?;
         if systemd::is_mask_for_now(&asked.stdout) {
@@ -261,6 +310,40 @@ mod tests {
         bench.host.run(&systemd::stop("openstack-nova-compute")).expect("it stops");
         bench.host.run(&systemd::disable("calico-felix")).expect("it is disabled");
         assert_eq!(services(), ["neutron-dhcp-agent", "openstack-nova-metadata-api"]);
+        let now = bench.os.running_now(&bench.host).expect("services").into_iter().collect::<Vec<_>>();
+        assert_eq!(now, ["calico-felix", "neutron-dhcp-agent", "openstack-nova-metadata-api"]);
+    }
+
+    #[test]
+    fn several_are_asked_about_at_once_and_each_keeps_its_place() {
+        let machines =
+            [FakeMachine::debian_compute(), FakeMachine::redhat_compute(), FakeMachine::trusty_compute()];
+        for machine in machines {
+            let bench = Bench::new(machine);
+            let units = ["neutron-dhcp-agent", "not-there", "calico-felix"];
+            let one_by_one: Vec<_> =
+                units.iter().map(|unit| bench.os.service(&bench.host, unit).expect("a state")).collect();
+            assert_eq!(bench.os.services(&bench.host, &units).expect("states"), one_by_one);
+            assert!(bench.os.services(&bench.host, &[]).expect("none").is_empty());
+        }
+        let bench = Bench::new(FakeMachine::redhat_compute());
+        bench.host.run(&systemd::mask_for_now("calico-felix")).expect("it is masked");
+        let states = bench.os.services(&bench.host, &["neutron-dhcp-agent", "calico-felix"]).expect("states");
+        assert_eq!(states[1].kept_down, KeptDown::ForNow);
+        let exit = crate::host::Exit {
+            stdout: "LoadState=loaded\nActiveState=active\n".to_owned(),
+            ..Default::default()
+        };
+        bench.machine().faults.add(
+            "systemctl show",
+            crate::host::fake::When::Instead,
+            crate::host::fake::Fault::Exit(exit),
+        );
+        let error = bench
+            .os
+            .services(&bench.host, &["neutron-dhcp-agent", "calico-felix"])
+            .expect_err("one answer of two");
+        assert!(error.what.starts_with("unexpected answer of systemctl show: "), "{error}");
     }
 
     #[test]

@@ -22,7 +22,7 @@ pub const INIT_SCRIPTS: &str = "/etc/rc3.d";
 /// Instances of these come and go with people who log in.
 const LOGINS: [&str; 4] = ["user@", "getty@", "autovt@", "serial-getty@"];
 
-/// Reads the answer to [`show`]: a property a line. One that was not asked for is passed over.
+/// Reads the answer to [`show`] for one service: a property a line. One that was not asked for is passed over.
 ///
 /// # Errors
 /// [`Unreadable`] for a line that is no property, a number that is none, and an answer that does not tell the state.
@@ -189,7 +189,9 @@ fn is_link_of(script: &str, name: &str) -> bool {
     number.is_some_and(|number| number.len() == 2 && number.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
-fn service_name(unit: &str) -> &str {
+/// A service's name without its type; a name of another type keeps it.
+#[must_use]
+pub fn service_name(unit: &str) -> &str {
     unit.strip_suffix(".service").unwrap_or(unit)
 }
 
@@ -204,10 +206,27 @@ pub fn unit_name(unit: &str) -> String {
     }
 }
 
-/// Asks what systemd knows of a service. Exits with 0 for an unknown one too.
+/// Asks what systemd knows of services. Exits with 0 for an unknown one too.
 #[must_use]
-pub fn show(unit: &str) -> Command {
-    Command::new(["systemctl", "show", "-p", PROPERTIES, "--", &unit_name(unit)])
+pub fn show(units: &[&str]) -> Command {
+    let question = ["systemctl", "show", "-p", PROPERTIES, "--"].map(str::to_owned);
+    Command::new(question.into_iter().chain(units.iter().map(|unit| unit_name(unit))))
+}
+
+/// Parts the answer to [`show`] into those for each of so many services, in the order in which they were asked for: an empty line
+/// is between two.
+///
+/// # Errors
+/// [`Unreadable`] if it is of another number of them.
+pub fn parted(text: &str, services: usize) -> Result<Vec<&str>, Unreadable> {
+    if services == 1 {
+        return Ok(vec![text]);
+    }
+    let answers: Vec<&str> = text.split("\n\n").filter(|answer| !answer.trim().is_empty()).collect();
+    if answers.len() == services {
+        return Ok(answers);
+    }
+    Err(Unreadable { what: "answer of systemctl show", text: text.trim_end().to_owned() })
 }
 
 /// Asks what a unit's files say of its coming up at boot. Other than [`show`] it looks for them by the unit's name, so that
@@ -387,6 +406,17 @@ mod tests {
     }
 
     #[test]
+    fn the_answer_for_several_is_parted() {
+        let both = format!("{RUNNING_219}\n{ABSENT}");
+        let states: Vec<bool> =
+            parted(&both, 2).expect("two").into_iter().map(|text| state(text).installed).collect();
+        assert_eq!(states, [true, false]);
+        assert_eq!(parted(RUNNING_219, 1), Ok(vec![RUNNING_219]));
+        assert!(parted(RUNNING_219, 2).is_err() && parted(&both, 3).is_err());
+        assert_eq!(parted("", 0), Ok(vec![]));
+    }
+
+    #[test]
     fn what_runs_and_comes_up_at_boot_is_told_apart() {
         // Of systemd 219, 229 and 252: with and without a dot, with and without the vendor's preset.
         let running = "calico-felix.service loaded active running Calico Felix\n\
@@ -428,7 +458,7 @@ mod tests {
     #[test]
     fn command_lines() {
         let lines = [
-            show("etcd"),
+            show(&["etcd", "apt-daily.timer"]),
             restart("etcd"),
             mask("neutron-dhcp-agent"),
             mask_for_now("etcd"),
@@ -440,7 +470,7 @@ mod tests {
         ];
         let text = lines.map(|command| command.argv.join(" ")).join("\n");
         insta::assert_snapshot!(text, @r"
-        systemctl show -p LoadState,ActiveState,SubState,UnitFileState,MainPID,NRestarts,Result -- etcd.service
+        systemctl show -p LoadState,ActiveState,SubState,UnitFileState,MainPID,NRestarts,Result -- etcd.service apt-daily.timer
         systemctl restart -- etcd.service
         systemctl mask -- neutron-dhcp-agent.service
         systemctl mask --runtime -- etcd.service
@@ -457,6 +487,7 @@ mod tests {
         fn arbitrary_text_never_panics(text in any::<String>(), soup in "((MainPID|NRestarts|LoadState|ActiveState|a@b|S20|●)[a-z0-9=@. \n-]{0,9}(\\.service)?){0,5}") {
             for text in [text, soup] {
                 let _ = read_exec_start(&format!("ExecStart={{ path={text} ; argv[]={text} ; ignore_errors="));
+                let _ = parted(&text, 2);
                 let _ = (read_state(&text), read_exec_start(&text), read_running(&text), read_unit_files(&text), is_link_of(&text, "b"));
             }
         }

@@ -19,7 +19,7 @@ pub(super) fn bring_back(undertaking: &Undertaking, cx: &mut Context<'_>) -> Res
     if undertaking.running.is_empty() {
         return Ok(Vec::new());
     }
-    let running = cx.os.running_services(cx.host)?;
+    let running = cx.os.running_now(cx.host)?;
     let missing: BTreeSet<&String> = undertaking.running.difference(&running).collect();
     let mut changes = Vec::new();
     let mut result = Ok(());

@@ -4,6 +4,7 @@
 
 use super::undertaking::Undertaking;
 use crate::action::{Context, service_control};
+use crate::os::service::ServiceState;
 use std::collections::BTreeSet;
 use wavegate_common::outcome::StepError;
 use wavegate_common::platform::{OsFamily, ServiceManager};
@@ -30,13 +31,8 @@ pub(super) fn running(cx: &Context<'_>) -> Result<BTreeSet<String>, StepError> {
         (ServiceManager::Systemd, OsFamily::Debian) => &DEBIAN,
         (ServiceManager::Systemd, OsFamily::RedHat) => &RED_HAT,
     };
-    let mut running = BTreeSet::new();
-    for timer in timers {
-        if cx.os.service(cx.host, timer)?.is_active() {
-            running.insert((*timer).to_owned());
-        }
-    }
-    Ok(running)
+    let states = timers.iter().zip(cx.os.services(cx.host, timers)?);
+    Ok(states.filter(|(_, state)| state.is_active()).map(|(timer, _)| (*timer).to_owned()).collect())
 }
 
 /// Stops those that were noted.
@@ -44,8 +40,9 @@ pub(super) fn running(cx: &Context<'_>) -> Result<BTreeSet<String>, StepError> {
 /// # Errors
 /// [`StepError`] if one can't be stopped.
 pub(super) fn stop(undertaking: &Undertaking, cx: &mut Context<'_>) -> Result<(), StepError> {
-    for timer in &undertaking.timers {
-        if !cx.os.service(cx.host, timer)?.is_down() {
+    let states = cx.os.services(cx.host, &names(undertaking))?;
+    for (timer, state) in undertaking.timers.iter().zip(states) {
+        if !state.is_down() {
             service_control::stop(cx, timer)?;
         }
     }
@@ -58,14 +55,23 @@ pub(super) fn stop(undertaking: &Undertaking, cx: &mut Context<'_>) -> Result<()
 /// [`StepError`] if one can't be started; the others are.
 pub(super) fn start_again(undertaking: &Undertaking, cx: &mut Context<'_>) -> Result<(), StepError> {
     let mut result = Ok(());
-    for timer in &undertaking.timers {
-        result = result.and(start(timer, cx));
+    let together = cx.os.services(cx.host, &names(undertaking));
+    for (at, timer) in undertaking.timers.iter().enumerate() {
+        // Where they can't all be asked about, each is by itself.
+        let state = match &together {
+            Ok(states) => states.get(at).cloned().map_or_else(|| cx.os.service(cx.host, timer), Ok),
+            Err(_) => cx.os.service(cx.host, timer),
+        };
+        result = result.and(state.and_then(|state| start(timer, &state, cx)));
     }
     result
 }
 
-fn start(timer: &str, cx: &mut Context<'_>) -> Result<(), StepError> {
-    let state = cx.os.service(cx.host, timer)?;
+fn names(undertaking: &Undertaking) -> Vec<&str> {
+    undertaking.timers.iter().map(String::as_str).collect()
+}
+
+fn start(timer: &str, state: &ServiceState, cx: &mut Context<'_>) -> Result<(), StepError> {
     if state.installed && !state.is_active() && !state.is_kept_down() {
         service_control::start(cx, timer)?;
     }
@@ -87,6 +93,8 @@ mod tests {
             machine.services.insert(timer.to_owned(), FakeService { argv, ..FakeService::default() });
         }
         let bench = Bench::new(machine);
+        // Asked about with the other, and by itself.
+        bench.machine().faults.fail("apt-daily-upgrade.timer", 1, "Failed to connect to bus");
         bench.machine().faults.fail("apt-daily-upgrade.timer", 1, "Failed to connect to bus");
         let undertaking = Undertaking { timers: DEBIAN.map(str::to_owned).into(), ..Undertaking::default() };
         let error = bench.with(|cx| start_again(&undertaking, cx)).expect_err("one could not be asked about");

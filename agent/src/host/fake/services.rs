@@ -22,7 +22,10 @@ pub(super) fn run(machine: &mut FakeMachine, command: &Command) -> Option<Exit> 
         ["systemctl", "show", "-p", "ExecStart", "--", unit] => {
             Some(printed(&exec_start(machine, name(unit))))
         }
-        ["systemctl", "show", .., unit] => Some(printed(&show(machine, name(unit)))),
+        ["systemctl", "show", "-p", _, "--", units @ ..] => {
+            let answers: Vec<String> = units.iter().map(|unit| show(machine, name(unit))).collect();
+            Some(printed(&answers.join("\n")))
+        }
         ["systemctl", "is-enabled", "--", unit] => Some(is_enabled(machine, name(unit))),
         ["systemctl", verb, .., unit] => Some(systemctl(machine, verb, name(unit))),
         ["journalctl", "-u", unit, ..] => {
