@@ -81,7 +81,9 @@ fn look(action: &PackageInstall, wait: &mut Wait, cx: &mut Context<'_>) -> Resul
     if simulated.installs.keys().any(|name| cx.forecast.packages.contains(name)) {
         return Ok(Check::AlreadySo { evidence: "earlier steps bring every package of this one".to_owned() });
     }
-    let evidence = verify(&wanted, &simulated, cx)?;
+    let names: Vec<&str> = wanted.packages.iter().map(|spec| spec.name.as_str()).collect();
+    let installed = cx.os.versions(cx.host, &names)?;
+    let evidence = verify(&wanted, &simulated, &installed, cx)?;
     Ok(Check::AlreadySo { evidence })
 }
 
@@ -151,10 +153,11 @@ fn tell(
     cx: &mut Context<'_>,
 ) -> Result<Applied, StepError> {
     let _verify = tracing::debug_span!("verify").entered();
-    let evidence = verify(&done.wanted, &done.simulated, cx)?;
     let before = &undertaking.before;
-    let names: Vec<&str> = before.keys().map(String::as_str).collect();
-    let after = cx.os.versions(cx.host, &names)?;
+    let named = done.wanted.packages.iter().map(|spec| &spec.name);
+    let names: BTreeSet<&str> = named.chain(before.keys()).map(String::as_str).collect();
+    let after = cx.os.versions(cx.host, &names.into_iter().collect::<Vec<_>>())?;
+    let evidence = verify(&done.wanted, &done.simulated, &after, cx)?;
     let changed: Vec<(&String, &Option<String>)> =
         before.iter().filter(|(name, from)| after.get(*name) != from.as_ref()).collect();
     let there: Vec<&str> =
@@ -356,10 +359,14 @@ fn foreseen_changes(cx: &Context<'_>, simulated: &Simulated, before: &Snapshot) 
         .collect()
 }
 
-/// The evidence: every wanted package is there, completely, at the version that was asked for or foreseen.
-fn verify(wanted: &Wanted, simulated: &Simulated, cx: &mut Context<'_>) -> Result<String, StepError> {
-    let names: Vec<&str> = wanted.packages.iter().map(|spec| spec.name.as_str()).collect();
-    let installed = cx.os.versions(cx.host, &names)?;
+/// The evidence: every wanted package is there, completely, at the version that was asked for or foreseen. `installed` are versions
+/// as they are now.
+fn verify(
+    wanted: &Wanted,
+    simulated: &Simulated,
+    installed: &BTreeMap<String, String>,
+    cx: &Context<'_>,
+) -> Result<String, StepError> {
     let unfinished = cx.os.unfinished(cx.host)?;
     let mut evidence = Vec::new();
     for PackageSpec { name, version } in &wanted.packages {
