@@ -9,7 +9,7 @@ use wavegate_common::outcome::StepError;
 const ONE_ANSWER: Duration = Duration::from_secs(5);
 
 /// How long to wait between two questions.
-const PAUSE: Duration = Duration::from_secs(1);
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// Asks until the answer is right or the time is up.
 ///

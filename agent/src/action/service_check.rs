@@ -12,6 +12,9 @@ use wavegate_common::outcome::StepError;
 /// How long a service may be on its way up or down before that counts as not being there.
 const ON_ITS_WAY: Duration = Duration::from_secs(30);
 
+/// How often to look.
+const LOOK: Duration = Duration::from_millis(200);
+
 /// Gathers the evidence.
 ///
 /// # Errors
@@ -46,7 +49,7 @@ fn at_rest(cx: &Context<'_>, unit: &str) -> Result<ServiceState, StepError> {
         if state.is_active() || state.is_down() || cx.host.now().0 >= deadline {
             return Ok(state);
         }
-        cx.host.sleep(Duration::from_secs(1));
+        cx.host.sleep(LOOK);
     }
 }
 

@@ -50,9 +50,12 @@ pub struct Around {
     pub down: bool,
 }
 
-/// How often a member that this rollout started is asked before it counts as down, and how long to wait in between.
-const ASKED: u32 = 30;
-const PAUSE: Duration = Duration::from_secs(1);
+/// How often a member that this rollout started is asked before it counts as down, and how long to wait in between: half a minute
+/// of one that refuses, and of one that lets who asks wait so many answers.
+const ASKED: u32 = 150;
+const ANSWERS: u32 = 30;
+const ASKED_MS: u64 = 30_000;
+const PAUSE: Duration = Duration::from_millis(200);
 
 impl Around {
     /// Looks at the etcd that a service runs.
@@ -110,11 +113,15 @@ fn is_mute(here: &Here, cx: &Context<'_>) -> bool {
     if here.part != Part::Member {
         return false;
     }
-    for _ in 0..ASKED {
+    let began = cx.host.now();
+    for asked in 1..=ASKED {
         if !matches!(cx.host.etcd(&gate::endpoint(here)).version(), Err(EtcdError::Unreachable { .. })) {
             return false;
         }
         cx.host.sleep(PAUSE);
+        if asked >= ANSWERS && cx.host.now().millis_since(began) >= ASKED_MS {
+            break;
+        }
     }
     true
 }

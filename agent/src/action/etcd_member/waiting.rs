@@ -4,9 +4,9 @@ use crate::action::Context;
 use std::time::Duration;
 use wavegate_common::id::Timestamp;
 
-/// How long to wait before it is looked again: shortly at first, for most of what is waited for is about to be there, and twice as
-/// long each time, up to the last.
-const FIRST_PAUSE: Duration = Duration::from_millis(125);
+/// How long to wait before it is looked again: shortly at first, for most of what is waited for is about to be there, and half as
+/// long again each time, up to the last.
+const FIRST_PAUSE: Duration = Duration::from_millis(60);
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// How often it is said again.
@@ -39,7 +39,7 @@ impl Waiting {
             self.told = Some(now);
         }
         cx.host.sleep(self.pause);
-        self.pause = PAUSE.min(self.pause * 2);
+        self.pause = PAUSE.min(self.pause * 3 / 2);
         true
     }
 }

@@ -21,7 +21,7 @@ use std::process::{Child, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 /// How often the result of a running transaction is looked for.
-const POLL: Duration = Duration::from_millis(75);
+const POLL: Duration = Duration::from_millis(20);
 
 /// How long a program whose time is up may take to end by itself: dpkg between two packages, not in the middle of one.
 const GRACE: Duration = Duration::from_secs(30);
