@@ -3,7 +3,10 @@
 use super::output::Bounded;
 use super::search_path;
 use crate::host::{Command, Exit, HostError, OUTPUT_LIMIT};
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::process::{Pid, PidfdFlags};
 use std::io::Read;
+use std::os::fd::OwnedFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -13,8 +16,11 @@ use std::time::{Duration, Instant};
 /// How long the output of an ended program is waited for: a daemon that it started may hold the pipe for good.
 const OUTPUT_AFTER_END: Duration = Duration::from_millis(500);
 
-/// How often an ending is looked for.
+/// How often an ending is looked for where the kernel does not tell it, which is before 5.3.
 const POLL: Duration = Duration::from_millis(10);
+
+/// How long the kernel is waited for at most.
+const TOLD_WITHIN: Duration = Duration::from_secs(60);
 
 /// What the service manager sets for the agent's own memory, and nobody else's.
 const OF_THE_AGENT: &str = "MALLOC_ARENA_MAX";
@@ -45,7 +51,7 @@ pub(super) fn code(status: ExitStatus) -> i32 {
 
 /// Signals the process group of a program that [`prepare`] made; it may be gone already.
 pub(super) fn signal_group(child: &Child, signal: rustix::process::Signal) {
-    let _ = rustix::process::kill_process_group(rustix::process::Pid::from_child(child), signal);
+    let _ = rustix::process::kill_process_group(Pid::from_child(child), signal);
 }
 
 /// Runs a program to its end.
@@ -69,17 +75,33 @@ pub(super) fn run(command: &Command) -> Result<Exit, HostError> {
 /// Waits for the end; `None` if it does not come in time.
 pub(super) fn wait(child: &mut Child, timeout: Duration) -> std::io::Result<Option<ExitStatus>> {
     let started = Instant::now();
+    let process = rustix::process::pidfd_open(Pid::from_child(child), PidfdFlags::empty()).ok();
     let mut pause = Duration::from_millis(1);
     loop {
         if let Some(status) = child.try_wait()? {
             return Ok(Some(status));
         }
-        if started.elapsed() >= timeout {
+        let left = timeout.saturating_sub(started.elapsed());
+        if left.is_zero() {
             return Ok(None);
         }
-        std::thread::sleep(pause);
-        pause = (pause * 2).min(POLL);
+        // One whose end was told is looked for once more at once, and then as if nothing had been told.
+        let told = process.as_ref().is_some_and(|process| has_ended(process, left));
+        if let Some(status) = child.try_wait()? {
+            return Ok(Some(status));
+        }
+        if told || process.is_none() {
+            std::thread::sleep(pause.min(left));
+            pause = (pause * 2).min(POLL);
+        }
     }
+}
+
+/// Waits until a process has ended, or for so long. It can't be told from a signal that came to the agent: who asks looks again.
+fn has_ended(process: &OwnedFd, at_most: Duration) -> bool {
+    let mut descriptors = [PollFd::new(process, PollFlags::IN)];
+    let Ok(at_most) = Timespec::try_from(at_most.min(TOLD_WITHIN)) else { return true };
+    rustix::event::poll(&mut descriptors, Some(&at_most)) != Ok(0)
 }
 
 /// A thread that reads a stream until its end.
@@ -163,6 +185,21 @@ mod tests {
             std::thread::yield_now();
         }
         assert!(ended(), "{}", stat());
+    }
+
+    #[test]
+    fn an_end_is_waited_for_as_long_as_it_may_take() {
+        let mut child = prepare(&sh("sleep 600")).spawn().expect("it starts");
+        let began = Instant::now();
+        assert_eq!(wait(&mut child, Duration::ZERO).expect("a look"), None);
+        assert_eq!(wait(&mut child, Duration::from_millis(50)).expect("a look"), None);
+        assert!(began.elapsed() >= Duration::from_millis(50));
+        signal_group(&child, rustix::process::Signal::KILL);
+        let ended = wait(&mut child, Duration::from_secs(60)).expect("a look").expect("it ended");
+        assert_eq!(code(ended), 137);
+        // Of one that was waited for already, the end stays told.
+        let again = wait(&mut child, Duration::ZERO).expect("a look");
+        assert_eq!(again.map(code), Some(137));
     }
 
     #[test]
