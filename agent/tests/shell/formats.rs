@@ -224,7 +224,7 @@ fn documents_mean_what_they_meant() {
     ");
     let order: TaskOrder = serde_json::from_str(ORDER).expect("an order");
     let planned = order.planned.as_ref().expect("what the plan saw");
-    insta::assert_snapshot!(format!("{} of {}, planned for {}: {:?}\n{:#?}", order.key, order.generation, planned.platform, planned.versions, order.steps), @r#"
+    insta::assert_snapshot!(format!("{} of {}, planned for {}: {:?}\n{:#?}", order.key, order.generation, planned.platform, planned.versions, &order.steps[..]), @r#"
     r1 compute compute-1 attempt 1 of 3, planned for ubuntu 16.04, apt/systemd: {Felix: "1.3.1", NetworkingCalico: "1:1.1.2", Neutron: "2:8.0.0-0ubuntu1", Dnsmasq: "2.75-1"}
     [
         PlannedStep {
