@@ -99,6 +99,8 @@ impl Engine {
         self.turn.output.clear();
         self.turn.audit.clear();
         self.turn.acknowledgements.clear();
+        // With the next tick: at once it would be tried again and again.
+        self.turn.unsettled = false;
         self.changed();
     }
 

@@ -8,6 +8,9 @@ use wavegate_common::id::NodeId;
 use wavegate_common::order::{TaskKey, TaskOrder};
 use wavegate_common::rollout::{Entry, Event, IllegalEvent, Rollout, TaskState};
 
+/// Events that are decided in a turn at most.
+const MOST_DECIDED: usize = 500;
+
 /// Why events were not recorded. Nothing has changed then.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum RecordError {
@@ -80,8 +83,10 @@ impl Engine {
         self.rollout = Some(rollout);
     }
 
-    /// Goes on until there is nothing to do but wait.
+    /// Goes on until there is nothing to do but wait, or so much is decided that the rest is for the next turn: whoever asks
+    /// meanwhile is not kept waiting while thousands of orders are given out.
     pub(super) fn settle(&mut self) {
+        let mut decided = 0;
         loop {
             let Some(rollout) = &self.rollout else { return };
             let mut events = rollout.decide(self.observed());
@@ -91,6 +96,8 @@ impl Engine {
             if events.is_empty() {
                 return;
             }
+            events.truncate(MOST_DECIDED - decided);
+            decided += events.len();
             let started = events.iter().filter_map(|event| match event {
                 Event::TaskStarted { task } => Some(task.node.clone()),
                 _ => None,
@@ -101,6 +108,10 @@ impl Engine {
                 return;
             }
             self.turn.orders.extend(started);
+            if decided == MOST_DECIDED {
+                self.turn.unsettled = true;
+                return;
+            }
         }
     }
 
@@ -108,7 +119,7 @@ impl Engine {
     pub(super) fn send(&mut self, node: &NodeId, message: ToAgent) -> bool {
         let sent = self.links.send(node, message, self.clock.now());
         if !sent {
-            // In the sending at a turn's end nothing is settled any more: what follows is, with the next tick.
+            // In the sending at a turn's end nothing is settled any more: what follows is, in the next turn.
             self.after_offline(node);
         }
         sent

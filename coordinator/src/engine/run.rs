@@ -22,7 +22,7 @@ impl Engine {
         self.alive();
         let mut left_over = None;
         let mut gather_until = Instant::now();
-        while let Some(first) = left_over.take().or_else(|| inputs.blocking_recv()) {
+        while let Some(first) = left_over.take().or_else(|| self.next(&mut inputs)) {
             if killed.load(Ordering::SeqCst) {
                 return;
             }
@@ -31,7 +31,7 @@ impl Engine {
             }
             // What comes within the time that the last turn took to end shares this one: the more the store has to do, the more
             // it is given at once.
-            if first.shares_a_turn() {
+            if first.shares_a_turn() && !self.turn.unsettled {
                 thread::sleep(gather_until.saturating_duration_since(Instant::now()));
             }
             self.begin_turn();
@@ -48,6 +48,14 @@ impl Engine {
             self.alive();
         }
         self.end();
+    }
+
+    /// The next input; waits for it, unless there is still something to decide.
+    fn next(&self, inputs: &mut mpsc::Receiver<Input>) -> Option<Input> {
+        if self.turn.unsettled {
+            return Some(inputs.try_recv().unwrap_or(Input::Look));
+        }
+        inputs.blocking_recv()
     }
 
     /// Hears an input and, if it shares its turn, those behind it that do as well, as far as they are there and the turn

@@ -9,11 +9,11 @@ use wavegate_common::order::TaskKey;
 use wavegate_common::rollout::{Entry, Report, Rollout};
 
 /// Inputs of a turn at most: who asks something waits for its end.
-const MOST_INPUTS: usize = 2000;
+const MOST_INPUTS: usize = 1000;
 /// Bytes of output in a turn at most.
 const MOST_BYTES: usize = 4 << 20;
 /// A turn that has gone on for so long takes nothing more.
-const LONG_MS: u64 = 50;
+const LONG_MS: u64 = 20;
 
 /// What a turn has collected. Nothing of it is stored, and nothing of it is sent.
 #[derive(Default)]
@@ -55,10 +55,11 @@ pub(super) struct Pending {
 }
 
 impl Turn {
-    /// Begins anew. What agents observed and could not be stored is tried again, and so are orders that could not be sent.
+    /// Begins anew. What agents observed and could not be stored is tried again, and so are orders that could not be sent; what
+    /// was left undecided is decided.
     pub(super) fn begin(&mut self, now_ms: u64) {
-        let Self { facts, orders, .. } = std::mem::take(self);
-        *self = Self { began_ms: now_ms, facts, orders, ..Self::default() };
+        let Self { facts, orders, unsettled, .. } = std::mem::take(self);
+        *self = Self { began_ms: now_ms, facts, orders, unsettled, ..Self::default() };
     }
 
     /// Whether one more input can be taken in it.
