@@ -87,6 +87,8 @@ impl Coordinator {
         for file in [self.store_file()].into_iter().chain(files(&self.state().join("pki"))?) {
             let to = copy.state().join(file.strip_prefix(self.state())?);
             std::fs::copy(&file, &to).with_context(|| format!("copying {}", file.display()))?;
+            // As the original is: a start is not to wait until the copy is on disk.
+            File::open(&to).and_then(|copy| copy.sync_all()).context("bringing a copy to disk")?;
         }
         Ok(copy)
     }

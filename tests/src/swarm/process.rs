@@ -76,7 +76,9 @@ pub fn raise_open_files() -> Result<u64> {
 /// The work on the machines comes last: real agents work on machines of their own, and ten thousand of them at once would leave
 /// neither the links nor the coordinator anything of two processors. Threads inherit it from the one that starts them.
 pub(super) const LAST: i32 = 19;
-/// The links and the coordinator come first, where this process may say so.
+/// The links come before that, where this process may say so.
+const LINKS: i32 = -10;
+/// The coordinator, which is measured, comes first, and so does whoever asks it something.
 pub(super) const FIRST: i32 = -20;
 
 /// Gives the calling thread a priority, from -20, the highest, to 19; higher ones than it has are root's to give, and asked for
@@ -92,7 +94,7 @@ pub(super) fn take_priority(nice: i32) {
 /// If the system has no threads left.
 pub fn runtime() -> Result<tokio::runtime::Runtime> {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
-    builder.enable_all().on_thread_start(|| take_priority(FIRST));
+    builder.enable_all().on_thread_start(|| take_priority(LINKS));
     builder.build().context("starting the swarm's runtime")
 }
 
