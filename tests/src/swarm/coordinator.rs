@@ -77,22 +77,6 @@ impl Coordinator {
         Ok(this)
     }
 
-    /// One with a copy of this one's state, which no agent dials; it does not run yet. Nothing may be written to this one's
-    /// store meanwhile.
-    ///
-    /// # Errors
-    /// When it can't be set up.
-    pub fn copy(&self) -> Result<Self> {
-        let copy = Self::set_up(self.program.parent())?;
-        for file in [self.store_file()].into_iter().chain(files(&self.state().join("pki"))?) {
-            let to = copy.state().join(file.strip_prefix(self.state())?);
-            std::fs::copy(&file, &to).with_context(|| format!("copying {}", file.display()))?;
-            // As the original is: a start is not to wait until the copy is on disk.
-            File::open(&to).and_then(|copy| copy.sync_all()).context("bringing a copy to disk")?;
-        }
-        Ok(copy)
-    }
-
     /// Enrols nodes through the coordinator's own code, while it does not run: who they are, and how they prove it.
     ///
     /// # Errors
@@ -292,12 +276,6 @@ fn certified(authority: &Authority, node: &NodeId, now: Timestamp) -> Result<(No
         facts: None,
     };
     Ok((record, credentials))
-}
-
-fn files(folder: &Path) -> Result<Vec<PathBuf>> {
-    let entries = std::fs::read_dir(folder).with_context(|| format!("listing {}", folder.display()))?;
-    let files = entries.map(|entry| Ok(entry?.path()));
-    Ok(files.collect::<Result<Vec<_>>>()?.into_iter().filter(|path| path.is_file()).collect())
 }
 
 fn free_port() -> Result<SocketAddr> {

@@ -1,5 +1,5 @@
 //! What is measured on a swarm of one size, in the order in which it is: memory, an idle fleet, a stage that changes nothing,
-//! the coordinator killed and started, questions while a stage runs. Each gives rows of the benchmark's table.
+//! the coordinator killed and started, questions while a stage runs, a start alone. Each gives rows of the benchmark's table.
 
 mod idle;
 mod questions;
@@ -66,8 +66,11 @@ async fn measured(options: Options, coordinator: Coordinator) -> Result<Vec<Row>
         let log = this.coordinator.log_end();
         return Err(error.context(format!("the coordinator's log ends with:\n{log}")));
     }
-    this.swarm.end().await?;
-    Ok(this.rows)
+    let Measuring { mut coordinator, swarm, mut rows, .. } = this;
+    let nodes = swarm.count();
+    swarm.end().await?;
+    rows.push(restart::start_alone(&mut coordinator, nodes).await?);
+    Ok(rows)
 }
 
 impl Measuring {

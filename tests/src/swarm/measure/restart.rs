@@ -2,7 +2,7 @@
 
 use super::{BOUND, Measuring};
 use crate::bench::{Limit, Row, median};
-use crate::swarm::NodeSeen;
+use crate::swarm::{Coordinator, NodeSeen};
 use anyhow::Result;
 use std::time::{Duration, SystemTime};
 use wavegate_common::rollout::Link;
@@ -24,17 +24,6 @@ pub(super) struct Back {
 impl Measuring {
     /// After a rollout that has finished, with nobody at work.
     pub(super) async fn kill_and_start_idle(&mut self) -> Result<()> {
-        let mut starts = Vec::new();
-        for _ in 0..STARTS {
-            let mut copy = self.coordinator.copy()?;
-            starts.push(copy.start().await?.as_secs_f64());
-        }
-        let start =
-            Row::new("coordinator's start on the log of a finished rollout", "s", Some(Limit::AtMost(1.0)));
-        let row = self.at(start, median(&starts));
-        self.row(row.note(format!(
-            "from exec to an answer on the socket; median of {STARTS}, on a copy that no agent dials"
-        )));
         let back = self.kill_and_start().await?;
         self.told("all agents back after kill -9 and start", &back);
         Ok(())
@@ -59,6 +48,18 @@ impl Measuring {
         let all = Duration::from_millis(last.saturating_sub(from));
         Ok(Back { all, busiest: busiest(&since) })
     }
+}
+
+/// A start of a coordinator that was killed after a rollout, with no agent that dials it meanwhile.
+pub(super) async fn start_alone(coordinator: &mut Coordinator, nodes: usize) -> Result<Row> {
+    let mut took = Vec::new();
+    for _ in 0..STARTS {
+        coordinator.kill()?;
+        took.push(coordinator.start().await?.as_secs_f64());
+    }
+    let row = Row::new("coordinator's start on the log of a finished rollout", "s", Some(Limit::AtMost(1.0)));
+    let row = row.at(u32::try_from(nodes).unwrap_or(u32::MAX), median(&took));
+    Ok(row.note(format!("from exec to an answer on the socket, no agent dials; median of {STARTS}")))
 }
 
 /// When sessions began, in milliseconds since the epoch, sorted.
