@@ -66,7 +66,7 @@ fn a_proxy_that_is_down_is_named_and_not_the_cluster() {
 #[test]
 fn what_passes_by_itself_is_waited_for_and_said_every_ten_seconds() {
     let bench = Bench::new(FakeMachine::redhat_etcd());
-    bench.machine().seat().cluster().named("m2").behind = Some((10, 20));
+    bench.machine().seat().cluster().named("m2").behind = Some((10, 28));
     bench.already_so(&action());
     let said = bench.said.borrow();
     assert_eq!(said.len(), 2, "{said:?}");

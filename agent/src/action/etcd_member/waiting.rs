@@ -4,8 +4,8 @@ use crate::action::Context;
 use std::time::Duration;
 use wavegate_common::id::Timestamp;
 
-/// How long to wait before it is looked again: shortly at first, for most of what is waited for is about to be there, and half as
-/// long again each time, up to the last.
+/// How long to wait before it is looked again: shortly at first, for most of what is waited for is about to be there (members elect
+/// another leader within seconds), and a seventh longer each time, up to the last.
 const FIRST_PAUSE: Duration = Duration::from_millis(60);
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -39,7 +39,7 @@ impl Waiting {
             self.told = Some(now);
         }
         cx.host.sleep(self.pause);
-        self.pause = PAUSE.min(self.pause * 3 / 2);
+        self.pause = PAUSE.min(self.pause * 8 / 7);
         true
     }
 }
