@@ -175,6 +175,9 @@ impl Fleet {
 
     /// Agents work on the orders that they have: of every `part` one does not get past its first step. How many ended.
     pub fn work(&mut self, part: usize) -> usize {
+        while self.engine.has_more() {
+            self.engine.take(Input::Look);
+        }
         self.say_what_is_asked();
         let mut reports = Vec::new();
         for (node, agent) in &mut self.agents {

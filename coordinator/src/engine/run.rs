@@ -31,7 +31,7 @@ impl Engine {
             }
             // What comes within the time that the last turn took to end shares this one: the more the store has to do, the more
             // it is given at once.
-            if first.shares_a_turn() && !self.turn.unsettled {
+            if first.shares_a_turn() && !self.has_more() {
                 thread::sleep(gather_until.saturating_duration_since(Instant::now()));
             }
             self.begin_turn();
@@ -50,9 +50,15 @@ impl Engine {
         self.end();
     }
 
+    /// Whether a turn has left something to decide. Whoever drives the engine by turns goes on with an [`Input::Look`] then.
+    #[must_use]
+    pub const fn has_more(&self) -> bool {
+        self.turn.unsettled
+    }
+
     /// The next input; waits for it, unless there is still something to decide.
     fn next(&self, inputs: &mut mpsc::Receiver<Input>) -> Option<Input> {
-        if self.turn.unsettled {
+        if self.has_more() {
             return Some(inputs.try_recv().unwrap_or(Input::Look));
         }
         inputs.blocking_recv()

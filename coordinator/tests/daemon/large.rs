@@ -1,13 +1,19 @@
 //! A large fleet before a production engine: a plan, a rollout, and what operators are told of it.
 
 use super::fleet::{CONTROL, Fleet};
+use super::support::eventually;
+use std::sync::atomic::AtomicBool;
+use wavegate_common::id::RolloutId;
 use wavegate_common::platform::{Role, Stage};
-use wavegate_common::rollout::TaskState;
-use wavegate_coordinator::engine::About;
+use wavegate_common::rollout::{Event, TaskState};
+use wavegate_coordinator::engine::{About, Input};
 use wavegate_coordinator::status::nodes::Wanted;
 use wavegate_coordinator::status::view::{Detail, RolloutStatus};
+use wavegate_coordinator::store::Store;
 
 const NODES: usize = 400;
+/// More than twice as many as are given an order in a turn.
+const MANY: usize = 1200;
 const OFFLINE: usize = 80;
 /// Bytes of a document that people read on a screen.
 const SCREEN: usize = 48 << 10;
@@ -54,6 +60,27 @@ fn what_is_told_of_hundreds_fits_on_a_screen() {
     let mut cut = all.clone();
     wavegate_coordinator::status::brief::cut(&mut cut);
     assert_eq!(cut, brief, "what an older coordinator tells is cut to the same");
+}
+
+#[tokio::test]
+async fn thousands_of_orders_are_given_out_over_several_turns_and_need_no_tick() {
+    let mut fleet = Fleet::new(MANY);
+    let (view, _) = fleet.plan();
+    fleet.start(&view.plan.id).expect("started");
+    let started = |store: &Store| {
+        let entries = store.events(&RolloutId::new("r1").expect("an id"), 0, usize::MAX).expect("events");
+        entries.iter().filter(|entry| matches!(entry.event, Event::TaskStarted { .. })).count()
+    };
+    assert_eq!(fleet.work(usize::MAX), 1, "the canary");
+    let at_first = started(&fleet.store);
+    assert!(fleet.engine.has_more() && (400..=501).contains(&at_first), "{at_first}");
+    let Fleet { engine, store, .. } = fleet;
+    let (port, inputs) = engine.port();
+    // It begins with a tick; what that leaves nobody asks for.
+    let run = std::thread::spawn(move || engine.run(inputs, &AtomicBool::new(false)));
+    eventually("every order to be given out", || async { started(&store) == MANY - CONTROL }).await;
+    port.send(Input::Shutdown).await.expect("taken");
+    tokio::task::spawn_blocking(move || run.join()).await.expect("joined").expect("a clean end");
 }
 
 #[test]
