@@ -1,6 +1,7 @@
 //! A large fleet before a production engine: a plan, a rollout, and what operators are told of it.
 
 use super::fleet::{CONTROL, Fleet};
+use super::support::by_itself::joined;
 use super::support::eventually;
 use std::sync::atomic::AtomicBool;
 use wavegate_common::id::RolloutId;
@@ -80,7 +81,7 @@ async fn thousands_of_orders_are_given_out_over_several_turns_and_need_no_tick()
     let run = std::thread::spawn(move || engine.run(inputs, &AtomicBool::new(false)));
     eventually("every order to be given out", || async { started(&store) == MANY - CONTROL }).await;
     port.send(Input::Shutdown).await.expect("taken");
-    tokio::task::spawn_blocking(move || run.join()).await.expect("joined").expect("a clean end");
+    joined(run).await;
 }
 
 #[test]

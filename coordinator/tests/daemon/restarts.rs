@@ -44,11 +44,7 @@ async fn a_rollout_goes_on_after_a_crash_in_the_middle() {
 
 #[tokio::test]
 async fn nodes_are_not_lost_by_the_restart_itself() {
-    let mut site = Site::start_with_manual_clock().await;
-    let agents = site.fleet(&[("e1", "etcd-member")]).await;
-    agents[0].script(|book| book.hold = true);
-    site.run_plan().await;
-    site.until_task(Stage::Etcd, "e1", TaskState::Applying).await;
+    let (mut site, agent) = Site::at_work().await;
     site.shut_down().await;
     site.advance(3_600_000);
     site.start_again().await;
@@ -56,8 +52,8 @@ async fn nodes_are_not_lost_by_the_restart_itself() {
     assert_eq!(task(&status, Stage::Etcd, "e1").map(|task| task.state), Some(TaskState::Applying));
     site.advance(30_000);
     site.until_task(Stage::Etcd, "e1", TaskState::Unknown).await;
-    agents[0].script(|book| book.hold = false);
-    agents[0].connect(&site).await;
+    agent.script(|book| book.hold = false);
+    agent.connect(&site).await;
     site.until_status(Status::Finished).await;
 }
 

@@ -45,13 +45,9 @@ async fn status(site: &Site) -> RolloutStatus {
 
 #[tokio::test]
 async fn who_stands_in_the_queue_at_the_door_is_not_lost() {
-    let mut site = Site::start_with_manual_clock().await;
-    let agents = site.fleet(&[("e1", "etcd-member")]).await;
-    agents[0].script(|book| book.hold = true);
-    site.run_plan().await;
-    site.until_task(Stage::Etcd, "e1", TaskState::Applying).await;
+    let (mut site, agent) = Site::at_work().await;
     site.kill().await;
-    agents[0].disconnect().await;
+    agent.disconnect().await;
     site.start_again().await;
 
     let crowd = crowd(site.daemon().address());
@@ -75,7 +71,7 @@ async fn who_stands_in_the_queue_at_the_door_is_not_lost() {
     site.advance(30_000);
     site.until_task(Stage::Etcd, "e1", TaskState::Unknown).await;
     assert_eq!(queued(&status(&site).await), None);
-    agents[0].script(|book| book.hold = false);
-    agents[0].connect(&site).await;
+    agent.script(|book| book.hold = false);
+    agent.connect(&site).await;
     site.until_status(Status::Finished).await;
 }

@@ -1,6 +1,7 @@
 //! A coordinator of a test's own, and what tests ask of it. The scripted agent is `agent`'s.
 
 pub mod agent;
+pub mod by_itself;
 pub mod dial;
 pub mod flaky;
 
@@ -238,6 +239,16 @@ impl Site {
             agents.push(agent);
         }
         agents
+    }
+
+    /// One node, e1, that holds its task of stage etcd: it has begun and does not end.
+    pub async fn at_work() -> (Self, Agent) {
+        let site = Self::start_with_manual_clock().await;
+        let agent = site.fleet(&[("e1", "etcd-member")]).await.remove(0);
+        agent.script(|book| book.hold = true);
+        site.run_plan().await;
+        site.until_task(Stage::Etcd, "e1", TaskState::Applying).await;
+        (site, agent)
     }
 
     pub async fn make_plan(&self, request: v1::MakePlanRequest) -> Result<Plan, tonic::Status> {
