@@ -11,53 +11,42 @@ use std::fmt;
 /// So many kinds are remembered: enough for the platforms, roles and releases of a fleet, and few enough to look at all.
 const KINDS: usize = 16;
 
-/// What came last, without repetition.
-struct Recent<T>(VecDeque<T>);
-
-impl<T> Default for Recent<T> {
-    fn default() -> Self {
-        Self(VecDeque::with_capacity(KINDS))
-    }
-}
-
-impl<T> Recent<T> {
-    fn add(&mut self, new: T) {
-        if self.0.len() == KINDS {
-            self.0.pop_front();
-        }
-        self.0.push_back(new);
-    }
-}
-
-/// The lists of steps that came last.
+/// The lists of steps that came last, without repetition.
 #[derive(Default)]
-pub(super) struct Alike(Recent<Steps>);
+pub(super) struct Alike(VecDeque<Steps>);
 
 impl Alike {
     /// These steps, shared with the same ones that came before.
     pub(super) fn shared(&mut self, steps: Steps) -> Steps {
-        if let Some(known) = self.0.0.iter().find(|known| **known == steps) {
+        if let Some(known) = self.0.iter().find(|known| **known == steps) {
             return known.clone();
         }
-        self.0.add(steps.clone());
+        remember(&mut self.0, steps.clone());
         steps
     }
 }
 
 /// The lists of steps that were read last, each as it was written.
 #[derive(Default)]
-struct Written(Recent<(Box<RawValue>, Steps)>);
+struct Written(VecDeque<(Box<RawValue>, Steps)>);
 
 impl Written {
     /// The steps that are written so. What was written the same before is not read again.
     fn read(&mut self, written: Box<RawValue>) -> serde_json::Result<Steps> {
-        if let Some((_, steps)) = self.0.0.iter().find(|(known, _)| known.get() == written.get()) {
+        if let Some((_, steps)) = self.0.iter().find(|(known, _)| known.get() == written.get()) {
             return Ok(steps.clone());
         }
         let steps: Steps = serde_json::from_str(written.get())?;
-        self.0.add((written, steps.clone()));
+        remember(&mut self.0, (written, steps.clone()));
         Ok(steps)
     }
+}
+
+fn remember<T>(known: &mut VecDeque<T>, new: T) {
+    if known.len() == KINDS {
+        known.pop_front();
+    }
+    known.push_back(new);
 }
 
 /// Reads the steps of each node, of a JSON document.

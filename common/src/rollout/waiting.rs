@@ -413,14 +413,15 @@ fn bring_back(node: &NodeId) -> String {
 }
 
 /// What the failed step itself says is to be done, as the beginning of a sentence.
-fn mend(task: &Task) -> &str {
-    let said = task.steps.last().and_then(|ended| Some(ended.outcome.error()?.next.trim_end_matches('.')));
+fn mend(task: Option<&Task>) -> &str {
+    let error = task.and_then(|task| task.steps.last()?.outcome.error());
+    let said = error.map(|error| error.next.trim_end_matches('.'));
     said.filter(|next| !next.is_empty()).unwrap_or("mend the cause")
 }
 
 /// That, and the verbs that follow.
 fn after_failure(node: &NodeId, task: &Task) -> String {
-    let mend = mend(task);
+    let mend = mend(Some(task));
     format!(
         "{mend} (wavegate logs {node}). When it is mended: wavegate retry {node} && wavegate resume; to go on without it: \
          wavegate waive {node}"

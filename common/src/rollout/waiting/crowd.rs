@@ -165,7 +165,7 @@ impl Crowd<'_> {
 
     fn after_failure(&self) -> String {
         let first = self.members.first();
-        let mend = first.map_or("mend the cause", |(_, task)| mend(task));
+        let mend = mend(first.map(|(_, task)| *task));
         let logs = first.map_or_else(String::new, |(node, _)| format!(" (wavegate logs {node})"));
         format!(
             "{mend}{logs}. When it is mended: wavegate retry --all-failed && wavegate resume; to go on without one of them: \
