@@ -24,6 +24,7 @@ mod service_check;
 pub mod service_control;
 mod service_disable;
 mod service_restart;
+mod settling;
 mod to_its_end;
 mod version_check;
 

@@ -3,6 +3,7 @@
 use super::Context;
 use super::service_control::{mask_by_hand, with_log};
 use super::service_restart::is_older_than;
+use super::settling::{Young, left};
 use crate::host::Process;
 use crate::os::service::ServiceState;
 use std::time::Duration;
@@ -15,21 +16,31 @@ const ON_ITS_WAY: Duration = Duration::from_secs(30);
 /// How often to look.
 const LOOK: Duration = Duration::from_millis(200);
 
+/// What is said of a service that has settled.
+const UP: &str = ", for 3 s at least";
+
 /// Gathers the evidence.
 ///
 /// # Errors
 /// [`StepError`] naming the first service that is not as it must be.
 pub fn verify(action: &ServiceCheck, cx: &mut Context<'_>) -> Result<String, StepError> {
     let mut evidence = Vec::new();
+    let (mut young, mut wait) = (Vec::new(), Duration::ZERO);
     for unit in &action.active {
         let state = at_rest(cx, unit)?;
         let process = active(cx, unit, &state).map_err(|what| wrong(cx, unit, what))?;
+        let settled = if action.settled { UP } else { "" };
         evidence.push(format!(
-            "{unit} runs as process {}{}",
+            "{unit} runs as process {}{}{settled}",
             process.pid,
             newer(action, cx, unit, &process)?
         ));
+        if let Some(left) = left(&process, cx).filter(|_| action.settled) {
+            young.push(Young::new(unit, &state, Some(process)));
+            wait = wait.max(left);
+        }
     }
+    settle(&young, wait, cx)?;
     for unit in &action.inactive {
         let state = at_rest(cx, unit)?;
         evidence.push(inactive(unit, &state).map_err(|what| StepError {
@@ -39,6 +50,17 @@ pub fn verify(action: &ServiceCheck, cx: &mut Context<'_>) -> Result<String, Ste
         })?);
     }
     Ok(evidence.join(", "))
+}
+
+/// Watches those that were started a moment ago.
+fn settle(young: &[Young<'_>], wait: Duration, cx: &Context<'_>) -> Result<(), StepError> {
+    if !wait.is_zero() {
+        cx.host.sleep(wait);
+    }
+    for service in young {
+        service.stayed(cx)?.map_err(|what| wrong(cx, service.unit(), what))?;
+    }
+    Ok(())
 }
 
 /// The state, once the service is no longer on its way up or down.
@@ -122,6 +144,50 @@ mod tests {
     use crate::os::{systemd, upstart};
     use wavegate_common::action::{Action, ServiceCheck};
 
+    fn settled(active: &[&str]) -> Action {
+        let Action::ServiceCheck(check) = check(active, &[]) else { panic!("a check") };
+        Action::ServiceCheck(ServiceCheck { settled: true, ..check })
+    }
+
+    #[test]
+    fn services_that_are_young_are_watched_together_until_they_have_settled() {
+        let bench = Bench::new(FakeMachine::debian_compute());
+        let both = ["calico-felix", "neutron-dhcp-agent"];
+        bench.machine().now.0 += 60_000;
+        let watched = |check: Action| {
+            let began = bench.host.now();
+            bench.already_so(&check);
+            bench.host.now().millis_since(began)
+        };
+        assert!(watched(settled(&both)) < 100, "both are old");
+
+        for unit in both {
+            bench.host.run(&systemd::restart(unit)).expect("it starts");
+        }
+        assert!(watched(check(&both, &[])) < 100, "nobody asked for them to be watched");
+        let together = watched(settled(&both));
+        assert!((2_900..3_100).contains(&together), "once for both: {together}");
+        let pid = bench.main_pid("calico-felix").expect("it runs");
+        let evidence = bench.already_so(&settled(&both));
+        assert!(
+            evidence.starts_with(&format!("calico-felix runs as process {pid}, for 3 s at least, neutron")),
+            "{evidence}"
+        );
+    }
+
+    #[test]
+    fn a_service_that_dies_while_it_is_watched_has_not_settled() {
+        let bench = Bench::new(FakeMachine::debian_compute());
+        bench.host.run(&systemd::restart("calico-felix")).expect("it starts");
+        bench.machine().services.get_mut("calico-felix").expect("felix").flaps = true;
+        let error = bench.check(&settled(&["neutron-dhcp-agent", "calico-felix"])).expect_err("it dies");
+        insta::assert_snapshot!(shown(&error), @r"
+        calico-felix died within 3 s and was started again
+        | calico-felix: exited, status=1/FAILURE
+        next: read 'systemctl status calico-felix' and 'journalctl -u calico-felix' on the node, mend the service, then retry
+        ");
+    }
+
     fn check(active: &[&str], inactive: &[&str]) -> Action {
         let names = |units: &[&str]| units.iter().map(|unit| (*unit).to_owned()).collect();
         Action::ServiceCheck(ServiceCheck {
@@ -174,6 +240,7 @@ mod tests {
             active: vec![active.to_owned()],
             inactive: Vec::new(),
             newer_than_packages: packages.iter().map(|name| (*name).to_owned()).collect(),
+            settled: false,
         })
     }
 

@@ -5,8 +5,11 @@
 //! scripts run, so it is the one that these started. A process that started when a step ended, as far as can be told, counts
 //! as old: it may have started just before. `apply` waits until what it starts is seen as newer, so that a second look finds it
 //! new.
+//!
+//! What was just started is watched for a few seconds, here or, together with others, by a later `service.check` of the task.
 
 use super::service_control::{self, masked_word, unmask_by_hand, with_log};
+use super::settling::{SETTLING, Young, is_watched_later, left};
 use super::{Applied, Check, Context};
 use crate::host::Process;
 use crate::os::packages::Installed;
@@ -16,10 +19,6 @@ use std::time::Duration;
 use wavegate_common::action::ServiceRestart;
 use wavegate_common::id::Timestamp;
 use wavegate_common::outcome::{Change, StepError};
-
-/// A service has come up when it has run so long as the same process. Felix waits 2 s before it gives up on a bad
-/// configuration (`configRetry` in its daemon.go), so a shorter look would miss that.
-pub const SETTLING: Duration = Duration::from_secs(3);
 
 /// Starts are told in ticks and counted back from a clock in milliseconds: the moment found may be a few too early.
 const GRAIN_MS: u64 = 50;
@@ -55,7 +54,7 @@ pub fn check(action: &ServiceRestart, cx: &mut Context<'_>) -> Result<Check, Ste
     }
 }
 
-/// Restarts the service and watches it settle.
+/// Restarts the service and watches it settle, unless a later step does.
 ///
 /// # Errors
 /// [`StepError`] if it does not come up, does not stay up, or is still older than it must be.
@@ -125,7 +124,7 @@ fn look(action: &ServiceRestart, cx: &Context<'_>, state: &ServiceState) -> Resu
 }
 
 /// Looks again at a process that its package's scripts have just started: it counts as up when it has stayed up. A preview
-/// does not wait.
+/// does not wait, nor does who leaves the watch to a later step.
 fn look_long_enough(
     action: &ServiceRestart,
     cx: &Context<'_>,
@@ -135,13 +134,13 @@ fn look_long_enough(
         Look::New(process) => process,
         old @ Look::Old(_) => return Ok(old),
     };
-    let age = Duration::from_millis(cx.host.now().millis_since(young.started_at));
-    if age >= SETTLING || cx.patience.is_zero() {
+    let Some(left) = left(&young, cx) else { return Ok(Look::New(young)) };
+    if cx.patience.is_zero() || is_watched_later(&action.unit, cx) {
         return Ok(Look::New(young));
     }
-    cx.host.sleep(SETTLING - age);
+    cx.host.sleep(left);
     match look(action, cx, &cx.os.service(cx.host, &action.unit)?)? {
-        Look::New(process) if (process.pid, process.start_ticks) != (young.pid, young.start_ticks) => {
+        Look::New(process) if !process.is(&young) => {
             Ok(Look::Old(format!("process {} did not stay up for {} s", young.pid, SETTLING.as_secs())))
         }
         look => Ok(look),
@@ -206,8 +205,8 @@ fn wait_to_be_newer(action: &ServiceRestart, cx: &Context<'_>) -> Result<(), Ste
     Ok(())
 }
 
-/// Watches a service that was just started: its main process must be another than before, the same at the end of the
-/// settling time as at its beginning, and newer than all that it must be newer than.
+/// Looks at a service that was just started: its main process must be another than before, and newer than all that it must be
+/// newer than; and, unless a later step watches it, the same at the end of the settling time as at its beginning.
 fn settled(
     action: &ServiceRestart,
     cx: &Context<'_>,
@@ -217,21 +216,14 @@ fn settled(
     let _verify = tracing::debug_span!("verify").entered();
     let error =
         |what: String| with_log(cx, unit, StepError { what, output: Vec::new(), next: String::new() });
-    // An id alone may be used again: with its start it names a process for good.
-    let name = |process: &Process| (process.pid, process.start_ticks);
-    let first_state = cx.os.service(cx.host, unit)?;
-    let first = main_process(cx, &first_state).as_ref().map(name);
-    cx.host.sleep(SETTLING);
-    let state = cx.os.service(cx.host, unit)?;
-    let seconds = SETTLING.as_secs();
-    if !state.is_active() {
-        return Err(error(format!("{unit} did not stay up for {seconds} s: it is {}", state.words)));
-    }
-    if main_process(cx, &state).as_ref().map(name) != first || state.restarts != first_state.restarts {
-        return Err(error(format!("{unit} died within {seconds} s and was started again")));
+    let mut state = cx.os.service(cx.host, unit)?;
+    if !is_watched_later(unit, cx) {
+        let young = Young::new(unit, &state, main_process(cx, &state));
+        cx.host.sleep(SETTLING);
+        state = young.stayed(cx)?.map_err(error)?;
     }
     match look(action, cx, &state)? {
-        Look::New(process) if before.map(name) == Some(name(&process)) => {
+        Look::New(process) if before.is_some_and(|before| before.is(&process)) => {
             Err(error(format!("{unit} was restarted, and process {} is still the one it was", process.pid)))
         }
         Look::New(process) => Ok(process),

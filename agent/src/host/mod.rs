@@ -82,6 +82,14 @@ pub struct Process {
     pub exe_is_file_on_disk: bool,
 }
 
+impl Process {
+    /// Whether both are the same: an id alone may be used again, with its start it names a process for good.
+    #[must_use]
+    pub const fn is(&self, other: &Self) -> bool {
+        self.pid == other.pid && self.start_ticks == other.start_ticks
+    }
+}
+
 /// Why the machine did not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum HostError {

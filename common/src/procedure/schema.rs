@@ -146,7 +146,12 @@ pub const ACTIONS: &[ActionSchema] = &[
     action(
         "service.check",
         120,
-        &[may("active", TEXTS), may("inactive", TEXTS), may("newer_than_packages", Kind::PackageNames)],
+        &[
+            may("active", TEXTS),
+            may("inactive", TEXTS),
+            may("newer_than_packages", Kind::PackageNames),
+            may("settled", FLAG),
+        ],
     ),
     action(
         "process.check",

@@ -5,7 +5,8 @@ use crate::action::bench::{Bench, step};
 use crate::host::Host;
 use crate::host::fake::{FakeMachine, Fault, When};
 use crate::os::{systemd, upstart};
-use wavegate_common::action::Action;
+use wavegate_common::action::{Action, ServiceCheck};
+use wavegate_common::order::{PlannedStep, Work};
 
 fn restart(unit: &str, packages: &[&str], steps: &[&str]) -> Action {
     Action::ServiceRestart(ServiceRestart {
@@ -371,4 +372,53 @@ fn all_packages_are_asked_for_at_once_and_at_every_look_again() {
         assert!(bench.would(&action).ends_with("is older than the installed networking-calico"));
         assert_eq!(questions(), 2);
     }
+}
+
+/// The check that stands later in the task, as it is to be.
+fn watched_by(settled: bool) -> Vec<PlannedStep> {
+    let active = vec!["calico-felix".to_owned()];
+    let action = Action::ServiceCheck(ServiceCheck { active, settled, ..ServiceCheck::default() });
+    vec![PlannedStep {
+        id: step("check-felix"),
+        title: "Felix runs".to_owned(),
+        work: Work::Run { action, timeout_s: 120 },
+    }]
+}
+
+#[test]
+fn a_restart_leaves_the_watch_to_a_later_step_that_does_it() {
+    for machine in [FakeMachine::debian_compute(), FakeMachine::trusty_compute()] {
+        for later in [true, false] {
+            let mut bench = Bench::new(machine.clone());
+            bench.to_come = watched_by(later);
+            bench.machine().put_program("/usr/bin/calico-felix", "1.4.6\n");
+            let began = bench.host.now();
+            let applied = bench.apply(&restart("calico-felix", &[], &[])).expect("it restarts");
+            let took = bench.host.now().millis_since(began);
+            assert_eq!(took < 3_000, later, "{took}");
+            assert!(applied.evidence.starts_with("restarted, process "), "{}", applied.evidence);
+        }
+    }
+}
+
+#[test]
+fn what_a_packages_script_has_just_started_is_left_to_a_later_step_too() {
+    let mut bench = Bench::new(FakeMachine::debian_compute());
+    bench.patience = Duration::from_secs(600);
+    bench.to_come = watched_by(true);
+    let offered = bench.machine().available["calico-felix"].clone();
+    bench.machine().install("calico-felix", &offered).expect("it installs");
+    let began = bench.host.now();
+    bench.already_so(&restart("calico-felix", &["calico-felix"], &[]));
+    assert!(bench.host.now().millis_since(began) < 100);
+}
+
+#[test]
+fn a_restart_that_leaves_the_watch_to_others_still_looks_at_what_it_started() {
+    let mut bench = Bench::new(FakeMachine::debian_compute());
+    bench.to_come = watched_by(true);
+    bench.machine().put_program("/usr/bin/calico-felix", "1.4.6\n");
+    bench.machine().faults.add("systemctl restart", When::Instead, Fault::Exit(crate::host::Exit::default()));
+    let error = bench.refused(&restart("calico-felix", &[], &[]));
+    assert!(error.starts_with("calico-felix was restarted and is still not current: process "), "{error}");
 }

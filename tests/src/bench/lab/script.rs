@@ -1,8 +1,8 @@
 //! The commands of Calico's page "Upgrade Procedure (OpenStack)" and what `docs/procedure.md` corrects of them, as a careful
 //! operator would type them on a host: nothing is asked, the edited configuration stays, archives are compared with their
 //! digest, DHCP agents and their dnsmasqs are changed over in the order that leaves none of the old one's behind, etcd's
-//! data are copied first. At the end it makes the looks that wavegate makes too: dnsmasqs are there, the API answers, every service
-//! has stayed up for a while.
+//! data are copied first. At the end it makes the looks that wavegate makes too: the cluster speaks the new version, dnsmasqs are
+//! there, the API answers, every service has stayed up for a while.
 
 use crate::lab::{Family, Manifest, Role};
 
@@ -53,6 +53,12 @@ curl -sSf 'http://127.0.0.1:2379/v2/keys/?recursive=true&quorum=true' -o "$copy/
 /// The next member is not touched before every one is well.
 const HEALTHY: &str = "until ETCDCTL_API=3 etcdctl endpoint health --cluster; do sleep 0.2; done\n";
 
+/// After the last member the cluster must speak the new version, which its leader sees to every few seconds.
+const FOLLOWED: &str = r#"until curl -sS http://127.0.0.1:2379/version | grep -Eq '"etcdserver":"([0-9]+\.[0-9]+)\..*"etcdcluster":"\1\.'; do
+    sleep 0.2
+done
+"#;
+
 /// Every network's dnsmasq of the new agent is there.
 const DNSMASQS: &str = r#"for network in /var/lib/neutron/dhcp/*/; do
     until [ -e "${network}pid" ] && [ "/proc/$(cat "${network}pid")/exe" -ef /usr/sbin/dnsmasq ]; do sleep 0.2; done
@@ -80,8 +86,9 @@ pub fn warm(role: Role, family: Family) -> String {
     format!("{BEGIN}{commands}")
 }
 
-/// The whole stage of a role on a node of a family. In the lab all members of etcd and no proxy are Debian's.
-pub fn upgrade(role: Role, family: Family, manifest: &Manifest) -> String {
+/// The whole stage of a role on a node of a family, the `last` one of its stage. In the lab all members of etcd and no proxy are
+/// Debian's.
+pub fn upgrade(role: Role, family: Family, last: bool, manifest: &Manifest) -> String {
     let python_etcd = python_etcd(manifest);
     let commands = match (role, family) {
         (Role::Compute, Family::Apt) => format!(
@@ -105,7 +112,8 @@ pub fn upgrade(role: Role, family: Family, manifest: &Manifest) -> String {
             )
         }
         (Role::Etcd | Role::Deploy | Role::Bare, _) => {
-            format!("{BACK_UP}apt-get -q update\n{APT} {ETCD_DEBS}\n{HEALTHY}")
+            let followed = if last { FOLLOWED } else { "" };
+            format!("{BACK_UP}apt-get -q update\n{APT} {ETCD_DEBS}\n{HEALTHY}{followed}")
         }
     };
     format!("{BEGIN}{STAYS}{commands}")

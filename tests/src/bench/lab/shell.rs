@@ -33,7 +33,10 @@ pub fn upgrade(nodes: &Wavegate<'_>, manifest: &Manifest) -> Result<Took> {
     let of = |role: Role| nodes.managed().filter(|node| node.role() == role).collect::<Vec<_>>();
     let stages = [of(Role::Etcd), of(Role::Compute), of(Role::Control)];
     for nodes in &stages {
-        put(nodes, "upgrade", &|node| script::upgrade(node.role(), node.family(), manifest))?;
+        let last = nodes.last().map(|node| node.name());
+        let script =
+            |node: &Node| script::upgrade(node.role(), node.family(), last == Some(node.name()), manifest);
+        put(nodes, "upgrade", &script)?;
     }
     let began = Instant::now();
     let mut took = Took::default();
