@@ -9,6 +9,7 @@ mod event;
 mod hold;
 mod index;
 mod places;
+mod reading;
 mod report;
 mod state;
 mod tally;

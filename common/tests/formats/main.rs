@@ -92,6 +92,9 @@ fn read() -> Vec<Entry> {
 #[test]
 fn every_kind_of_event_means_what_it_meant() {
     assert_eq!(read(), entries());
+    let fast: Vec<Entry> =
+        EVENTS.lines().map(|line| Entry::from_json(line.as_bytes()).expect("an entry")).collect();
+    assert_eq!(fast, entries());
     let kinds: BTreeSet<&str> = read().iter().map(|entry| word(&entry.event)).collect();
     assert_eq!(kinds.len(), 18);
 }

@@ -1,7 +1,7 @@
 //! Plans, rollouts and their event logs.
 
 use super::heads::Head;
-use super::{Failure, GENERATION_KEY, Made, NUMBERS, Store, approvals, audit, decode, encode};
+use super::{Failure, GENERATION_KEY, Made, NUMBERS, Store, approvals, audit, decode, encode, unreadable};
 use crate::store::{Append, AuditRecord, PlanHead, RolloutRecord, StoreError, rollout_number};
 use redb::{ReadableTable, ReadableTableMetadata, TableDefinition, WriteTransaction};
 use std::collections::BTreeSet;
@@ -99,7 +99,7 @@ impl Store {
         self.read(|tx| {
             let events = tx.open_table(EVENTS)?;
             let last = events.range((number, 0)..=(number, u64::MAX))?.next_back();
-            last.map(|row| decode("events", row?.1.value())).transpose()
+            last.map(|row| entry(row?.1.value())).transpose()
         })
     }
 
@@ -145,9 +145,13 @@ impl Store {
         self.read(|tx| {
             let events = tx.open_table(EVENTS)?;
             let rows = events.range((number, first)..=(number, u64::MAX))?.take(limit);
-            rows.map(|row| decode("events", row?.1.value())).collect()
+            rows.map(|row| entry(row?.1.value())).collect()
         })
     }
+}
+
+fn entry(bytes: &[u8]) -> Made<Entry> {
+    Entry::from_json(bytes).map_err(|source| unreadable("events", source))
 }
 
 /// Appends events, if the log ends where the writer thinks and nobody has taken over from it.
