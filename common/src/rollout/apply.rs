@@ -177,14 +177,16 @@ impl Rollout {
                 self.task_in(task, &[TaskState::Preparing])?.change(|task| task.become_accepted(at));
             }
             Event::StepEnded { task, step, ended_at, outcome } => {
-                let expected = self.next_step(task)?;
-                if expected.as_ref() != Some(step) {
-                    let expected = expected.map_or_else(|| "none".to_owned(), String::from);
+                let found = self.find(task)?;
+                let Some(next) = found.next_step().filter(|next| *next == step) else {
+                    let expected = found.next_step().map_or("none", StepId::as_str).to_owned();
                     let (stage, node) = (task.stage, task.node.clone());
                     return Err(IllegalEvent::OtherStep { stage, node, expected, found: step.clone() });
-                }
-                let ended = EndedStep { step: step.clone(), ended_at: *ended_at, outcome: outcome.clone() };
-                self.task_in(task, &[TaskState::Applying])?.change(|task| task.steps.push(ended));
+                };
+                // The plan's own name of it, which all nodes share.
+                let step = next.clone();
+                let ended = EndedStep { step, ended_at: *ended_at, outcome: outcome.clone() };
+                found.current(task, &[TaskState::Applying])?.change(|task| task.steps.push(ended));
             }
             Event::TaskEnded { task, result } => self.end(task, *result, at)?,
             Event::TaskLost { task } => {
@@ -265,12 +267,10 @@ impl Rollout {
     }
 
     fn end(&mut self, task: &TaskRef, result: TaskResult, at: Timestamp) -> Result<(), IllegalEvent> {
-        let remaining = self.next_step(task)?;
         let current = self.task_in(task, &[TaskState::Applying])?;
-        let failed =
-            current.task().and_then(|task| task.steps.last()).is_some_and(|s| s.outcome.error().is_some());
+        let failed = current.task().is_some_and(has_failed);
         let agrees = match result {
-            TaskResult::Finished => remaining.is_none() && !failed,
+            TaskResult::Finished => current.next_step().is_none() && !failed,
             TaskResult::Failed => failed,
         };
         if !agrees {
@@ -390,34 +390,16 @@ impl Rollout {
         Err(IllegalEvent::NotWhile { status: self.status })
     }
 
-    /// The task an event is about, if it is its current attempt and in one of the states.
-    fn task_in(&mut self, about: &TaskRef, states: &[TaskState]) -> Result<ToChange<'_>, IllegalEvent> {
+    /// The task an event is about.
+    fn find(&mut self, about: &TaskRef) -> Result<ToChange<'_>, IllegalEvent> {
         let tasks = self.stages.get_mut(&about.stage).ok_or_else(|| no_such(about))?;
         let place = tasks.index().place(&about.node).ok_or_else(|| no_such(about))?;
-        let task = tasks.task(place).ok_or_else(|| no_such(about))?;
-        let (stage, node) = (about.stage, &about.node);
-        if task.attempt != about.attempt {
-            return Err(IllegalEvent::OtherAttempt {
-                stage,
-                node: node.clone(),
-                current: task.attempt,
-                found: about.attempt,
-            });
-        }
-        if !states.contains(&task.progress) {
-            return Err(IllegalEvent::TaskIs { stage, node: node.clone(), state: task.progress });
-        }
         Ok(ToChange { tasks, place })
     }
 
-    /// The step of a task that has not ended; `None` after the last one or a failed one.
-    fn next_step(&self, about: &TaskRef) -> Result<Option<StepId>, IllegalEvent> {
-        let task = self.task(about.stage, &about.node).ok_or_else(|| no_such(about))?;
-        if task.steps.last().is_some_and(|s| s.outcome.error().is_some()) {
-            return Ok(None);
-        }
-        let steps = self.plan.stage(about.stage).and_then(|stage| stage.tasks.get(&about.node));
-        Ok(steps.and_then(|steps| steps.get(task.steps.len())).map(|step| step.id.clone()))
+    /// The task an event is about, if it is its current attempt and in one of the states.
+    fn task_in(&mut self, about: &TaskRef, states: &[TaskState]) -> Result<ToChange<'_>, IllegalEvent> {
+        self.find(about)?.current(about, states)
     }
 
     fn first_unfinished(&self, stage: Stage) -> NodeId {
@@ -448,6 +430,30 @@ impl ToChange<'_> {
         self.tasks.task(self.place)
     }
 
+    /// The step that has not ended; `None` after the last one or a failed one.
+    fn next_step(&self) -> Option<&StepId> {
+        let task = self.task().filter(|task| !has_failed(task))?;
+        self.tasks.index().steps(self.place).get(task.steps.len()).map(|step| &step.id)
+    }
+
+    /// The same, if the event is about its current attempt and it is in one of the states.
+    fn current(self, about: &TaskRef, states: &[TaskState]) -> Result<Self, IllegalEvent> {
+        let task = self.task().ok_or_else(|| no_such(about))?;
+        let (stage, node) = (about.stage, &about.node);
+        if task.attempt != about.attempt {
+            return Err(IllegalEvent::OtherAttempt {
+                stage,
+                node: node.clone(),
+                current: task.attempt,
+                found: about.attempt,
+            });
+        }
+        if !states.contains(&task.progress) {
+            return Err(IllegalEvent::TaskIs { stage, node: node.clone(), state: task.progress });
+        }
+        Ok(self)
+    }
+
     fn change(self, change: impl FnOnce(&mut Task)) {
         Arc::make_mut(self.tasks).change(self.place, change);
     }
@@ -464,6 +470,11 @@ impl Task {
         self.progress = state;
         self.since = at;
     }
+}
+
+/// Whether a step of it failed, which is then its last.
+fn has_failed(task: &Task) -> bool {
+    task.steps.last().is_some_and(|ended| ended.outcome.error().is_some())
 }
 
 fn no_such(about: &TaskRef) -> IllegalEvent {

@@ -3,7 +3,7 @@
 
 use super::places::{Place, PlaceSet};
 use crate::id::NodeId;
-use crate::order::{PlannedStep, Work};
+use crate::order::{PlannedStep, Steps, Work};
 use crate::plan::{Plan, StagePlan};
 use crate::platform::Stage;
 use std::collections::BTreeMap;
@@ -34,6 +34,7 @@ pub(super) struct StageIndex {
     groups: Vec<String>,
     alone: PlaceSet,
     canaries: Vec<usize>,
+    steps: Vec<Steps>,
     limit_ms: Vec<u64>,
 }
 
@@ -63,6 +64,7 @@ impl StageIndex {
             group_of: nodes.iter().map(group).collect(),
             groups: numbers.keys().map(|group| (*group).to_owned()).collect(),
             canaries: (0..planned.waves.len()).filter(|wave| is_canary(plan, planned, *wave)).collect(),
+            steps: planned.tasks.values().cloned().collect(),
             limit_ms: planned.tasks.values().map(|steps| limit_ms(steps)).collect(),
             alone,
             nodes,
@@ -151,6 +153,11 @@ impl StageIndex {
     /// The wave with which a section begins.
     pub(super) fn canary_of(&self, section: usize) -> usize {
         section.checked_sub(1).and_then(|before| self.canaries.get(before)).copied().unwrap_or(0)
+    }
+
+    /// The steps of a node's task.
+    pub(super) fn steps(&self, place: Place) -> &[PlannedStep] {
+        self.steps.get(place.number()).map_or(&[], |steps| steps)
     }
 
     /// Milliseconds that a node may work on its task without anybody wondering.

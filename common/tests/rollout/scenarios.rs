@@ -2,12 +2,13 @@
 
 use super::invariants::Act;
 use super::world::{LOST_AFTER_MS, World, node, plan};
-use wavegate_common::id::{Actor, Generation, Timestamp};
+use wavegate_common::id::{Actor, Generation, StepId, Timestamp};
 use wavegate_common::journal::Journal;
+use wavegate_common::outcome::{Outcome, StepError};
 use wavegate_common::plan::Limits;
 use wavegate_common::platform::Stage;
 use wavegate_common::rollout::{
-    Event, IllegalEvent, Mode, Observed, PauseReason, Status, TaskRef, TaskState,
+    Event, IllegalEvent, Mode, Observed, PauseReason, Status, TaskRef, TaskResult, TaskState,
 };
 
 pub const ONE_AT_A_TIME: Limits =
@@ -31,6 +32,43 @@ fn a_start_that_decide_would_not_offer_is_illegal() {
     world.record(Event::TaskStarted { task: task(Stage::Etcd, 0, 1) }).expect("it is next");
     let twice = world.record(Event::TaskStarted { task: task(Stage::Etcd, 0, 2) });
     assert!(matches!(twice, Err(IllegalEvent::Held { .. })), "{twice:?}");
+}
+
+#[test]
+fn steps_end_in_the_order_of_the_plan_and_nothing_ends_before_them() {
+    let stages = [(vec![0, 1], ONE_AT_A_TIME), (vec![], ONE_AT_A_TIME), (vec![], ONE_AT_A_TIME)];
+    let mut world = World::new(plan(&stages, 2), 2, Mode::Auto);
+    let task = |node| task(Stage::Etcd, node, 1);
+    let ended = |node, step, outcome| Event::StepEnded {
+        task: task(node),
+        step: StepId::new(step).expect("an id"),
+        ended_at: Timestamp(1),
+        outcome,
+    };
+    let so = || Outcome::AlreadySo { evidence: "it is so".to_owned() };
+    let failure = StepError { what: "broken".to_owned(), output: Vec::new(), next: "mend it".to_owned() };
+    let over = |result| Event::TaskEnded { task: task(0), result };
+    let refused = |told: Result<(), IllegalEvent>| told.expect_err("it is not so").to_string();
+
+    world.record(Event::TaskStarted { task: task(0) }).expect("it is next");
+    assert_eq!(refused(world.record(ended(0, "s0", so()))), "n0 is preparing in stage etcd");
+    world.record(Event::TaskAccepted { task: task(0) }).expect("it has it");
+    let next = "step s1 of n0 in stage etcd ended, expected s0";
+    assert_eq!(refused(world.record(ended(0, "s1", so()))), next);
+    world.record(ended(0, "s0", so())).expect("the first");
+    let contradicted = "n0 reports stage etcd as Finished, its steps say otherwise";
+    assert_eq!(refused(world.record(over(TaskResult::Finished))), contradicted);
+    world.record(ended(0, "s1", Outcome::Failed { error: failure })).expect("the second");
+    let none = "step s1 of n0 in stage etcd ended, expected none";
+    assert_eq!(refused(world.record(ended(0, "s1", so()))), none);
+    assert_eq!(refused(world.record(over(TaskResult::Finished))), contradicted);
+    world.record(over(TaskResult::Failed)).expect("a step failed");
+
+    let stranger = "the plan has no task of stage etcd on node n7";
+    assert_eq!(refused(world.record(ended(7, "s0", so()))), stranger);
+    let kept = &world.rollout.task(Stage::Etcd, &node(0)).expect("a task").steps[0].step;
+    let planned = &world.rollout.plan().stage(Stage::Etcd).expect("a stage").tasks[&node(0)][0].id;
+    assert_eq!(kept.as_str().as_ptr(), planned.as_str().as_ptr(), "its name is there once");
 }
 
 #[test]
