@@ -11,6 +11,7 @@ use crate::clock::Clock;
 use crate::pki::Authority;
 use crate::store::{KnownNode, RolloutRecord, Store, StoreError};
 use std::collections::BTreeMap;
+use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 use std::thread;
@@ -33,8 +34,8 @@ pub enum LoadError {
     /// A rollout's plan is gone.
     #[error("the plan of rollout {} ({}) is not in the store; restore the store from a backup", .0.id, .0.plan)]
     NoPlan(Box<RolloutRecord>),
-    /// There is no thread to read a log.
-    #[error("cannot start the thread that reads the log of the rollout")]
+    /// There is no thread to read with.
+    #[error("cannot start a thread that reads the store")]
     Thread(#[from] std::io::Error),
     /// A rollout's plan is not usable.
     #[error(transparent)]
@@ -67,15 +68,13 @@ impl Engine {
         timing: Timing,
         leader_id: LeaderId,
     ) -> Result<Self, LoadError> {
-        let rollout = newest_rollout(&store, None)?;
+        let (rollout, nodes) = rollout_and_nodes(&store)?;
         if let Some(rollout) = &rollout
             && let Some(last) = store.last_event(rollout.id())?
         {
             clock.not_before(last.at);
         }
         let generation = store.begin_generation(leader_id)?;
-        let nodes = store.nodes()?.into_iter().map(|known| (known.node.clone(), Arc::new(known)));
-        let nodes: BTreeMap<NodeId, Arc<KnownNode>> = nodes.collect();
         let inventory = store.inventory()?.map(Arc::new);
         let superseded = store.superseded()?.map(Superseded::from);
         let links = Links::new(nodes.keys().cloned(), clock.now());
@@ -137,6 +136,22 @@ impl Engine {
             Err(error) => tracing::debug!(error = told(&error), "the store cannot be read yet"),
         }
     }
+}
+
+type Nodes = BTreeMap<NodeId, Arc<KnownNode>>;
+
+/// The newest rollout and the nodes of the fleet, read beside each other: there may be thousands of them.
+fn rollout_and_nodes(store: &Store) -> Result<(Option<Rollout>, Nodes), LoadError> {
+    let read = || {
+        let nodes = store.nodes()?.into_iter().map(|known| (known.node.clone(), Arc::new(known)));
+        Ok::<Nodes, StoreError>(nodes.collect())
+    };
+    thread::scope(|scope| {
+        let nodes = thread::Builder::new().name("nodes".to_owned()).spawn_scoped(scope, read)?;
+        let rollout = newest_rollout(store, None)?;
+        let nodes = nodes.join().unwrap_or_else(|panic| resume_unwind(panic))?;
+        Ok((rollout, nodes))
+    })
 }
 
 /// The newest rollout. As far as it is `known` its log is not read again.
