@@ -59,7 +59,7 @@ pub(super) async fn run(invocation: &Invocation, args: &Args) -> Result<Exit, Cl
             output.write(&format!("{:#}\n", found.ok_or_else(|| no_such_node(name))?))?;
         }
         Some(name) => {
-            let known: Vec<NodeStatus> = document::read("node_list", &list)?;
+            let known: Vec<NodeStatus<'_>> = document::read("node_list", &list)?;
             let found = known.iter().find(|known| known.node.as_str() == name);
             output.write(&node::node(found.ok_or_else(|| no_such_node(name))?, now(), look))?;
         }
@@ -71,7 +71,7 @@ pub(super) async fn run(invocation: &Invocation, args: &Args) -> Result<Exit, Cl
             output.write(&format!("{:#}\n", Value::Array(known)))?;
         }
         None => {
-            let mut known: Vec<NodeStatus> = document::read("node_list", &list)?;
+            let mut known: Vec<NodeStatus<'_>> = document::read("node_list", &list)?;
             known.retain(|node| wanted.has(node));
             if known.is_empty() && wanted != Wanted::default() {
                 output.write("No node is so.\n")?;

@@ -7,31 +7,52 @@ use super::{LoadError, Look, NotTaken, RequestError};
 use crate::status::nodes::{Wanted, node_list};
 use crate::status::view::{Detail, NodeStatus, RolloutStatus, rollout_status};
 use crate::store::Store;
+use serde::{Serialize, Serializer};
 use std::collections::BTreeMap;
 use wavegate_common::id::{NodeId, RolloutId};
 use wavegate_common::plan::StagePlan;
 use wavegate_common::platform::Stage;
 use wavegate_common::rollout::{Rollout, Subject, Task, WaitingOn};
 
+/// The nodes of the fleet that are wanted, by name. They are looked at one after the other, and written so: never a list.
+#[derive(Clone, Copy)]
+pub struct Nodes<'a> {
+    look: &'a Look,
+    wanted: &'a Wanted,
+}
+
+impl<'a> Nodes<'a> {
+    /// Looks at each.
+    pub fn iter(self) -> impl Iterator<Item = NodeStatus<'a>> {
+        let Self { look, wanted } = self;
+        let inventory = look.inventory.as_ref().map(|record| &record.inventory);
+        let all = node_list(&look.nodes, &look.links, inventory, wanted);
+        all.map(|node| look.with_trouble(node)).filter(|node| wanted.has(node))
+    }
+}
+
+impl Serialize for Nodes<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.iter())
+    }
+}
+
 impl Look {
-    /// The nodes of the fleet that are wanted, by name.
+    /// The nodes of the fleet that are wanted.
     #[must_use]
-    pub fn nodes(&self, wanted: &Wanted) -> Vec<NodeStatus> {
-        let inventory = self.inventory.as_ref().map(|record| &record.inventory);
-        let mut list = node_list(&self.nodes, &self.links, inventory, wanted);
-        list.iter_mut().for_each(|node| self.tell_trouble(node));
-        list.retain(|node| wanted.has(node));
-        list
+    pub const fn nodes<'a>(&'a self, wanted: &'a Wanted) -> Nodes<'a> {
+        Nodes { look: self, wanted }
     }
 
-    /// What is wrong with a node's agent, beside what its record and its link say.
-    fn tell_trouble(&self, status: &mut NodeStatus) {
+    /// A node with what is wrong with its agent, beside what its record and its link say.
+    fn with_trouble<'a>(&'a self, status: NodeStatus<'a>) -> NodeStatus<'a> {
         if let Some(NotTaken { skew, .. }) = self.not_taken.get(&status.node) {
-            status.agent_version = Some(skew.theirs.clone());
-            status.trouble = Some(format!("{}; {}", skew.agent(), skew.agent_next(status.node.as_str())));
-        } else if let Some(complaint) = self.complaints.get(&status.node) {
-            status.trouble = Some(complaint.what.clone());
+            let trouble = format!("{}; {}", skew.agent(), skew.agent_next(status.node.as_str()));
+            let agent_version = Some(skew.theirs.as_str().into());
+            return NodeStatus { agent_version, trouble: Some(trouble.into()), ..status };
         }
+        let complaint = self.complaints.get(&status.node);
+        NodeStatus { trouble: complaint.map(|complaint| complaint.what.as_str().into()), ..status }
     }
 
     /// Where a rollout is; the newest without an id. An earlier one is replayed from the store.

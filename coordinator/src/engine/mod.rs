@@ -34,6 +34,7 @@ mod waiver;
 mod waves;
 mod words;
 
+pub use ask::Nodes;
 pub use error::{RequestError, told};
 pub use input::{
     Answer, Command, Connected, CreatedToken, Done, Enrol, Enrolled, FromAgent, Input, InventoryText,

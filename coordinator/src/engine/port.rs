@@ -4,9 +4,8 @@ use super::look::Asking;
 use super::pace::Pace;
 use super::{About, Answer, Command, Input, Look, Reply, RequestError};
 use crate::clock::Clock;
-use crate::status::nodes::Wanted;
 use crate::status::plan::{Approvals, PlanView};
-use crate::status::view::{Detail, NodeStatus, RolloutStatus};
+use crate::status::view::{Detail, RolloutStatus};
 use crate::store::{Store, StoreError};
 use std::sync::Arc;
 use std::time::Duration;
@@ -159,14 +158,6 @@ impl Port {
         about: About,
     ) -> Result<Vec<WaitingOn>, RequestError> {
         self.told(move |look, store| look.why(store, rollout.as_ref(), &about)).await
-    }
-
-    /// The nodes of the fleet that are wanted.
-    ///
-    /// # Errors
-    /// [`RequestError::Ending`].
-    pub async fn nodes(&self, wanted: Wanted) -> Result<Vec<NodeStatus>, RequestError> {
-        self.told(move |look, _| Ok(look.nodes(&wanted))).await
     }
 
     /// Reads the store, off the threads that serve connections.

@@ -127,7 +127,8 @@ impl OperatorService for Operators {
         operator(&request)?;
         let v1::ListNodesRequest { node, role, offline, trouble } = request.into_inner();
         let wanted = Wanted { node: given(&node)?, role: given(&role)?, offline, trouble };
-        self.told("node_list", move |look, _| Ok(look.nodes(&wanted))).await
+        let told = self.port.told(move |look, _| Ok(document("node_list", &look.nodes(&wanted))));
+        Ok(Response::new(told.await??))
     }
 
     async fn remove_node(

@@ -2,6 +2,7 @@
 
 use super::brief::{self, Seen};
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use wavegate_common::etcd::EtcdFacts;
 use wavegate_common::facts::{Component, DhcpAgent};
@@ -141,31 +142,32 @@ pub struct FailedStep {
     pub error: StepError,
 }
 
-/// A node of the fleet as operators see it.
+/// A node of the fleet as operators see it. What its record says is not copied: of ten thousand nodes that takes longer than
+/// to write it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NodeStatus {
+pub struct NodeStatus<'a> {
     /// The node.
     pub node: NodeId,
     /// Whether its agent is connected.
     pub link: Link,
     /// What it is for; empty if the agent found nothing that Calico's procedure is about.
-    pub roles: BTreeSet<Role>,
+    pub roles: Cow<'a, BTreeSet<Role>>,
     /// What it runs on; `None` if its agent has enrolled but never connected.
-    pub platform: Option<Platform>,
+    pub platform: Option<Cow<'a, Platform>>,
     /// Installed versions.
-    pub versions: BTreeMap<Component, String>,
+    pub versions: Cow<'a, BTreeMap<Component, String>>,
     /// OpenStack release.
     pub release: Option<Release>,
     /// Which DHCP agent is active.
     pub dhcp_agent: Option<DhcpAgent>,
     /// etcd on it, and how Calico's software on it reaches one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub etcd: Option<EtcdFacts>,
+    pub etcd: Option<Cow<'a, EtcdFacts>>,
     /// The agent's version.
-    pub agent_version: Option<String>,
+    pub agent_version: Option<Cow<'a, str>>,
     /// What is wrong with its agent, and what to do: it is not taken, or what it says is not understood or can't be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub trouble: Option<String>,
+    pub trouble: Option<Cow<'a, str>>,
     /// When its facts were observed.
     pub observed_at: Option<Timestamp>,
     /// When it enrolled; `None` if it is only declared.
@@ -175,7 +177,7 @@ pub struct NodeStatus {
     pub declared: Option<bool>,
     /// What the inventory sorts it by.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub labels: BTreeMap<String, String>,
+    pub labels: Cow<'a, BTreeMap<String, String>>,
 }
 
 /// A rollout as operators see it now. `steps` is what agents last said they work on.

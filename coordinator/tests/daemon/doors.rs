@@ -116,8 +116,8 @@ async fn an_agent_speaks_for_its_own_node_alone() {
     site.until_audited("node c1", "it spoke for another node").await;
     let nodes = site.nodes().await;
     let role =
-        |name: &str| nodes.iter().find(|known| known.node.as_str() == name).map(|known| known.roles.clone());
-    assert_eq!(role("c2"), Some(agents[1].facts.roles.clone()), "nothing has changed");
+        |name: &str| nodes.iter().find(|known| known.node.as_str() == name).map(|known| known.roles.as_ref());
+    assert_eq!(role("c2"), Some(&agents[1].facts.roles), "nothing has changed");
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use wavegate_common::platform::{Role, Stage};
 use wavegate_common::rollout::{Event, TaskState};
 use wavegate_coordinator::engine::{About, Input};
 use wavegate_coordinator::status::nodes::Wanted;
-use wavegate_coordinator::status::view::{Detail, RolloutStatus};
+use wavegate_coordinator::status::view::{Detail, NodeStatus, RolloutStatus};
 use wavegate_coordinator::store::Store;
 
 const NODES: usize = 400;
@@ -111,11 +111,28 @@ fn nodes_are_found_by_what_they_are() {
     let mut fleet = Fleet::new(NODES);
     fleet.lose(7);
     let look = fleet.engine.look();
-    let found = |wanted: Wanted| look.nodes(&wanted).len();
+    let found = |wanted: Wanted| look.nodes(&wanted).iter().count();
     assert_eq!(found(Wanted::default()), NODES);
     assert_eq!(found(Wanted { role: Some(Role::Control), ..Wanted::default() }), CONTROL);
     assert_eq!(found(Wanted { offline: true, ..Wanted::default() }), 7);
     assert_eq!(found(Wanted { offline: true, role: Some(Role::Control), ..Wanted::default() }), CONTROL);
     assert_eq!(found(Wanted { trouble: true, ..Wanted::default() }), 0);
     assert_eq!(found(Wanted { node: "compute-00099".parse().ok(), ..Wanted::default() }), 1);
+}
+
+#[test]
+fn nodes_are_written_one_by_one_as_the_list_that_they_are() {
+    let mut fleet = Fleet::new(NODES);
+    fleet.lose(7);
+    let look = fleet.engine.look();
+    let json = |wanted: &Wanted| serde_json::to_string(&look.nodes(wanted)).expect("JSON");
+    let offline = Wanted { offline: true, ..Wanted::default() };
+    for (wanted, number) in [(Wanted::default(), NODES), (offline, 7)] {
+        let written = json(&wanted);
+        let read: Vec<NodeStatus<'_>> = serde_json::from_str(&written).expect("a list");
+        assert_eq!(read.len(), number);
+        assert_eq!(read, look.nodes(&wanted).iter().collect::<Vec<_>>());
+        assert_eq!(serde_json::to_string(&read).expect("JSON"), written);
+    }
+    assert_eq!(json(&Wanted { trouble: true, ..Wanted::default() }), "[]");
 }

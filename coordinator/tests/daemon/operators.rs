@@ -64,7 +64,7 @@ async fn the_fleet_is_listed_with_links_and_facts() {
     let nodes = site.nodes().await;
     assert_eq!(nodes.iter().map(|known| known.node.as_str()).collect::<Vec<_>>(), ["c1", "z9"]);
     assert!(matches!(nodes[0].link, Link::Online { .. }));
-    assert_eq!(nodes[0].roles, agents[0].facts.roles);
+    assert_eq!(*nodes[0].roles, agents[0].facts.roles);
     assert_eq!(
         (nodes[1].platform.clone(), nodes[1].agent_version.clone()),
         (None, None),

@@ -31,7 +31,7 @@ fn crowd(address: SocketAddr) -> JoinSet<()> {
 /// Since when the only node is offline; asked over the unix socket, which has no such queue.
 async fn offline_since(site: &Site) -> Timestamp {
     let nodes = site.local_operator().await.list_nodes(v1::ListNodesRequest::default()).await.expect("nodes");
-    let nodes: Vec<NodeStatus> = read_document("node_list", Some(&nodes.into_inner())).expect("nodes");
+    let nodes: Vec<NodeStatus<'_>> = read_document("node_list", Some(&nodes.into_inner())).expect("nodes");
     match nodes[0].link {
         Link::Offline { since } => since,
         online @ Link::Online { .. } => panic!("{online:?}"),

@@ -5,6 +5,7 @@ use super::support::by_itself::Bench;
 use super::support::{node, within};
 use wavegate_common::rollout::Link;
 use wavegate_coordinator::engine::{FromAgent, Input, ToAgent};
+use wavegate_coordinator::status::nodes::Wanted;
 
 #[tokio::test]
 async fn what_an_older_session_says_or_its_end_is_nothing() {
@@ -20,16 +21,19 @@ async fn what_an_older_session_says_or_its_end_is_nothing() {
         let message = Box::new(FromAgent::Facts(Box::new(facts("c1", role))));
         Input::Said { node: node("c1"), session, message }
     };
+    let everybody = Wanted::default();
     bench.port.send(said(newer.session, "compute")).await.expect("taken");
     bench.port.send(said(older.session, "control")).await.expect("taken");
     bench.port.send(Input::Gone { node: node("c1"), session: older.session }).await.expect("taken");
     bench.ask().await;
-    let nodes = bench.port.nodes(Default::default()).await.expect("nodes");
-    assert!(matches!(nodes[0].link, Link::Online { .. }), "{nodes:?}");
-    assert_eq!(nodes[0].roles, facts("c1", "compute").roles);
+    let look = bench.port.look().await.expect("a look");
+    let only = look.nodes(&everybody).iter().next().expect("a node");
+    assert!(matches!(only.link, Link::Online { .. }), "{only:?}");
+    assert_eq!(*only.roles, facts("c1", "compute").roles);
     bench.port.send(Input::Gone { node: node("c1"), session: newer.session }).await.expect("taken");
     bench.ask().await;
-    let nodes = bench.port.nodes(Default::default()).await.expect("nodes");
-    assert!(matches!(nodes[0].link, Link::Offline { .. }), "{nodes:?}");
+    let look = bench.port.look().await.expect("a look");
+    let only = look.nodes(&everybody).iter().next().expect("a node");
+    assert!(matches!(only.link, Link::Offline { .. }), "{only:?}");
     bench.end(run).await;
 }

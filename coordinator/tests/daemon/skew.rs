@@ -41,7 +41,7 @@ async fn hello(site: &Site, agent: &Agent, agent_version: &str, facts: Option<v1
 async fn trouble(site: &Site) -> (Option<String>, Option<String>) {
     let nodes = site.nodes().await;
     let c1 = nodes.iter().find(|node| node.node.as_str() == "c1").expect("it enrolled");
-    (c1.agent_version.clone(), c1.trouble.as_deref().map(general))
+    (c1.agent_version.as_deref().map(str::to_owned), c1.trouble.as_deref().map(general))
 }
 
 #[tokio::test]
@@ -113,7 +113,8 @@ async fn an_agent_one_minor_version_ahead_is_taken_whatever_it_says_beside() {
     insta::assert_snapshot!(trouble(&site).await.1.expect("it is shown"), @"it said what this coordinator (OURS) does not understand, so that has no effect: the facts document is not valid: unknown variant `teapot`, expected one of `etcd-member`, `etcd-proxy`, `etcd-gateway`, `etcd-client`, `compute`, `control` at line 1 column 297");
     wire.say(Out::Facts(document("facts", &facts("c1", "control")).expect("a document"))).await;
     let control = facts("c1", "control").roles;
-    eventually("what came after it counts", || async { site.nodes().await[0].roles == control }).await;
+    eventually("what came after it counts", || async { site.nodes().await[0].roles.as_ref() == &control })
+        .await;
     drop(wire);
 
     // The same in its first word: it is taken, else it would be back with it every second.

@@ -9,7 +9,7 @@ use wavegate_common::rollout::Link;
 
 /// All that is known of a node.
 #[must_use]
-pub fn node(node: &NodeStatus, now: Timestamp, look: &Look) -> String {
+pub fn node(node: &NodeStatus<'_>, now: Timestamp, look: &Look) -> String {
     let ago = |since: Timestamp| format!("{} ago", time::duration(now.millis_since(since)));
     let list = |words: Vec<String>| if words.is_empty() { "none".to_owned() } else { words.join(", ") };
     let link = match node.link {
@@ -30,12 +30,12 @@ pub fn node(node: &NodeStatus, now: Timestamp, look: &Look) -> String {
     );
     rows.extend(node.release.map(|release| ("OpenStack", release.to_string())));
     rows.extend(node.dhcp_agent.map(|agent| ("DHCP agent", agent.to_string())));
-    rows.extend(node.agent_version.as_ref().map(|version| ("agent", version.clone())));
-    rows.extend(node.trouble.as_ref().map(|trouble| ("trouble", trouble.clone())));
+    rows.extend(node.agent_version.as_ref().map(|version| ("agent", version.to_string())));
+    rows.extend(node.trouble.as_ref().map(|trouble| ("trouble", trouble.to_string())));
     if !node.labels.is_empty() {
         rows.push(("labels", labels(&node.labels)));
     }
-    rows.extend(node.etcd.iter().flat_map(told::lines));
+    rows.extend(node.etcd.iter().flat_map(|etcd| told::lines(etcd)));
     let rows: Vec<(&str, &str)> = rows.iter().map(|(what, says)| (*what, says.as_str())).collect();
     look.labelled(&rows, 0)
 }

@@ -18,7 +18,7 @@ const COMPONENTS: [(Component, &str); 5] = [
 
 /// The nodes: a table of what they are, and one of what is installed on them; and how they differ from the inventory.
 #[must_use]
-pub fn nodes(nodes: &[NodeStatus], now: Timestamp, look: &Look) -> String {
+pub fn nodes(nodes: &[NodeStatus<'_>], now: Timestamp, look: &Look) -> String {
     if nodes.is_empty() {
         return "No node has enrolled yet. Make a token (wavegate token create) and give it to an agent.\n"
             .to_owned();
@@ -38,14 +38,14 @@ pub fn nodes(nodes: &[NodeStatus], now: Timestamp, look: &Look) -> String {
 }
 
 /// What is wrong with agents.
-fn troubles(nodes: &[NodeStatus], look: &Look) -> String {
+fn troubles(nodes: &[NodeStatus<'_>], look: &Look) -> String {
     let troubled = nodes.iter().filter_map(|node| Some((&node.node, node.trouble.as_ref()?)));
     troubled.map(|(node, trouble)| look.paragraph(&format!("{node}: {trouble}"), 0)).collect()
 }
 
 /// Who is declared and not there, and who is there and not declared.
-fn against_inventory(nodes: &[NodeStatus], look: &Look) -> String {
-    let names = |wanted: fn(&NodeStatus) -> bool| {
+fn against_inventory(nodes: &[NodeStatus<'_>], look: &Look) -> String {
+    let names = |wanted: fn(&NodeStatus<'_>) -> bool| {
         few(nodes.iter().filter(|node| wanted(node)).map(|node| node.node.as_str()))
     };
     let missing = names(|node| node.enrolled_at.is_none());
@@ -66,7 +66,7 @@ fn against_inventory(nodes: &[NodeStatus], look: &Look) -> String {
     text
 }
 
-fn machines(nodes: &[NodeStatus], now: Timestamp, look: &Look) -> String {
+fn machines(nodes: &[NodeStatus<'_>], now: Timestamp, look: &Look) -> String {
     let labelled = nodes.iter().any(|node| !node.labels.is_empty());
     let mut header = vec!["NODE", "LINK", "ROLES", "PLATFORM", "RELEASE", "DHCP AGENT", "AGENT"];
     header.extend(labelled.then_some("LABELS"));
@@ -92,7 +92,7 @@ fn machines(nodes: &[NodeStatus], now: Timestamp, look: &Look) -> String {
     look.lay_out(table, 0)
 }
 
-fn link(node: &NodeStatus, now: Timestamp) -> comfy_table::Cell {
+fn link(node: &NodeStatus<'_>, now: Timestamp) -> comfy_table::Cell {
     match node.link {
         Link::Offline { .. } if node.enrolled_at.is_none() => cell(Tone::Bad, "not enrolled"),
         Link::Online { .. } => cell(Tone::Good, "online"),
@@ -104,7 +104,7 @@ fn link(node: &NodeStatus, now: Timestamp) -> comfy_table::Cell {
 }
 
 /// Only columns that some node has something for.
-fn versions(nodes: &[NodeStatus], look: &Look) -> String {
+fn versions(nodes: &[NodeStatus<'_>], look: &Look) -> String {
     let installed = |component| nodes.iter().any(|node| node.versions.contains_key(&component));
     let shown: Vec<_> = COMPONENTS.into_iter().filter(|(component, _)| installed(*component)).collect();
     if shown.is_empty() {
@@ -122,7 +122,7 @@ fn versions(nodes: &[NodeStatus], look: &Look) -> String {
 }
 
 /// Who has a part in etcd: what it is there, and what could not be found out.
-fn etcd(nodes: &[NodeStatus], look: &Look) -> String {
+fn etcd(nodes: &[NodeStatus<'_>], look: &Look) -> String {
     let mut table = look.table(&["NODE", "PART IN ETCD", "RUNS", "CLUSTER", "DATA ON", "UNKNOWN"]);
     for (node, etcd) in nodes.iter().filter_map(|node| Some((node, node.etcd.as_ref()?))) {
         let on = match etcd.data_filesystem.as_deref() {
@@ -208,7 +208,7 @@ mod tests {
         ");
         let mut skewed = samples::nodes();
         skewed.retain(|node| node.node.as_str() == "compute-3");
-        skewed[0].trouble = Some("its agent 0.3.0 is not taken: the coordinator is 0.1.0, and they work together within one minor version; install wavegate-agent 0.1.0 on compute-3".to_owned());
+        skewed[0].trouble = Some("its agent 0.3.0 is not taken: the coordinator is 0.1.0, and they work together within one minor version; install wavegate-agent 0.1.0 on compute-3".into());
         insta::assert_snapshot!(nodes(&skewed, samples::at(200), &samples::look()), @r"
         1 node, 0 online
 

@@ -5,6 +5,7 @@ use crate::status::plan::{Approvals, PlanView};
 use crate::status::view::{Detail, NodeStatus, RolloutStatus, TaskStatus, rollout_status};
 use crate::store::InventoryRecord;
 use jiff::tz::TimeZone;
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use wavegate_common::action::{
@@ -543,7 +544,7 @@ fn only_member() -> EtcdFacts {
 }
 
 /// The fleet as `wavegate nodes` shows it.
-pub fn nodes() -> Vec<NodeStatus> {
+pub fn nodes() -> Vec<NodeStatus<'static>> {
     let known = |(name, family, roles): &(&str, OsFamily, &[Role])| NodeStatus {
         node: node(name),
         link: if *name == "compute-3" {
@@ -551,31 +552,31 @@ pub fn nodes() -> Vec<NodeStatus> {
         } else {
             Link::Online { since: at(0) }
         },
-        roles: roles.iter().copied().collect(),
-        platform: Some(platform(*family)),
-        versions: if roles.contains(&Role::Compute) {
+        roles: Cow::Owned(roles.iter().copied().collect()),
+        platform: Some(Cow::Owned(platform(*family))),
+        versions: Cow::Owned(if roles.contains(&Role::Compute) {
             let versions = [(Component::Felix, "1.4.5~trusty"), (Component::Dnsmasq, "2.68-1ubuntu0.1")];
             versions.map(|(component, version)| (component, version.to_owned())).into()
         } else {
             BTreeMap::new()
-        },
+        }),
         release: (!roles.is_empty()).then(|| "kilo".parse().expect("a release")),
         dhcp_agent: roles.contains(&Role::Compute).then_some(DhcpAgent::Neutron),
-        etcd: roles.contains(&Role::EtcdMember).then(only_member),
+        etcd: roles.contains(&Role::EtcdMember).then(|| Cow::Owned(only_member())),
         agent_version: Some("0.1.0".into()),
         trouble: None,
         observed_at: Some(at(60)),
         enrolled_at: Some(at(0)),
         declared: None,
-        labels: BTreeMap::new(),
+        labels: Cow::default(),
     };
-    let mut nodes: Vec<NodeStatus> = FLEET.iter().map(known).collect();
+    let mut nodes: Vec<NodeStatus<'_>> = FLEET.iter().map(known).collect();
     nodes.push(NodeStatus {
         node: node("compute-4"),
         link: Link::Offline { since: at(0) },
-        roles: BTreeSet::new(),
+        roles: Cow::default(),
         platform: None,
-        versions: BTreeMap::new(),
+        versions: Cow::default(),
         release: None,
         dhcp_agent: None,
         etcd: None,
@@ -584,7 +585,7 @@ pub fn nodes() -> Vec<NodeStatus> {
         observed_at: None,
         enrolled_at: Some(at(0)),
         declared: None,
-        labels: BTreeMap::new(),
+        labels: Cow::default(),
     });
     nodes
 }
@@ -604,14 +605,15 @@ pub fn inventory() -> InventoryRecord {
 }
 
 /// [`nodes`] beside [`inventory`].
-pub fn declared_nodes() -> Vec<NodeStatus> {
+pub fn declared_nodes() -> Vec<NodeStatus<'static>> {
     let declared = inventory().inventory.nodes;
     let mut nodes = nodes();
     let missing = NodeStatus { node: node("control-2"), enrolled_at: None, ..nodes[6].clone() };
     nodes.push(missing);
     for status in &mut nodes {
         status.declared = Some(declared.contains_key(&status.node));
-        status.labels = declared.get(&status.node).map(|known| known.labels.clone()).unwrap_or_default();
+        let labels = declared.get(&status.node).map(|known| known.labels.clone());
+        status.labels = Cow::Owned(labels.unwrap_or_default());
     }
     nodes
 }

@@ -312,7 +312,7 @@ impl Site {
         self.until(&what, |status| task(status, stage, node).is_some_and(|task| task.state == state)).await
     }
 
-    pub async fn nodes(&self) -> Vec<NodeStatus> {
+    pub async fn nodes(&self) -> Vec<NodeStatus<'static>> {
         let nodes = self.operator().await.list_nodes(v1::ListNodesRequest::default()).await.expect("nodes");
         read_document("node_list", Some(&nodes.into_inner())).expect("nodes")
     }
