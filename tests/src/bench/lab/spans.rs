@@ -1,4 +1,5 @@
-//! What the agents log of their spans, which says what is inside of a step. What is made of it is the reader's.
+//! What the nodes logged meanwhile: the agents their spans, which say what is inside of a step, beside everything else there. What
+//! is made of it is the reader's.
 
 use std::path::Path;
 
@@ -22,7 +23,7 @@ pub fn have_logged(wavegate: &Wavegate<'_>) -> Result<()> {
     wavegate.wait_online()
 }
 
-/// Writes what they logged into a directory, a file for each node.
+/// Writes the nodes' logs into a directory, a file for each node.
 ///
 /// # Errors
 ///
@@ -30,8 +31,7 @@ pub fn have_logged(wavegate: &Wavegate<'_>) -> Result<()> {
 pub fn keep(wavegate: &Wavegate<'_>, directory: &Path) -> Result<()> {
     std::fs::create_dir_all(directory).with_context(|| format!("making {}", directory.display()))?;
     for node in wavegate.managed() {
-        let log =
-            node.run(&["journalctl", "-u", Package::Agent.name(), "-o", "short-iso-precise", "--no-pager"])?;
+        let log = node.run(&["journalctl", "-o", "short-iso-precise", "--no-pager"])?;
         let file = directory.join(format!("{}.log", node.name()));
         std::fs::write(&file, log).with_context(|| format!("writing {}", file.display()))?;
     }
