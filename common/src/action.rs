@@ -412,7 +412,8 @@ pub struct ServiceCheck {
     pub newer_than_packages: Vec<String>,
     /// Whether the active services must have settled: each has run as the same process for a few seconds, and is watched until
     /// it has. A `service.restart` of one of them that stands before this check in the same task then leaves the watch to it.
-    #[serde(default)]
+    /// Not written where it is not so: what was sealed before there was such a thing keeps its digest.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub settled: bool,
 }
 
