@@ -5,6 +5,7 @@ use super::{Failure, GENERATION_KEY, Made, NUMBERS, Store, approvals, audit, dec
 use crate::store::{Append, AuditRecord, PlanHead, RolloutRecord, StoreError, rollout_number};
 use redb::{ReadableTable, ReadableTableMetadata, TableDefinition, WriteTransaction};
 use std::collections::BTreeSet;
+use std::ops::Bound;
 use wavegate_common::id::{PlanId, RolloutId};
 use wavegate_common::plan::Plan;
 use wavegate_common::rollout::Entry;
@@ -172,9 +173,12 @@ pub(super) fn append(tx: &WriteTransaction, append: &Append<'_>) -> Made<()> {
         let (rollout, expected) = (append.rollout.clone(), append.expected_last_seq);
         return Err(Failure::Refused(StoreError::Conflict { rollout, expected, found }));
     }
+    // Each follows the one before, at the end of the rollout's log: that is gone to once, and pages are filled one after the other.
+    let mut end = events.upper_bound_mut(Bound::Included((number, u64::MAX)))?;
     for entry in append.entries {
-        events.insert((number, entry.seq), encode("events", entry)?.as_slice())?;
+        end.insert_before((number, entry.seq), encode("events", entry)?.as_slice())?;
     }
+    end.close()?;
     Ok(())
 }
 
@@ -202,4 +206,39 @@ fn drop_old_plans(tx: &WriteTransaction) -> Made<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Batch;
+    use wavegate_common::id::{Actor, FleetId, Generation, Timestamp};
+    use wavegate_common::rollout::Event;
+
+    fn entries(seqs: std::ops::Range<u64>) -> Vec<Entry> {
+        let by = |seq: u64| Actor("x".repeat(usize::try_from(seq % 700).expect("small")));
+        let entry = |seq| {
+            let event = Event::Resumed { by: by(seq) };
+            Entry { seq, at: Timestamp(seq), generation: Generation(0), event }
+        };
+        seqs.map(entry).collect()
+    }
+
+    #[test]
+    fn logs_of_many_pages_are_read_as_they_were_appended() {
+        let store = Store::in_memory(&FleetId::new("f1").expect("an id")).expect("a store");
+        let append = |rollout: &RolloutId, seqs: std::ops::Range<u64>| {
+            let (generation, expected_last_seq) = (Generation(0), seqs.start - 1);
+            let entries = &entries(seqs)[..];
+            let append = Append { rollout, expected_last_seq, generation, entries, begin: None };
+            store.keep(&Batch { append: Some(append), ..Batch::default() })
+        };
+        let [first, second] = ["r1", "r2"].map(|id| RolloutId::new(id).expect("an id"));
+        for (rollout, seqs) in [(&second, 1..2), (&first, 1..400), (&second, 2..40), (&first, 400..402)] {
+            append(rollout, seqs).expect("appended");
+        }
+        assert!(append(&first, 401..402).is_err(), "that place is taken");
+        assert_eq!(store.events(&first, 0, usize::MAX).expect("read"), entries(1..402));
+        assert_eq!(store.events(&second, 0, usize::MAX).expect("read"), entries(1..40));
+    }
 }

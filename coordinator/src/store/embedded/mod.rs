@@ -65,7 +65,7 @@ macro_rules! from_redb {
         })+
     };
 }
-from_redb!(StorageError, TableError, TransactionError, CommitError, SetDurabilityError);
+from_redb!(StorageError, TableError, TransactionError, CommitError, CursorError, SetDurabilityError);
 
 type Made<T> = Result<T, Failure>;
 
