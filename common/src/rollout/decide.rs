@@ -79,11 +79,22 @@ impl Rollout {
     /// is nothing to do but wait; what for is [`Rollout::waiting`]'s to say.
     #[must_use]
     pub fn decide(&self, observed: Observed<'_>) -> Vec<Event> {
+        self.decide_after(observed, || self.lost(observed))
+    }
+
+    /// As [`Rollout::decide`], but for nodes that are lost or late. To look for those is to look at every node in flight, which need
+    /// not be after every event: only time brings them about.
+    #[must_use]
+    pub fn decide_meanwhile(&self, observed: Observed<'_>) -> Vec<Event> {
+        self.decide_after(observed, Vec::new)
+    }
+
+    fn decide_after(&self, observed: Observed<'_>, lost: impl FnOnce() -> Vec<Event>) -> Vec<Event> {
         if self.ended() || self.status == Status::Ready {
             return Vec::new();
         }
         let mut passed = self.expired(observed.now);
-        passed.extend(self.lost(observed));
+        passed.extend(lost());
         if !passed.is_empty() {
             return passed;
         }

@@ -351,9 +351,30 @@ impl World {
         }
         self.observe(|observed| {
             prop_assert_eq!(self.rollout.waiting(observed).is_empty(), self.rollout.ended(), "I8");
-            Ok(())
+            self.check_meanwhile(observed)
         })?;
         self.check_barrier()
+    }
+
+    /// What is decided without a look for lost nodes is legal, and where there are none it is the same.
+    fn check_meanwhile(&self, observed: Observed<'_>) -> Result<(), TestCaseError> {
+        let (decided, meanwhile) = (self.rollout.decide(observed), self.rollout.decide_meanwhile(observed));
+        let lost = |event: &Event| matches!(event, Event::TaskLost { .. } | Event::TaskOverdue { .. });
+        if !decided.iter().any(lost) {
+            prop_assert_eq!(&meanwhile, &decided);
+        }
+        prop_assert!(!meanwhile.iter().any(lost), "{:?}", meanwhile);
+        let mut rollout = self.rollout.clone();
+        for event in meanwhile {
+            let entry = Entry {
+                seq: rollout.last_seq() + 1,
+                at: observed.now,
+                generation: Generation(self.generation),
+                event,
+            };
+            prop_assert!(rollout.apply(&entry).is_ok(), "{:?}", entry);
+        }
+        Ok(())
     }
 
     pub fn observe<R>(&self, look: impl FnOnce(Observed<'_>) -> R) -> R {

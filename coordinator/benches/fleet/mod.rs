@@ -6,7 +6,7 @@ pub mod facts;
 use facts::facts;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use tempfile::TempDir;
 use tokio::sync::{mpsc, oneshot};
 use wavegate_common::id::{Actor, FleetId, LeaderId, NodeId, PlanId, Timestamp};
@@ -35,6 +35,7 @@ pub struct Fleet {
     pub engine: Engine,
     pub store: Arc<Store>,
     agents: BTreeMap<NodeId, Agent>,
+    now: Arc<AtomicU64>,
     _folder: TempDir,
 }
 
@@ -59,7 +60,8 @@ impl Fleet {
     /// A fleet whose nodes have enrolled and are connected.
     pub fn new(nodes: usize) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let clock = Clock::Manual(Arc::new(AtomicU64::new(1_800_000_000_000)));
+        let now = Arc::new(AtomicU64::new(1_800_000_000_000));
+        let clock = Clock::Manual(now.clone());
         let fleet = FleetId::new("f-0123456789abcdef").expect("a fleet");
         let authority = Authority::create(folder.path(), &fleet, clock.now()).expect("an authority");
         let store = Arc::new(Store::in_memory(&fleet).expect("a store"));
@@ -77,7 +79,7 @@ impl Fleet {
         let timing = Timing { heartbeat_interval_s: 300, lost_after_ms: 60_000 };
         let engine = Engine::load(store.clone(), Arc::new(authority), clock, timing, LeaderId::new(1));
         let mut fleet =
-            Self { engine: engine.expect("loaded"), store, agents: BTreeMap::new(), _folder: folder };
+            Self { engine: engine.expect("loaded"), store, agents: BTreeMap::new(), now, _folder: folder };
         fleet.engine.take(Input::Tick);
         (0..nodes).map(name).for_each(|node| fleet.connect(node));
         fleet
@@ -99,6 +101,12 @@ impl Fleet {
         })));
         let session = number.try_recv().expect("answered").expect("a session");
         self.agents.insert(node, Agent { session, messages, _alive: ended, orders: Vec::new() });
+    }
+
+    /// Time passes; the engine is not told of it.
+    #[allow(dead_code)]
+    pub fn pass(&self, millis: u64) {
+        self.now.fetch_add(millis, Ordering::SeqCst);
     }
 
     /// These nodes go offline.

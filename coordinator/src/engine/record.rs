@@ -89,11 +89,15 @@ impl Engine {
         let mut decided = 0;
         loop {
             let Some(rollout) = &self.rollout else { return };
-            let mut events = rollout.decide(self.observed());
+            let mut events = match self.turn.look_for_lost {
+                true => rollout.decide(self.observed()),
+                false => rollout.decide_meanwhile(self.observed()),
+            };
             if self.superseded.is_some() {
                 events.retain(|event| !matches!(event, Event::TaskStarted { .. }));
             }
             if events.is_empty() {
+                self.turn.look_for_lost = false;
                 return;
             }
             events.truncate(MOST_DECIDED - decided);

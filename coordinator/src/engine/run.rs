@@ -178,6 +178,7 @@ impl Engine {
         }
         self.flush();
         self.turn.unsettled = true;
+        self.turn.look_for_lost = true;
         self.turn.ticked = true;
     }
 

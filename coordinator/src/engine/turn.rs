@@ -36,6 +36,8 @@ pub(super) struct Turn {
     pub(super) orders: BTreeSet<NodeId>,
     /// Something has happened after which there may be something to decide.
     pub(super) unsettled: bool,
+    /// Time has passed since nodes that are lost or late were last looked for.
+    pub(super) look_for_lost: bool,
     /// Time has passed in it.
     pub(super) ticked: bool,
     /// What is told of the rollout or the fleet has changed.
@@ -58,8 +60,8 @@ impl Turn {
     /// Begins anew. What agents observed and could not be stored is tried again, and so are orders that could not be sent; what
     /// was left undecided is decided.
     pub(super) fn begin(&mut self, now_ms: u64) {
-        let Self { facts, orders, unsettled, .. } = std::mem::take(self);
-        *self = Self { began_ms: now_ms, facts, orders, unsettled, ..Self::default() };
+        let Self { facts, orders, unsettled, look_for_lost, .. } = std::mem::take(self);
+        *self = Self { began_ms: now_ms, facts, orders, unsettled, look_for_lost, ..Self::default() };
     }
 
     /// Whether one more input can be taken in it.

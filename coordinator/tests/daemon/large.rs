@@ -85,6 +85,26 @@ async fn thousands_of_orders_are_given_out_over_several_turns_and_need_no_tick()
 }
 
 #[test]
+fn who_is_lost_is_found_with_the_next_tick_however_many_they_are() {
+    let mut fleet = Fleet::new(MANY);
+    let (view, _) = fleet.plan();
+    fleet.start(&view.plan.id).expect("started");
+    assert_eq!(fleet.work(usize::MAX), 1, "the canary");
+    let settle = |fleet: &mut Fleet, input: Input| {
+        fleet.engine.take(input);
+        while fleet.engine.has_more() {
+            fleet.engine.take(Input::Look);
+        }
+        status(fleet, Detail::Brief).stages.iter().map(|stage| stage.counts.unknown).sum::<u32>()
+    };
+    assert_eq!(settle(&mut fleet, Input::Look), 0);
+    fleet.lose(MANY);
+    fleet.pass(60_000);
+    assert_eq!(settle(&mut fleet, Input::Look), 0, "that time has passed is what a tick tells");
+    assert_eq!(settle(&mut fleet, Input::Tick) as usize, MANY - CONTROL - 1);
+}
+
+#[test]
 fn why_hundreds_wait_is_said_in_a_few_words() {
     let mut fleet = Fleet::new(NODES);
     let (view, _) = fleet.plan();
