@@ -9,12 +9,24 @@ use wavegate_common::facts::Facts;
 impl Engine {
     /// Begins a turn: the time is looked at, and after a write that failed the store.
     pub(super) fn begin_turn(&mut self) {
-        let elapsed = self.clock.elapsed_ms();
-        self.looked_at = self.clock.now();
-        self.links.follow(self.looked_at, elapsed);
+        let elapsed = self.look_at_the_time();
         self.turn.begin(elapsed);
         self.excuse_who_queued();
         self.become_sure();
+        self.show();
+    }
+
+    /// What has elapsed by now; the moments of the links are moved up to it.
+    fn look_at_the_time(&mut self) -> u64 {
+        let elapsed = self.clock.elapsed_ms();
+        self.looked_at = self.clock.now();
+        self.links.follow(self.looked_at, elapsed);
+        elapsed
+    }
+
+    /// Answers whoever asks between two turns.
+    pub(super) fn answer_meanwhile(&mut self) {
+        self.look_at_the_time();
         self.show();
     }
 

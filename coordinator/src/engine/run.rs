@@ -12,7 +12,12 @@ const TICK_MS: u64 = 1000;
 /// If it was not told for so long, it has so much to do that nobody can.
 const LATE_MS: u64 = 2 * TICK_MS;
 /// For so long at most the engine waits for what may share a turn.
-const GATHER: Duration = Duration::from_millis(10);
+const GATHER: Duration = Duration::from_millis(25);
+/// As long as it does not, for so many times as long as the last turn took to end: what a transaction costs beside what is in it
+/// is shared by more, the more the store has to do.
+const GATHER_TIMES: u32 = 3;
+/// While it waits, whoever asks is answered so often.
+const NAP: Duration = Duration::from_millis(5);
 
 impl Engine {
     /// Runs until [`Input::Shutdown`], or until nobody is left who could ask for anything. When `killed` is set, it ends
@@ -29,10 +34,8 @@ impl Engine {
             if matches!(first, Input::Shutdown) {
                 break;
             }
-            // What comes within the time that the last turn took to end shares this one: the more the store has to do, the more
-            // it is given at once.
             if first.shares_a_turn() && !self.has_more() {
-                thread::sleep(gather_until.saturating_duration_since(Instant::now()));
+                self.gather(gather_until, &inputs);
             }
             self.begin_turn();
             left_over = self.hear_all(first, &mut inputs, killed);
@@ -44,10 +47,22 @@ impl Engine {
             let heard = Instant::now();
             self.end_turn();
             let ended = Instant::now();
-            gather_until = ended + (ended - heard).min(GATHER);
+            gather_until = ended + ((ended - heard) * GATHER_TIMES).min(GATHER);
             self.alive();
         }
         self.end();
+    }
+
+    /// Waits for what may share the next turn, as long as there is room for it in the queue.
+    fn gather(&mut self, until: Instant, inputs: &mpsc::Receiver<Input>) {
+        while inputs.capacity() > 0 {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            thread::sleep(left.min(NAP));
+            self.answer_meanwhile();
+        }
     }
 
     /// Whether a turn has left something to decide. Whoever drives the engine by turns goes on with an [`Input::Look`] then.

@@ -9,7 +9,7 @@ use wavegate_common::order::TaskKey;
 use wavegate_common::rollout::{Entry, Report, Rollout};
 
 /// Inputs of a turn at most: who asks something waits for its end.
-const MOST_INPUTS: usize = 1000;
+const MOST_INPUTS: usize = 2000;
 /// Bytes of output in a turn at most.
 const MOST_BYTES: usize = 4 << 20;
 /// A turn that has gone on for so long takes nothing more.
