@@ -133,6 +133,17 @@ impl TryFrom<v1::TaskKey> for TaskKey {
     }
 }
 
+/// Whether a key off the wire is this one.
+#[must_use]
+pub fn same_key(said: &v1::TaskKey, key: &TaskKey) -> bool {
+    let v1::TaskKey { rollout, stage, node, attempt, plan } = said;
+    node == key.node.as_str()
+        && *attempt == key.attempt
+        && stage == key.stage.as_str()
+        && rollout == key.rollout.as_str()
+        && plan == key.plan.as_str()
+}
+
 /// A task's result for the wire; `None` while it is open.
 #[must_use]
 pub const fn result_to_wire(result: Option<TaskResult>) -> v1::TaskResult {

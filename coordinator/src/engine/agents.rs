@@ -21,7 +21,7 @@ impl Engine {
         let now = self.clock.now();
         let replaced = self.links.is_online(&node);
         let number = self.links.open(&node, session, now);
-        self.links.heard(&node, self.clock.elapsed_ms());
+        self.links.heard(&node, number, self.clock.elapsed_ms());
         tracing::info!(%node, agent_version, replaced, "online");
         self.complaints.remove(&node);
         if let Some(what) = not_understood {
@@ -96,10 +96,9 @@ impl Engine {
     }
 
     pub(super) fn said(&mut self, node: &NodeId, session: u64, message: FromAgent) {
-        if !self.links.is_current(node, session) {
+        if !self.links.heard(node, session, self.clock.elapsed_ms()) {
             return;
         }
-        self.links.heard(node, self.clock.elapsed_ms());
         match message {
             FromAgent::Working(at, stands_still) => {
                 self.working(node, at);

@@ -84,11 +84,11 @@ impl Links {
         }
     }
 
-    /// A node was heard: it may have waited for long until it was taken.
-    pub fn heard(&self, node: &NodeId, elapsed_ms: u64) {
-        if let Some(open) = self.open.get(node) {
-            open.session.heard.fetch_max(elapsed_ms, Ordering::Relaxed);
-        }
+    /// A node was heard in a session; it may have waited for long until it was taken. False if that is not the session that counts.
+    pub fn heard(&self, node: &NodeId, number: u64, elapsed_ms: u64) -> bool {
+        let Some(open) = self.open.get(node).filter(|open| open.number == number) else { return false };
+        open.session.heard.fetch_max(elapsed_ms, Ordering::Relaxed);
+        true
     }
 
     /// Every node's link, for the core.

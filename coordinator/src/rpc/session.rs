@@ -10,7 +10,7 @@ use wavegate_common::id::{NodeId, StepId};
 use wavegate_common::order::TaskKey;
 use wavegate_common::rollout::Report;
 use wavegate_proto::convert::{
-    BadMessage, document, leader_from_wire, leader_id_to_wire, read_document, result_from_wire,
+    BadMessage, document, leader_from_wire, leader_id_to_wire, read_document, result_from_wire, same_key,
 };
 use wavegate_proto::v1;
 use wavegate_proto::v1::agent_message::Message as In;
@@ -74,13 +74,15 @@ pub struct Incoming {
     heard: Arc<AtomicU64>,
     /// What the agent last said it works on: a heartbeat that says the same only counts as heard.
     last: Option<FromAgent>,
+    /// The task that it last spoke of, which is mostly the one that it speaks of next.
+    key: Option<TaskKey>,
 }
 
 impl Incoming {
     /// Of a node's session with this number; `heard` is [`Opened::heard`].
     #[must_use]
     pub const fn new(node: NodeId, session: u64, heard: Arc<AtomicU64>) -> Self {
-        Self { node, session, heard, last: None }
+        Self { node, session, heard, last: None, key: None }
     }
 
     /// The node.
@@ -112,7 +114,7 @@ impl Incoming {
         if matches!(message, In::Hello(_)) {
             return Err(BadMessage::Missing("place here: a hello is the first message and no other"));
         }
-        let message = from_wire(message).unwrap_or_else(|bad| FromAgent::NotUnderstood(told(&bad)));
+        let message = self.read(message).unwrap_or_else(|bad| FromAgent::NotUnderstood(told(&bad)));
         if matches!(message, FromAgent::Working(..)) {
             if self.last.as_ref() == Some(&message) {
                 return Ok(None);
@@ -124,39 +126,48 @@ impl Incoming {
         let (node, session) = (self.node.clone(), self.session);
         Ok(Some(Input::Said { node, session, message: Box::new(message) }))
     }
-}
 
-fn from_wire(message: In) -> Result<FromAgent, BadMessage> {
-    let key = |key: Option<v1::TaskKey>| TaskKey::try_from(key.ok_or(BadMessage::Missing("task key"))?);
-    let step = |step: String| if step.is_empty() { Ok(None) } else { StepId::new(step).map(Some) };
-    Ok(match message {
-        In::Hello(_) => return Err(BadMessage::Missing("place here")),
-        In::Heartbeat(v1::Heartbeat { task, step: at, stands_still, .. }) => {
-            let working = if task.is_some() { Some((key(task)?, step(at)?)) } else { None };
-            FromAgent::Working(working, Some(stands_still).filter(|why| !why.is_empty()))
+    fn read(&mut self, message: In) -> Result<FromAgent, BadMessage> {
+        let step = |step: String| if step.is_empty() { Ok(None) } else { StepId::new(step).map(Some) };
+        Ok(match message {
+            In::Hello(_) => return Err(BadMessage::Missing("place here")),
+            In::Heartbeat(v1::Heartbeat { task, step: at, stands_still, .. }) => {
+                let working = if task.is_some() { Some((self.key(task)?, step(at)?)) } else { None };
+                FromAgent::Working(working, Some(stands_still).filter(|why| !why.is_empty()))
+            }
+            In::TaskReport(report) => {
+                let result = result_from_wire(report.result())?;
+                let current = step(report.current_step)?;
+                let steps = read_document("ended_steps", report.ended_steps.as_ref())?;
+                FromAgent::Report(Report { key: self.key(report.key)?, steps, result }, current)
+            }
+            In::OrderRefused(refused) => {
+                FromAgent::OrderRefused { key: self.key(refused.key)?, reason: refused.reason }
+            }
+            In::Output(output) => FromAgent::Output {
+                key: self.key(output.key)?,
+                step: StepId::new(output.step)?,
+                offset: output.offset,
+                data: output.data,
+            },
+            In::PreviewReport(report) => FromAgent::Preview {
+                request: report.request,
+                stage: report.stage.parse()?,
+                previews: read_document("step_previews", report.step_previews.as_ref())?,
+            },
+            In::Facts(facts) => FromAgent::Facts(Box::new(read_document("facts", Some(&facts))?)),
+        })
+    }
+
+    fn key(&mut self, said: Option<v1::TaskKey>) -> Result<TaskKey, BadMessage> {
+        let said = said.ok_or(BadMessage::Missing("task key"))?;
+        if let Some(known) = self.key.as_ref().filter(|known| same_key(&said, known)) {
+            return Ok(known.clone());
         }
-        In::TaskReport(report) => {
-            let result = result_from_wire(report.result())?;
-            let current = step(report.current_step)?;
-            let steps = read_document("ended_steps", report.ended_steps.as_ref())?;
-            FromAgent::Report(Report { key: key(report.key)?, steps, result }, current)
-        }
-        In::OrderRefused(refused) => {
-            FromAgent::OrderRefused { key: key(refused.key)?, reason: refused.reason }
-        }
-        In::Output(output) => FromAgent::Output {
-            key: key(output.key)?,
-            step: StepId::new(output.step)?,
-            offset: output.offset,
-            data: output.data,
-        },
-        In::PreviewReport(report) => FromAgent::Preview {
-            request: report.request,
-            stage: report.stage.parse()?,
-            previews: read_document("step_previews", report.step_previews.as_ref())?,
-        },
-        In::Facts(facts) => FromAgent::Facts(Box::new(read_document("facts", Some(&facts))?)),
-    })
+        let key = TaskKey::try_from(said)?;
+        self.key = Some(key.clone());
+        Ok(key)
+    }
 }
 
 /// What the engine says, for the wire.
@@ -181,4 +192,40 @@ pub fn to_wire(message: ToAgent) -> Result<v1::CoordinatorMessage, BadMessage> {
         }),
     };
     Ok(v1::CoordinatorMessage { message: Some(message) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key() -> v1::TaskKey {
+        let [rollout, stage, node, plan] = ["r1", "compute", "n1", "p1"].map(str::to_owned);
+        v1::TaskKey { rollout, stage, node, attempt: 1, plan }
+    }
+
+    fn taken(incoming: &mut Incoming, key: &v1::TaskKey) -> TaskKey {
+        let refused = v1::OrderRefused { key: Some(key.clone()), reason: String::new() };
+        let message = v1::AgentMessage { message: Some(In::OrderRefused(refused)) };
+        let Ok(Some(Input::Said { message, .. })) = incoming.take(message, 1) else { panic!("it is said") };
+        let FromAgent::OrderRefused { key, .. } = *message else { panic!("of a task: {message:?}") };
+        key
+    }
+
+    #[test]
+    fn whichever_task_an_agent_spoke_of_before_it_is_taken_for_the_one_that_it_speaks_of() {
+        let mut incoming = Incoming::new(NodeId::new("n1").expect("a name"), 1, Arc::default());
+        let others = [
+            v1::TaskKey { rollout: "r2".to_owned(), ..key() },
+            v1::TaskKey { stage: "control".to_owned(), ..key() },
+            v1::TaskKey { node: "n2".to_owned(), ..key() },
+            v1::TaskKey { attempt: 2, ..key() },
+            v1::TaskKey { plan: "p2".to_owned(), ..key() },
+        ];
+        for other in others {
+            for said in [key(), key(), other.clone(), other, key()] {
+                let expected = TaskKey::try_from(said.clone()).expect("a key");
+                assert_eq!(taken(&mut incoming, &said), expected);
+            }
+        }
+    }
 }
