@@ -1,12 +1,14 @@
-//! Steps that are alike are kept once: in a plan of ten thousand nodes there are a few kinds of nodes. What a plan's document
-//! looks like does not depend on it.
+//! Steps that are alike are kept once, read once and written once: in a plan of ten thousand nodes there are a few kinds of
+//! nodes. What a plan's document looks like does not depend on it.
 
 use crate::id::NodeId;
 use crate::order::Steps;
 use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
-use serde_json::value::RawValue;
+use serde::ser::{Error as _, SerializeMap, Serializer};
+use serde_json::value::{RawValue, to_raw_value};
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
+use std::sync::Arc;
 
 /// So many kinds are remembered: enough for the platforms, roles and releases of a fleet, and few enough to look at all.
 const KINDS: usize = 16;
@@ -42,6 +44,22 @@ impl Written {
     }
 }
 
+/// The lists of steps that were written last, each with its JSON.
+#[derive(Default)]
+struct Shared<'a>(VecDeque<(&'a Steps, Arc<RawValue>)>);
+
+impl<'a> Shared<'a> {
+    /// How these steps are written. Those that are shared with another node are not written again.
+    fn write(&mut self, steps: &'a Steps) -> serde_json::Result<Arc<RawValue>> {
+        if let Some((_, written)) = self.0.iter().find(|(known, _)| known.as_ptr() == steps.as_ptr()) {
+            return Ok(written.clone());
+        }
+        let written: Arc<RawValue> = to_raw_value(steps)?.into();
+        remember(&mut self.0, (steps, written.clone()));
+        Ok(written)
+    }
+}
+
 fn remember<T>(known: &mut VecDeque<T>, new: T) {
     if known.len() == KINDS {
         known.pop_front();
@@ -73,6 +91,19 @@ pub(super) fn tasks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeM
     deserializer.deserialize_map(Tasks)
 }
 
+/// Writes the steps of each node, into a JSON document.
+pub(super) fn write<S: Serializer>(
+    tasks: &BTreeMap<NodeId, Steps>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    let (mut map, mut known) = (serializer.serialize_map(Some(tasks.len()))?, Shared::default());
+    for (node, steps) in tasks {
+        let written = known.write(steps).map_err(S::Error::custom)?;
+        map.serialize_entry(node, &*written)?;
+    }
+    map.end()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -94,6 +125,11 @@ mod tests {
         let json = serde_json::to_string(&written).expect("JSON");
         let read = tasks(&mut serde_json::Deserializer::from_str(&json)).expect("tasks");
         assert_eq!(read, written);
+        let mut again = Vec::new();
+        write(&read, &mut serde_json::Serializer::new(&mut again)).expect("JSON");
+        assert_eq!(String::from_utf8(again).expect("text"), json);
+        let value = write(&read, serde_json::value::Serializer).expect("a value");
+        assert_eq!(value, serde_json::to_value(&written).expect("a value"));
         let shared = |one: usize, other: usize| read[&node(one)].as_ptr() == read[&node(other)].as_ptr();
         assert!(shared(0, 18) && shared(1, 19) && !shared(0, 1));
     }

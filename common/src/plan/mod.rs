@@ -108,7 +108,7 @@ pub struct StagePlan {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub groups: BTreeMap<NodeId, String>,
     /// The steps of each node.
-    #[serde(deserialize_with = "alike::tasks")]
+    #[serde(deserialize_with = "alike::tasks", serialize_with = "alike::write")]
     pub tasks: BTreeMap<NodeId, Steps>,
 }
 
