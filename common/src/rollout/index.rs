@@ -6,7 +6,8 @@ use crate::id::NodeId;
 use crate::order::{PlannedStep, Steps, Work};
 use crate::plan::{Plan, StagePlan};
 use crate::platform::Stage;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasherDefault, DefaultHasher};
 use std::ops::Range;
 
 /// What makes nodes alike to the rules: of scheduled ones that are of one kind, all may be started or none.
@@ -24,6 +25,8 @@ pub(super) struct Kind {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct StageIndex {
     nodes: Vec<NodeId>,
+    /// Of ten thousand names a search would compare fourteen, each of them somewhere else in memory, at every event.
+    place_of: HashMap<NodeId, Place, BuildHasherDefault<DefaultHasher>>,
     /// The nodes in the order of work, wave after wave.
     work: Vec<Place>,
     /// Where in `work` each wave begins, and where the last one ends.
@@ -41,10 +44,10 @@ pub(super) struct StageIndex {
 impl StageIndex {
     pub(super) fn new(plan: &Plan, planned: &StagePlan) -> Self {
         let nodes: Vec<NodeId> = planned.tasks.keys().cloned().collect();
-        let place_of = |node: &NodeId| nodes.binary_search(node).ok().map(Place::new);
+        let place_of: HashMap<_, _, _> = nodes.iter().cloned().zip((0..).map(Place::new)).collect();
         let (mut work, mut begins) = (Vec::with_capacity(nodes.len()), vec![0]);
         for wave in &planned.waves {
-            work.extend(wave.iter().filter_map(place_of));
+            work.extend(wave.iter().filter_map(|node| place_of.get(node).copied()));
             begins.push(work.len());
         }
         let mut turn_of = vec![None; nodes.len()];
@@ -58,6 +61,7 @@ impl StageIndex {
             alone.set(Place::new(number), is_alone(plan, planned, node));
         }
         Self {
+            place_of,
             work,
             begins,
             turn_of,
@@ -77,7 +81,7 @@ impl StageIndex {
     }
 
     pub(super) fn place(&self, node: &NodeId) -> Option<Place> {
-        self.nodes.binary_search(node).ok().map(Place::new)
+        self.place_of.get(node).copied()
     }
 
     pub(super) fn node(&self, place: Place) -> Option<&NodeId> {
