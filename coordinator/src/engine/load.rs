@@ -22,8 +22,9 @@ use wavegate_common::rollout::{Entry, IllegalEvent, Rollout};
 
 /// Events read at once.
 const EVENTS_AT_ONCE: usize = 1000;
-/// So many times as many are read ahead of what is replayed.
-const BATCHES_AHEAD: usize = 64;
+/// So many times as many are read ahead of what is replayed, a few hundred bytes each: the log of ten thousand nodes, while
+/// their plan is read and its seal is looked at.
+const BATCHES_AHEAD: usize = 256;
 
 /// Why the engine can't begin.
 #[derive(Debug, thiserror::Error)]
