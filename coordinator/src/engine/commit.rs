@@ -48,10 +48,10 @@ impl Engine {
         if std::mem::take(&mut self.turn.changed) {
             self.changes.send_modify(|version| *version += 1);
         }
+        self.show();
         if std::mem::take(&mut self.turn.ticked) {
             self.log_reasons();
         }
-        self.show();
     }
 
     /// Stores what the turn has collected, all or nothing.
