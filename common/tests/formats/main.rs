@@ -1,5 +1,6 @@
 //! The event log in format 1, as version 0.1.0 wrote it (`v1/events.jsonl`, an entry a line): every later version reads it and takes
-//! it for what it was. Its lines are never changed; a new kind of event gets a line of its own.
+//! it for what it was. Its lines are never changed; a new kind of event gets a line of its own. And a plan that was sealed then
+//! (`v1/plan.json`): a coordinator that did not find its seal right would not start with its rollout.
 
 // All of this is test code, also where it is not in a #[test] itself.
 #![allow(clippy::expect_used)]
@@ -7,9 +8,11 @@
 use std::collections::BTreeSet;
 use wavegate_common::id::{Actor, Generation, NodeId, StepId, Timestamp};
 use wavegate_common::outcome::Outcome;
+use wavegate_common::plan::Plan;
 use wavegate_common::platform::Stage;
 use wavegate_common::rollout::{Entry, Event, Mode, PauseReason, TaskRef, TaskResult};
 
+const PLAN: &str = include_str!("v1/plan.json");
 const EVENTS: &str = include_str!("v1/events.jsonl");
 
 fn task() -> TaskRef {
@@ -120,4 +123,14 @@ fn what_an_entry_says_beyond_what_is_known_is_ignored_and_an_unknown_event_is_no
         let error = serde_json::from_str::<Entry>(&other).expect_err("unknown").to_string();
         assert!(error.contains("unheard_of"), "{error}");
     }
+}
+
+/// What is added to a plan is not written where it says nothing new: else every plan that was made before had another seal.
+#[test]
+fn a_plan_that_was_sealed_has_its_seal() {
+    let plan: Plan = serde_json::from_str(PLAN).expect("a plan");
+    assert_eq!(serde_json::to_string(&plan).expect("JSON"), PLAN.trim_end());
+    plan.verify().expect("its seal");
+    let stages = plan.body.stages.iter().map(|stage| (stage.stage, stage.tasks.len()));
+    assert_eq!(stages.collect::<Vec<_>>(), [(Stage::Etcd, 3), (Stage::Compute, 1), (Stage::Control, 1)]);
 }
