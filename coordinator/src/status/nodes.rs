@@ -48,15 +48,16 @@ pub fn node_list<'a>(
     wanted: &Wanted,
 ) -> impl Iterator<Item = NodeStatus<'a>> {
     let declared = inventory.iter().flat_map(|inventory| inventory.nodes.keys());
-    let mut names: Vec<&NodeId> = known.keys().chain(declared).filter(|name| wanted.names(name)).collect();
-    names.sort_unstable();
-    names.dedup();
-    names.into_iter().map(move |node| {
+    let missing = declared.filter(|node| !known.contains_key(*node)).map(|node| (node, None));
+    let enrolled = known.iter().map(|(node, known)| (node, Some(&**known)));
+    let mut nodes: Vec<_> = enrolled.chain(missing).filter(|(name, _)| wanted.names(name)).collect();
+    nodes.sort_unstable_by_key(|(name, _)| *name);
+    nodes.into_iter().map(move |(node, known)| {
         let declared = inventory.and_then(|inventory| inventory.nodes.get(node));
         NodeStatus {
             declared: inventory.map(|_| declared.is_some()),
             labels: declared.map(|declared| Cow::Borrowed(&declared.labels)).unwrap_or_default(),
-            ..node_status(node, known.get(node), links)
+            ..node_status(node, known, links)
         }
     })
 }
@@ -64,7 +65,7 @@ pub fn node_list<'a>(
 /// A node as operators see it now; without a record it has not enrolled.
 fn node_status<'a>(
     node: &NodeId,
-    known: Option<&'a Arc<KnownNode>>,
+    known: Option<&'a KnownNode>,
     links: &BTreeMap<NodeId, Link>,
 ) -> NodeStatus<'a> {
     let facts = known.and_then(|known| known.facts.as_ref());
