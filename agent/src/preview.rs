@@ -49,6 +49,7 @@ pub fn preview(
             changed_at,
             forecast: &forecast,
             memory: &memory,
+            earlier: &steps[..index],
             to_come: &steps[index + 1..],
         };
         let preview = look(action, &mut cx);

@@ -209,6 +209,7 @@ fn work_on(
         changed_at: &changed_at,
         forecast: &Forecast::default(),
         memory,
+        earlier: &order.steps[..index],
         to_come: &order.steps[index + 1..],
     };
     place(work(action, &step.id, &mut cx, unsettled))

@@ -410,11 +410,6 @@ pub struct ServiceCheck {
     /// Packages that the processes of the active services must be newer than, those of them that are installed.
     #[serde(default)]
     pub newer_than_packages: Vec<String>,
-    /// Whether the active services must have settled: each has run as the same process for a few seconds, and is watched until
-    /// it has. A `service.restart` of one of them that stands before this check in the same task then leaves the watch to it.
-    /// Not written where it is not so: what was sealed before there was such a thing keeps its digest.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub settled: bool,
 }
 
 /// `version.check`: evidence that a program reports the version that its package has.

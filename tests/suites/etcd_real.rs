@@ -456,6 +456,7 @@ fn check_endpoints(urls: &[&str], within_s: u64) -> Result<Result<String, String
         changed_at: &|_| None,
         forecast: &Forecast::default(),
         memory: &Memory::default(),
+        earlier: &[],
         to_come: &[],
     };
     let action = Action::EtcdCheckEndpoint(EtcdCheckEndpoint { within_s });

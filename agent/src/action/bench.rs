@@ -27,6 +27,7 @@ pub(crate) struct Bench {
     pub(crate) node: Option<NodeId>,
     pub(crate) planned: Option<PlannedNode>,
     pub(crate) forecast: Forecast,
+    pub(crate) earlier: Vec<PlannedStep>,
     pub(crate) to_come: Vec<PlannedStep>,
     pub(crate) changed_at: BTreeMap<StepId, Timestamp>,
     pub(crate) patience: Duration,
@@ -51,6 +52,7 @@ impl Bench {
             node: None,
             planned: None,
             forecast,
+            earlier: Vec::new(),
             to_come: Vec::new(),
             changed_at,
             patience: Duration::ZERO,
@@ -79,6 +81,7 @@ impl Bench {
             changed_at: &|step| self.changed_at.get(step).copied(),
             forecast: &self.forecast,
             memory: &self.memory,
+            earlier: &self.earlier,
             to_come: &self.to_come,
         })
     }

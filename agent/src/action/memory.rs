@@ -1,5 +1,5 @@
 //! What was looked at a moment ago and is not asked again: that the package lists were read, what a transaction would do, and what
-//! Python's interpreters find.
+//! Python's interpreters find. And how services were when a restart left them to be watched.
 //! Of one task, or of one preview; after a crash nothing is remembered, and everything is looked at again.
 
 use super::python::Listing;
@@ -7,6 +7,7 @@ use crate::host::Host;
 use crate::os::Os;
 use crate::os::packages::{DatabaseState, Foreseen, SourcesState, Wanted};
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use wavegate_common::id::Timestamp;
 
 /// How long package lists count as just read: the steps of one node's task, one soon after the other.
@@ -22,6 +23,7 @@ pub struct Memory {
     lists_read: RefCell<Option<(Timestamp, SourcesState)>>,
     foreseen: RefCell<Option<Seen>>,
     listings: RefCell<Vec<Listing>>,
+    young: RefCell<BTreeMap<String, u32>>,
 }
 
 #[derive(Debug)]
@@ -56,6 +58,20 @@ impl Memory {
     /// That the question which was just answered read them, from the sources as they were before that: by its answer they are judged.
     pub fn lists_were_read_by_the_question(&self, host: &dyn Host, sources: SourcesState) {
         self.lists_read.replace(Some((host.now(), sources)));
+    }
+
+    /// That a service was left to be watched by a later step, with how often its service manager had started it again by then.
+    pub(super) fn was_left_young(&self, unit: &str, restarts: Option<u32>) {
+        let mut young = self.young.borrow_mut();
+        match restarts {
+            Some(restarts) => young.insert(unit.to_owned(), restarts),
+            None => young.remove(unit),
+        };
+    }
+
+    /// How often its service manager had started a service again when it was left to be watched, if that is known.
+    pub(super) fn restarts_when_young(&self, unit: &str) -> Option<u32> {
+        self.young.borrow().get(unit).copied()
     }
 
     /// What was told by a listing of Python's distributions that `known` takes.

@@ -71,6 +71,8 @@ pub struct Context<'a> {
     pub forecast: &'a Forecast,
     /// What was looked at a moment ago.
     pub memory: &'a Memory,
+    /// The steps of the task before this one.
+    pub earlier: &'a [PlannedStep],
     /// The steps of the task after this one.
     pub to_come: &'a [PlannedStep],
 }

@@ -1,11 +1,13 @@
-//! `service.check`: evidence that services run, and that others do not. Changes nothing.
+//! `service.check`: evidence that services run, and that others do not. Those that an earlier step restarted are watched until they
+//! have settled. Changes nothing.
 
 use super::Context;
 use super::service_control::{mask_by_hand, with_log};
 use super::service_restart::is_older_than;
-use super::settling::{Young, left};
+use super::settling::{SETTLING, Young, died_since, is_left_to_watch, left};
 use crate::host::Process;
 use crate::os::service::ServiceState;
+use std::fmt::Write;
 use std::time::Duration;
 use wavegate_common::action::ServiceCheck;
 use wavegate_common::outcome::StepError;
@@ -15,9 +17,6 @@ const ON_ITS_WAY: Duration = Duration::from_secs(30);
 
 /// How often to look.
 const LOOK: Duration = Duration::from_millis(200);
-
-/// What is said of a service that has settled.
-const UP: &str = ", for 3 s at least";
 
 /// Gathers the evidence.
 ///
@@ -29,16 +28,17 @@ pub fn verify(action: &ServiceCheck, cx: &mut Context<'_>) -> Result<String, Ste
     for unit in &action.active {
         let state = at_rest(cx, unit)?;
         let process = active(cx, unit, &state).map_err(|what| wrong(cx, unit, what))?;
-        let settled = if action.settled { UP } else { "" };
-        evidence.push(format!(
-            "{unit} runs as process {}{}{settled}",
-            process.pid,
-            newer(action, cx, unit, &process)?
-        ));
-        if let Some(left) = left(&process, cx).filter(|_| action.settled) {
-            young.push(Young::new(unit, &state, Some(process)));
-            wait = wait.max(left);
+        let newer = newer(action, cx, unit, &process)?;
+        let mut runs = format!("{unit} runs as process {}{newer}", process.pid);
+        if is_left_to_watch(unit, cx) {
+            died_since(unit, &state, cx).map_or(Ok(()), |what| Err(wrong(cx, unit, what)))?;
+            let _ = write!(runs, ", for {} s at least", SETTLING.as_secs());
+            if let Some(left) = left(&process, cx) {
+                young.push(Young::new(unit, &state, Some(process)));
+                wait = wait.max(left);
+            }
         }
+        evidence.push(runs);
     }
     settle(&young, wait, cx)?;
     for unit in &action.inactive {
@@ -138,54 +138,104 @@ fn wrong(cx: &Context<'_>, unit: &str, what: String) -> StepError {
 
 #[cfg(test)]
 mod tests {
-    use crate::action::bench::{Bench, shown};
+    use crate::action::bench::{Bench, shown, step};
     use crate::host::Host;
-    use crate::host::fake::FakeMachine;
+    use crate::host::fake::{FakeMachine, services};
     use crate::os::{systemd, upstart};
-    use wavegate_common::action::{Action, ServiceCheck};
+    use wavegate_common::action::{Action, ServiceCheck, ServiceRestart};
+    use wavegate_common::order::{PlannedStep, Work};
 
-    fn settled(active: &[&str]) -> Action {
-        let Action::ServiceCheck(check) = check(active, &[]) else { panic!("a check") };
-        Action::ServiceCheck(ServiceCheck { settled: true, ..check })
+    /// Restarts of services, as steps of the task.
+    fn restarts(units: &[&str]) -> Vec<PlannedStep> {
+        let step = |unit: &&str| {
+            let action = Action::ServiceRestart(restart_of(unit));
+            PlannedStep {
+                id: step(&format!("restart-{unit}")),
+                title: "as it is called".to_owned(),
+                work: Work::Run { action, timeout_s: 180 },
+            }
+        };
+        units.iter().map(step).collect()
     }
 
-    #[test]
-    fn services_that_are_young_are_watched_together_until_they_have_settled() {
-        let bench = Bench::new(FakeMachine::debian_compute());
-        let both = ["calico-felix", "neutron-dhcp-agent"];
-        bench.machine().now.0 += 60_000;
-        let watched = |check: Action| {
-            let began = bench.host.now();
-            bench.already_so(&check);
-            bench.host.now().millis_since(began)
-        };
-        assert!(watched(settled(&both)) < 100, "both are old");
-
-        for unit in both {
-            bench.host.run(&systemd::restart(unit)).expect("it starts");
+    fn restart_of(unit: &str) -> ServiceRestart {
+        ServiceRestart {
+            unit: unit.to_owned(),
+            newer_than_packages: Vec::new(),
+            newer_than_steps: Vec::new(),
+            enable: false,
         }
-        assert!(watched(check(&both, &[])) < 100, "nobody asked for them to be watched");
-        let together = watched(settled(&both));
-        assert!((2_900..3_100).contains(&together), "once for both: {together}");
-        let pid = bench.main_pid("calico-felix").expect("it runs");
-        let evidence = bench.already_so(&settled(&both));
-        assert!(
-            evidence.starts_with(&format!("calico-felix runs as process {pid}, for 3 s at least, neutron")),
-            "{evidence}"
-        );
+    }
+
+    const BOTH: [&str; 2] = ["calico-felix", "neutron-dhcp-agent"];
+
+    #[test]
+    fn services_that_were_restarted_are_watched_together_until_they_have_settled() {
+        for machine in
+            [FakeMachine::debian_compute(), FakeMachine::redhat_compute(), FakeMachine::trusty_compute()]
+        {
+            let mut bench = Bench::new(machine);
+            bench.earlier = restarts(&BOTH);
+            bench.machine().now.0 += 60_000;
+            let watched = |bench: &Bench| {
+                let began = bench.host.now();
+                let evidence = bench.already_so(&check(&BOTH, &[]));
+                (bench.host.now().millis_since(began), evidence)
+            };
+            assert!(watched(&bench).0 < 100, "both are old");
+
+            BOTH.iter().for_each(|unit| assert!(services::restart(&mut bench.machine(), unit)));
+            let earlier = std::mem::take(&mut bench.earlier);
+            assert!(watched(&bench).0 < 100, "no step of this task restarted them");
+            bench.earlier = earlier;
+            let (together, evidence) = watched(&bench);
+            assert!((2_800..3_100).contains(&together), "once for both: {together}");
+            let pid = bench.main_pid("calico-felix").expect("it runs");
+            let start = format!("calico-felix runs as process {pid}, for 3 s at least, neutron");
+            assert!(evidence.starts_with(&start), "{evidence}");
+        }
     }
 
     #[test]
     fn a_service_that_dies_while_it_is_watched_has_not_settled() {
-        let bench = Bench::new(FakeMachine::debian_compute());
+        let mut bench = Bench::new(FakeMachine::debian_compute());
+        bench.earlier = restarts(&BOTH);
         bench.host.run(&systemd::restart("calico-felix")).expect("it starts");
         bench.machine().services.get_mut("calico-felix").expect("felix").flaps = true;
-        let error = bench.check(&settled(&["neutron-dhcp-agent", "calico-felix"])).expect_err("it dies");
+        let error = bench.check(&check(&["neutron-dhcp-agent", "calico-felix"], &[])).expect_err("it dies");
         insta::assert_snapshot!(shown(&error), @r"
         calico-felix died within 3 s and was started again
         | calico-felix: exited, status=1/FAILURE
         next: read 'systemctl status calico-felix' and 'journalctl -u calico-felix' on the node, mend the service, then retry
         ");
+    }
+
+    #[test]
+    fn a_service_that_died_once_since_its_restart_is_told_however_long_ago_that_was() {
+        let mut bench = Bench::new(FakeMachine::debian_compute());
+        bench.machine().put_program("/usr/bin/calico-felix", "1.4.6\n");
+        let look = check(&["calico-felix"], &[]);
+        bench.to_come = vec![PlannedStep {
+            id: step("check-felix"),
+            title: "as it is called".to_owned(),
+            work: Work::Run { action: look.clone(), timeout_s: 120 },
+        }];
+        bench.apply(&Action::ServiceRestart(restart_of("calico-felix"))).expect("it restarts");
+        (bench.to_come, bench.earlier) = (Vec::new(), restarts(&["calico-felix"]));
+        // Somebody restarts it, which is no death.
+        bench.host.run(&systemd::restart("calico-felix")).expect("it starts");
+        bench.machine().now.0 += 60_000;
+        bench.already_so(&look);
+
+        services::restart_by_itself(&mut bench.machine(), "calico-felix");
+        bench.machine().now.0 += 60_000;
+        insta::assert_snapshot!(shown(&bench.check(&look).expect_err("it died")), @r"
+        calico-felix died 1 time(s) since it was restarted, and was started again
+        | calico-felix: exited, status=1/FAILURE
+        next: read 'systemctl status calico-felix' and 'journalctl -u calico-felix' on the node, mend the service, then retry
+        ");
+        bench.forget();
+        bench.already_so(&look);
     }
 
     fn check(active: &[&str], inactive: &[&str]) -> Action {
@@ -240,7 +290,6 @@ mod tests {
             active: vec![active.to_owned()],
             inactive: Vec::new(),
             newer_than_packages: packages.iter().map(|name| (*name).to_owned()).collect(),
-            settled: false,
         })
     }
 

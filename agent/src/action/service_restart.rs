@@ -6,10 +6,10 @@
 //! as old: it may have started just before. `apply` waits until what it starts is seen as newer, so that a second look finds it
 //! new.
 //!
-//! What was just started is watched for a few seconds, here or, together with others, by a later `service.check` of the task.
+//! What was just started is watched for a few seconds: here or, where one is to come that checks it, by a later step.
 
 use super::service_control::{self, masked_word, unmask_by_hand, with_log};
-use super::settling::{SETTLING, Young, is_watched_later, left};
+use super::settling::{SETTLING, Young, left, watched_by};
 use super::{Applied, Check, Context};
 use crate::host::Process;
 use crate::os::packages::Installed;
@@ -22,6 +22,11 @@ use wavegate_common::outcome::{Change, StepError};
 
 /// Starts are told in ticks and counted back from a clock in milliseconds: the moment found may be a few too early.
 const GRAIN_MS: u64 = 50;
+
+/// A service manager may say that it has started a process which does not yet run its program. Whoever does not watch it for longer
+/// waits so long for that, and looks so often.
+const COMING_MS: u64 = 2_000;
+const LOOK: Duration = Duration::from_millis(100);
 
 /// Moments further ahead than this come from a clock that was set back, not from a clock's grain.
 const AHEAD_MS: u64 = 5_000;
@@ -50,11 +55,11 @@ pub fn check(action: &ServiceRestart, cx: &mut Context<'_>) -> Result<Check, Ste
         Look::New(_) if action.enable && !state.starts_at_boot => {
             Ok(would("made to come up at boot".to_owned()))
         }
-        Look::New(process) => Ok(Check::AlreadySo { evidence: evidence(cx, &process) }),
+        Look::New(process) => Ok(Check::AlreadySo { evidence: evidence(unit, cx, &process) }),
     }
 }
 
-/// Restarts the service and watches it settle, unless a later step does.
+/// Restarts the service and watches it settle, unless a later step is to.
 ///
 /// # Errors
 /// [`StepError`] if it does not come up, does not stay up, or is still older than it must be.
@@ -72,7 +77,7 @@ pub fn apply(action: &ServiceRestart, cx: &mut Context<'_>) -> Result<Applied, S
         changes.push(Change::Service { unit: unit.clone(), what: "made to come up at boot".to_owned() });
     }
     if let Look::New(process) = look_long_enough(action, cx, &state)? {
-        return Ok(Applied { changes, evidence: evidence(cx, &process) });
+        return Ok(Applied { changes, evidence: evidence(unit, cx, &process) });
     }
     wait_to_be_newer(action, cx)?;
     let before = main_process(cx, &state);
@@ -83,7 +88,7 @@ pub fn apply(action: &ServiceRestart, cx: &mut Context<'_>) -> Result<Applied, S
         Some(before) => format!("restarted, process {} -> {}", before.pid, process.pid),
         None => format!("started, process {}", process.pid),
     };
-    let evidence = format!("{what}, {}", evidence(cx, &process));
+    let evidence = format!("{what}, {}", evidence(unit, cx, &process));
     changes.push(Change::Service { unit: unit.clone(), what });
     Ok(Applied { changes, evidence })
 }
@@ -135,7 +140,11 @@ fn look_long_enough(
         old @ Look::Old(_) => return Ok(old),
     };
     let Some(left) = left(&young, cx) else { return Ok(Look::New(young)) };
-    if cx.patience.is_zero() || is_watched_later(&action.unit, cx) {
+    if cx.patience.is_zero() {
+        return Ok(Look::New(young));
+    }
+    if watched_by(&action.unit, cx).is_some() {
+        cx.memory.was_left_young(&action.unit, state.restarts);
         return Ok(Look::New(young));
     }
     cx.host.sleep(left);
@@ -216,19 +225,40 @@ fn settled(
     let _verify = tracing::debug_span!("verify").entered();
     let error =
         |what: String| with_log(cx, unit, StepError { what, output: Vec::new(), next: String::new() });
-    let mut state = cx.os.service(cx.host, unit)?;
-    if !is_watched_later(unit, cx) {
-        let young = Young::new(unit, &state, main_process(cx, &state));
+    let first = cx.os.service(cx.host, unit)?;
+    if watched_by(unit, cx).is_none() {
+        let young = Young::new(unit, &first, main_process(cx, &first));
         cx.host.sleep(SETTLING);
-        state = young.stayed(cx)?.map_err(error)?;
+        let state = young.stayed(cx)?.map_err(error)?;
+        return current(action, cx, before, &state)?.map_err(error);
     }
-    match look(action, cx, &state)? {
+    // A start by somebody begins the count anew.
+    cx.memory.was_left_young(unit, first.restarts.map(|_| 0));
+    let until = cx.host.now().0.saturating_add(COMING_MS);
+    loop {
+        let state = cx.os.service(cx.host, unit)?;
+        match current(action, cx, before, &state)? {
+            Err(_) if cx.host.now().0 < until => cx.host.sleep(LOOK),
+            found => return found.map_err(error),
+        }
+    }
+}
+
+/// The process of a service that was restarted, or why it is none that counts.
+fn current(
+    action: &ServiceRestart,
+    cx: &Context<'_>,
+    before: Option<&Process>,
+    state: &ServiceState,
+) -> Result<Result<Process, String>, StepError> {
+    let unit = &action.unit;
+    Ok(match look(action, cx, state)? {
         Look::New(process) if before.is_some_and(|before| before.is(&process)) => {
-            Err(error(format!("{unit} was restarted, and process {} is still the one it was", process.pid)))
+            Err(format!("{unit} was restarted, and process {} is still the one it was", process.pid))
         }
         Look::New(process) => Ok(process),
-        Look::Old(why) => Err(error(format!("{unit} was restarted and is still not current: {why}"))),
-    }
+        Look::Old(why) => Err(format!("{unit} was restarted and is still not current: {why}")),
+    })
 }
 
 /// Refuses a service that somebody keeps down.
@@ -257,9 +287,13 @@ pub(super) fn absent(unit: &str) -> StepError {
     }
 }
 
-fn evidence(cx: &Context<'_>, process: &Process) -> String {
+fn evidence(unit: &str, cx: &Context<'_>, process: &Process) -> String {
     let seconds = cx.host.now().millis_since(process.started_at) / 1000;
-    format!("process {} has run for {seconds} s from the file on disk", process.pid)
+    let runs = format!("process {} has run for {seconds} s from the file on disk", process.pid);
+    match watched_by(unit, cx).filter(|_| left(process, cx).is_some()) {
+        Some(step) => format!("{runs}; whether it stays up step '{step}' sees"),
+        None => runs,
+    }
 }
 
 const fn second(moment: Timestamp) -> u64 {

@@ -1,11 +1,14 @@
-//! Whether a service that was started a moment ago stays up: what dies within seconds has not come up.
+//! Whether a service that was started a moment ago stays up: what dies within seconds has not come up. A step that restarts a service
+//! leaves that to a later step of its task that checks the service, so that services which are restarted one after the other
+//! settle at the same time.
 
 use super::Context;
 use crate::host::Process;
 use crate::os::service::ServiceState;
 use std::time::Duration;
 use wavegate_common::action::Action;
-use wavegate_common::order::Work;
+use wavegate_common::id::StepId;
+use wavegate_common::order::{PlannedStep, Work};
 use wavegate_common::outcome::StepError;
 
 /// A service has come up when it has run so long as the same process. Felix waits 2 s before it gives up on a bad
@@ -60,13 +63,27 @@ pub fn left(process: &Process, cx: &Context<'_>) -> Option<Duration> {
     SETTLING.checked_sub(age).filter(|left| !left.is_zero())
 }
 
-/// Whether a later step of the task watches this service, so that services that are restarted one after the other settle at the
-/// same time.
-pub fn is_watched_later(unit: &str, cx: &Context<'_>) -> bool {
-    cx.to_come.iter().any(|step| match &step.work {
-        Work::Run { action: Action::ServiceCheck(check), .. } => {
-            check.settled && check.active.iter().any(|active| active == unit)
-        }
+/// The later step of the task that checks this service, and with that watches it.
+pub fn watched_by<'a>(unit: &str, cx: &Context<'a>) -> Option<&'a StepId> {
+    let checks = |step: &&PlannedStep| match &step.work {
+        Work::Run { action: Action::ServiceCheck(check), .. } => check.active.iter().any(|name| name == unit),
+        Work::Run { .. } | Work::Skip { .. } => false,
+    };
+    cx.to_come.iter().find(checks).map(|step| &step.id)
+}
+
+/// Whether an earlier step of the task has left it to this one to watch this service.
+pub fn is_left_to_watch(unit: &str, cx: &Context<'_>) -> bool {
+    cx.earlier.iter().any(|step| match &step.work {
+        Work::Run { action: Action::ServiceRestart(restart), .. } => restart.unit == unit,
         Work::Run { .. } | Work::Skip { .. } => false,
     })
+}
+
+/// That a service was started again by its service manager since a step left it to be watched. An upstart does not count, and nothing
+/// is remembered over a restart of the agent: then its age alone says whether it stays up.
+pub fn died_since(unit: &str, state: &ServiceState, cx: &Context<'_>) -> Option<String> {
+    let restarts = cx.memory.restarts_when_young(unit)?;
+    let times = state.restarts?.checked_sub(restarts).filter(|times| *times > 0)?;
+    Some(format!("{unit} died {times} time(s) since it was restarted, and was started again"))
 }

@@ -178,7 +178,7 @@ impl Judge<'_> {
     }
 
     fn service_check(&mut self, action: &ServiceCheck) {
-        let ServiceCheck { active, inactive, newer_than_packages, settled: _ } = action;
+        let ServiceCheck { active, inactive, newer_than_packages } = action;
         active.iter().chain(inactive).for_each(|unit| self.some_service(unit));
         self.looked_at(newer_than_packages);
     }

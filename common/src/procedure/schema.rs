@@ -146,12 +146,7 @@ pub const ACTIONS: &[ActionSchema] = &[
     action(
         "service.check",
         120,
-        &[
-            may("active", TEXTS),
-            may("inactive", TEXTS),
-            may("newer_than_packages", Kind::PackageNames),
-            may("settled", FLAG),
-        ],
+        &[may("active", TEXTS), may("inactive", TEXTS), may("newer_than_packages", Kind::PackageNames)],
     ),
     action(
         "process.check",

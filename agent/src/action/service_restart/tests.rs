@@ -374,29 +374,36 @@ fn all_packages_are_asked_for_at_once_and_at_every_look_again() {
     }
 }
 
-/// The check that stands later in the task, as it is to be.
-fn watched_by(settled: bool) -> Vec<PlannedStep> {
-    let active = vec!["calico-felix".to_owned()];
-    let action = Action::ServiceCheck(ServiceCheck { active, settled, ..ServiceCheck::default() });
-    vec![PlannedStep {
-        id: step("check-felix"),
-        title: "Felix runs".to_owned(),
-        work: Work::Run { action, timeout_s: 120 },
-    }]
+/// A check that stands later in the task.
+fn check_of(unit: &str) -> Vec<PlannedStep> {
+    let action =
+        Action::ServiceCheck(ServiceCheck { active: vec![unit.to_owned()], ..ServiceCheck::default() });
+    vec![planned("check-felix", Work::Run { action, timeout_s: 120 })]
+}
+
+fn planned(id: &str, work: Work) -> PlannedStep {
+    PlannedStep { id: step(id), title: "as it is called".to_owned(), work }
 }
 
 #[test]
 fn a_restart_leaves_the_watch_to_a_later_step_that_does_it() {
     for machine in [FakeMachine::debian_compute(), FakeMachine::trusty_compute()] {
-        for later in [true, false] {
+        let skipped = Work::Skip { reason: "not here".to_owned() };
+        let others = [check_of("neutron-dhcp-agent"), vec![planned("check-felix", skipped)], Vec::new()];
+        for (to_come, later) in
+            [(check_of("calico-felix"), true)].into_iter().chain(others.map(|all| (all, false)))
+        {
             let mut bench = Bench::new(machine.clone());
-            bench.to_come = watched_by(later);
+            bench.earlier = check_of("calico-felix");
+            bench.to_come = to_come;
             bench.machine().put_program("/usr/bin/calico-felix", "1.4.6\n");
             let began = bench.host.now();
             let applied = bench.apply(&restart("calico-felix", &[], &[])).expect("it restarts");
             let took = bench.host.now().millis_since(began);
             assert_eq!(took < 3_000, later, "{took}");
             assert!(applied.evidence.starts_with("restarted, process "), "{}", applied.evidence);
+            let told = applied.evidence.ends_with("; whether it stays up step 'check-felix' sees");
+            assert_eq!(told, later, "{}", applied.evidence);
         }
     }
 }
@@ -405,7 +412,7 @@ fn a_restart_leaves_the_watch_to_a_later_step_that_does_it() {
 fn what_a_packages_script_has_just_started_is_left_to_a_later_step_too() {
     let mut bench = Bench::new(FakeMachine::debian_compute());
     bench.patience = Duration::from_secs(600);
-    bench.to_come = watched_by(true);
+    bench.to_come = check_of("calico-felix");
     let offered = bench.machine().available["calico-felix"].clone();
     bench.machine().install("calico-felix", &offered).expect("it installs");
     let began = bench.host.now();
@@ -416,7 +423,7 @@ fn what_a_packages_script_has_just_started_is_left_to_a_later_step_too() {
 #[test]
 fn a_restart_that_leaves_the_watch_to_others_still_looks_at_what_it_started() {
     let mut bench = Bench::new(FakeMachine::debian_compute());
-    bench.to_come = watched_by(true);
+    bench.to_come = check_of("calico-felix");
     bench.machine().put_program("/usr/bin/calico-felix", "1.4.6\n");
     bench.machine().faults.add("systemctl restart", When::Instead, Fault::Exit(crate::host::Exit::default()));
     let error = bench.refused(&restart("calico-felix", &[], &[]));

@@ -9,7 +9,7 @@ mod pace;
 mod package_programs;
 mod packages;
 mod programs;
-mod services;
+pub(crate) mod services;
 mod upstart;
 
 pub use effects::has_effect;
@@ -57,6 +57,8 @@ pub struct FakeService {
     pub broken: bool,
     /// Whether its process dies soon after every start, upon which systemd starts another (`Restart=`).
     pub flaps: bool,
+    /// How often systemd has started it again since it was last started by somebody.
+    pub restarts: u32,
     /// Its main process, while it is active.
     pub main_pid: Option<u32>,
     /// What it runs, the program first. For a script the interpreter comes first, as in `/proc/PID/cmdline`.

@@ -107,7 +107,7 @@ pub(super) fn start(machine: &mut FakeMachine, unit: &str) -> bool {
     let argv = service.argv.clone();
     let pid = machine.spawn(&argv);
     if let Some(service) = machine.services.get_mut(unit) {
-        (service.active, service.main_pid) = (true, Some(pid));
+        (service.active, service.main_pid, service.restarts) = (true, Some(pid), 0);
     }
     if !etcd::settle(machine, false) {
         ended(machine, pid);
@@ -126,9 +126,18 @@ pub(super) fn stop(machine: &mut FakeMachine, unit: &str) {
 }
 
 /// Stops a service and starts it again; `false` if the start fails.
-pub(super) fn restart(machine: &mut FakeMachine, unit: &str) -> bool {
+pub(crate) fn restart(machine: &mut FakeMachine, unit: &str) -> bool {
     stop(machine, unit);
     start(machine, unit)
+}
+
+/// The main process of a service has died, and systemd starts another.
+pub(crate) fn restart_by_itself(machine: &mut FakeMachine, unit: &str) {
+    let before = machine.services.get(unit).map_or(0, |service| service.restarts);
+    restart(machine, unit);
+    if let Some(service) = machine.services.get_mut(unit) {
+        service.restarts = before + 1;
+    }
 }
 
 /// A process is gone, and with it the service whose main process it was.
@@ -150,7 +159,7 @@ pub(super) fn tick(machine: &mut FakeMachine) {
     let units: Vec<(String, bool)> = active.map(|(unit, service)| (unit.clone(), service.flaps)).collect();
     for (unit, flaps) in units {
         if flaps {
-            restart(machine, &unit);
+            restart_by_itself(machine, &unit);
         }
         keep_children(machine, &unit);
     }
@@ -210,9 +219,14 @@ fn show(machine: &FakeMachine, unit: &str) -> String {
         (true, file) => ("loaded", file),
     };
     let (active, sub) = if service.active { ("active", "running") } else { ("inactive", "dead") };
+    // systemd 219 does not count them.
+    let restarts = match machine.platform.package_manager {
+        PackageManager::Yum => String::new(),
+        PackageManager::Apt | PackageManager::Dnf => format!("NRestarts={}\n", service.restarts),
+    };
     format!(
         "LoadState={load}\nActiveState={active}\nSubState={sub}\nUnitFileState={file}\nMainPID={}\n\
-         Result=success\n",
+         {restarts}Result=success\n",
         service.main_pid.unwrap_or(0),
     )
 }
