@@ -82,11 +82,15 @@ impl Rollout {
         self.decide_after(observed, || self.lost(observed))
     }
 
-    /// As [`Rollout::decide`], but for nodes that are lost or late. To look for those is to look at every node in flight, which need
-    /// not be after every event: only time brings them about.
+    /// As [`Rollout::decide`], without a look for nodes that are lost or late, as long as no task starts: nothing does beside one that
+    /// is lost already. To look for those is to look at every node in flight, which need not be after every event.
     #[must_use]
     pub fn decide_meanwhile(&self, observed: Observed<'_>) -> Vec<Event> {
-        self.decide_after(observed, Vec::new)
+        let decided = self.decide_after(observed, Vec::new);
+        if decided.iter().any(|event| matches!(event, Event::TaskStarted { .. })) {
+            return self.decide(observed);
+        }
+        decided
     }
 
     fn decide_after(&self, observed: Observed<'_>, lost: impl FnOnce() -> Vec<Event>) -> Vec<Event> {

@@ -1,7 +1,7 @@
 //! Plans, rollouts and their event logs.
 
 use super::heads::Head;
-use super::{Failure, GENERATION_KEY, Made, NUMBERS, Store, approvals, audit, decode, encode, unreadable};
+use super::{Failure, GENERATION_KEY, Made, NUMBERS, Store, approvals, audit, bad_record, decode, encode};
 use crate::store::{Append, AuditRecord, PlanHead, RolloutRecord, StoreError, rollout_number};
 use redb::{ReadableTable, ReadableTableMetadata, TableDefinition, WriteTransaction};
 use std::collections::BTreeSet;
@@ -152,7 +152,7 @@ impl Store {
 }
 
 fn entry(bytes: &[u8]) -> Made<Entry> {
-    Entry::from_json(bytes).map_err(|source| unreadable("events", source))
+    Entry::from_json(bytes).map_err(|source| bad_record("events", source))
 }
 
 /// Appends events, if the log ends where the writer thinks and nobody has taken over from it.

@@ -328,14 +328,14 @@ fn builder() -> redb::Builder {
 }
 
 fn encode<T: Serialize>(table: &'static str, record: &T) -> Made<Vec<u8>> {
-    serde_json::to_vec(record).map_err(|source| unreadable(table, source))
+    serde_json::to_vec(record).map_err(|source| bad_record(table, source))
 }
 
 fn decode<T: DeserializeOwned>(table: &'static str, bytes: &[u8]) -> Made<T> {
-    serde_json::from_slice(bytes).map_err(|source| unreadable(table, source))
+    serde_json::from_slice(bytes).map_err(|source| bad_record(table, source))
 }
 
-/// That a record is none.
-const fn unreadable(table: &'static str, source: serde_json::Error) -> Failure {
+/// That a record is none, or can't be made one.
+const fn bad_record(table: &'static str, source: serde_json::Error) -> Failure {
     Failure::Refused(StoreError::Record { table, source })
 }

@@ -149,6 +149,7 @@ fn new_part(known_upto: u64, offset: u64, data: &[u8]) -> Option<NewPart<'_>> {
 mod tests {
     use super::*;
     use crate::store::Batch;
+    use redb::{ReadableDatabase, TableHandle};
     use wavegate_common::id::FleetId;
 
     fn printed(node: &str, step: u32, offset: u64, data: &[u8]) -> Printed {
@@ -189,15 +190,24 @@ mod tests {
         let tx = earlier.begin_write().expect("a transaction");
         let mut pieces = tx.open_table(PIECES).expect("a table");
         pieces.insert((1, "n1", 1, 1, 0, 0), b"ab".as_slice()).expect("inserted");
+        pieces.insert((1, "n1", 1, 1, 1, OUTPUT_KEPT), CUT_NOTE).expect("inserted");
         drop(pieces);
         let mut known = tx.open_table(KNOWN_APART).expect("a table");
         known.insert((1, "n1", 1, 1, 0), 2).expect("inserted");
+        known.insert((1, "n1", 1, 1, 1), CUT).expect("inserted");
         drop(known);
         tx.commit().expect("committed");
         drop(earlier);
         let store = Store::open(&path, &FleetId::new("f1").expect("an id")).expect("a store");
         keep(&store, &[printed("n1", 0, 0, b"abc")]);
+        keep(&store, &[printed("n1", 1, 5, b"more")]);
         assert_eq!(text(&store, "n1", 0), b"abc");
+        assert_eq!(text(&store, "n1", 1), CUT_NOTE, "it was cut, and stays so");
+        drop(store);
+        let earlier = super::super::builder().open(&path).expect("a database");
+        let look = earlier.begin_read().expect("a look");
+        let mut tables = look.list_tables().expect("tables");
+        assert!(tables.all(|table| table.name() != KNOWN_APART.name()), "it is of no more use");
     }
 
     fn part(known: u64, offset: u64, data: &[u8]) -> Option<(u64, Vec<u8>, u64)> {
