@@ -76,7 +76,8 @@ fn put(nodes: &[&Node], name: &str, script: &dyn Fn(&Node) -> String) -> Result<
 
 /// Runs a script on these nodes at the same time, and waits for all.
 fn at_once(nodes: &[&Node], name: &str) -> Result<()> {
-    let script = format!("{DIRECTORY}/{name}.sh >{DIRECTORY}/{name}.log 2>&1");
+    // What waits for something in vain ends too.
+    let script = format!("timeout 900 {DIRECTORY}/{name}.sh >{DIRECTORY}/{name}.log 2>&1");
     let started = nodes.iter().map(|node| Ok((*node, node.spawn(&["sh", "-c", &script])?)));
     let started: Vec<_> = started.collect::<Result<_>>()?;
     for (node, mut child) in started {
