@@ -1,6 +1,7 @@
 //! What was looked at a moment ago and is not asked again: that the package lists were read, what a transaction would do, and what
 //! Python's interpreters find. And how services were when a restart left them to be watched.
-//! Of one task, or of one preview; after a crash nothing is remembered, and everything is looked at again.
+//! Of one task, or of one preview; after a crash nothing is remembered: what can be looked at again is, and who watches a service goes
+//! by its age.
 
 use super::python::Listing;
 use crate::host::Host;
@@ -60,7 +61,8 @@ impl Memory {
         self.lists_read.replace(Some((host.now(), sources)));
     }
 
-    /// That a service was left to be watched by a later step, with how often its service manager had started it again by then.
+    /// That a service was left to be watched by a later step, with how often its service manager had started it again by then; `None` if
+    /// that is not counted.
     pub(super) fn was_left_young(&self, unit: &str, restarts: Option<u32>) {
         let mut young = self.young.borrow_mut();
         match restarts {

@@ -69,7 +69,7 @@ pub struct Context<'a> {
     pub changed_at: &'a dyn Fn(&StepId) -> Option<Timestamp>,
     /// What earlier steps of the same preview would change; empty when the step is really run.
     pub forecast: &'a Forecast,
-    /// What was looked at a moment ago.
+    /// What the task remembers.
     pub memory: &'a Memory,
     /// The steps of the task before this one.
     pub earlier: &'a [PlannedStep],

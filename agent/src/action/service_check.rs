@@ -4,7 +4,7 @@
 use super::Context;
 use super::service_control::{mask_by_hand, with_log};
 use super::service_restart::is_older_than;
-use super::settling::{SETTLING, Young, died_since, is_left_to_watch, left};
+use super::settling::{SETTLING, Young, died_since, is_restarted_earlier, left};
 use crate::host::Process;
 use crate::os::service::ServiceState;
 use std::fmt::Write;
@@ -30,7 +30,7 @@ pub fn verify(action: &ServiceCheck, cx: &mut Context<'_>) -> Result<String, Ste
         let process = active(cx, unit, &state).map_err(|what| wrong(cx, unit, what))?;
         let newer = newer(action, cx, unit, &process)?;
         let mut runs = format!("{unit} runs as process {}{newer}", process.pid);
-        if is_left_to_watch(unit, cx) {
+        if is_restarted_earlier(unit, cx) {
             died_since(unit, &state, cx).map_or(Ok(()), |what| Err(wrong(cx, unit, what)))?;
             let _ = write!(runs, ", for {} s at least", SETTLING.as_secs());
             if let Some(left) = left(&process, cx) {
@@ -230,7 +230,7 @@ mod tests {
         services::restart_by_itself(&mut bench.machine(), "calico-felix");
         bench.machine().now.0 += 60_000;
         insta::assert_snapshot!(shown(&bench.check(&look).expect_err("it died")), @r"
-        calico-felix died 1 time(s) since it was restarted, and was started again
+        calico-felix died once since it was restarted, and was started again
         | calico-felix: exited, status=1/FAILURE
         next: read 'systemctl status calico-felix' and 'journalctl -u calico-felix' on the node, mend the service, then retry
         ");

@@ -232,7 +232,7 @@ fn settled(
         let state = young.stayed(cx)?.map_err(error)?;
         return current(action, cx, before, &state)?.map_err(error);
     }
-    // A start by somebody begins the count anew.
+    // A restart that somebody asks for begins the count anew.
     cx.memory.was_left_young(unit, first.restarts.map(|_| 0));
     let until = cx.host.now().0.saturating_add(COMING_MS);
     loop {
@@ -290,8 +290,9 @@ pub(super) fn absent(unit: &str) -> StepError {
 fn evidence(unit: &str, cx: &Context<'_>, process: &Process) -> String {
     let seconds = cx.host.now().millis_since(process.started_at) / 1000;
     let runs = format!("process {} has run for {seconds} s from the file on disk", process.pid);
-    match watched_by(unit, cx).filter(|_| left(process, cx).is_some()) {
-        Some(step) => format!("{runs}; whether it stays up step '{step}' sees"),
+    // Nobody watches in a preview.
+    match watched_by(unit, cx).filter(|_| left(process, cx).is_some() && !cx.patience.is_zero()) {
+        Some(step) => format!("{runs}; step '{step}' watches whether it stays up"),
         None => runs,
     }
 }

@@ -72,18 +72,19 @@ pub fn watched_by<'a>(unit: &str, cx: &Context<'a>) -> Option<&'a StepId> {
     cx.to_come.iter().find(checks).map(|step| &step.id)
 }
 
-/// Whether an earlier step of the task has left it to this one to watch this service.
-pub fn is_left_to_watch(unit: &str, cx: &Context<'_>) -> bool {
+/// Whether an earlier step of the task restarts this service.
+pub fn is_restarted_earlier(unit: &str, cx: &Context<'_>) -> bool {
     cx.earlier.iter().any(|step| match &step.work {
         Work::Run { action: Action::ServiceRestart(restart), .. } => restart.unit == unit,
         Work::Run { .. } | Work::Skip { .. } => false,
     })
 }
 
-/// That a service was started again by its service manager since a step left it to be watched. An upstart does not count, and nothing
-/// is remembered over a restart of the agent: then its age alone says whether it stays up.
+/// That a service was started again by its service manager since a step left it to be watched. upstart does not count that, and
+/// nothing is remembered over a restart of the agent: then its age alone says whether it stays up.
 pub fn died_since(unit: &str, state: &ServiceState, cx: &Context<'_>) -> Option<String> {
     let restarts = cx.memory.restarts_when_young(unit)?;
     let times = state.restarts?.checked_sub(restarts).filter(|times| *times > 0)?;
-    Some(format!("{unit} died {times} time(s) since it was restarted, and was started again"))
+    let times = if times == 1 { "once".to_owned() } else { format!("{times} times") };
+    Some(format!("{unit} died {times} since it was restarted, and was started again"))
 }

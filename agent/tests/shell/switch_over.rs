@@ -89,6 +89,18 @@ fn a_new_agent_that_can_not_be_installed_leaves_the_old_one_running() {
 }
 
 #[test]
+fn a_felix_that_does_not_stay_up_fails_the_task_and_not_the_change_over() {
+    for mut machine in platforms() {
+        machine.services.get_mut("calico-felix").expect("felix").flaps = true;
+        let state = tempfile::tempdir().expect("a directory");
+        let (after, result) = run(&machine, state.path());
+        assert_eq!((result, active(&after)), (Some(TaskResult::Failed), vec!["calico-dhcp-agent"]));
+        assert!(!after.services["neutron-dhcp-agent"].enabled || after.services["neutron-dhcp-agent"].masked);
+        assert_eq!(dnsmasqs(&after).len(), 2);
+    }
+}
+
+#[test]
 fn a_node_that_has_the_calico_agent_gets_it_restarted() {
     for machine in platforms() {
         let state = tempfile::tempdir().expect("a directory");

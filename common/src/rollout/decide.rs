@@ -82,8 +82,8 @@ impl Rollout {
         self.decide_after(observed, || self.lost(observed))
     }
 
-    /// As [`Rollout::decide`], without a look for nodes that are lost or late, as long as no task starts: nothing does beside one that
-    /// is lost already. To look for those is to look at every node in flight, which need not be after every event.
+    /// As [`Rollout::decide`], without the look for lost or late nodes unless a task would start: none may start beside a lost node. That
+    /// look goes over every node in flight, which need not be after every event.
     #[must_use]
     pub fn decide_meanwhile(&self, observed: Observed<'_>) -> Vec<Event> {
         let decided = self.decide_after(observed, Vec::new);

@@ -396,13 +396,14 @@ fn a_restart_leaves_the_watch_to_a_later_step_that_does_it() {
             let mut bench = Bench::new(machine.clone());
             bench.earlier = check_of("calico-felix");
             bench.to_come = to_come;
+            bench.patience = Duration::from_secs(600);
             bench.machine().put_program("/usr/bin/calico-felix", "1.4.6\n");
             let began = bench.host.now();
             let applied = bench.apply(&restart("calico-felix", &[], &[])).expect("it restarts");
             let took = bench.host.now().millis_since(began);
             assert_eq!(took < 3_000, later, "{took}");
             assert!(applied.evidence.starts_with("restarted, process "), "{}", applied.evidence);
-            let told = applied.evidence.ends_with("; whether it stays up step 'check-felix' sees");
+            let told = applied.evidence.ends_with("; step 'check-felix' watches whether it stays up");
             assert_eq!(told, later, "{}", applied.evidence);
         }
     }
