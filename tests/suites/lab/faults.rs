@@ -48,14 +48,16 @@ pub(crate) fn in_the_transaction(node: &Node) -> Result<String> {
     })
 }
 
-/// Kills every process of these names at once, and whatever more is named by pid.
+/// Kills every process of these names at once, and with them what they run, by pid: that may end by itself at the same moment.
 fn kill(node: &Node, names: &[&str], pids: &[&str]) -> Result<()> {
-    let mut victims: Vec<String> = pids.iter().map(|pid| (*pid).to_owned()).collect();
+    let mut victims = Vec::new();
     for name in names {
         let found = node.run(&["pgrep", "-x", name]).with_context(|| format!("no {name} runs"))?;
         victims.extend(found.split_whitespace().map(str::to_owned));
     }
-    node.shell(&format!("kill -9 {}", victims.join(" "))).map(|_| ())
+    let (victims, pids) = (victims.join(" "), pids.join(" "));
+    node.shell(&format!("kill -9 {victims} || exit 1; for pid in {pids}; do kill -9 $pid || true; done"))
+        .map(|_| ())
 }
 
 /// Does something to each of these nodes in the middle of its transaction, all at the same time.
