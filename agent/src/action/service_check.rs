@@ -7,7 +7,6 @@ use super::service_restart::is_older_than;
 use super::settling::{SETTLING, Young, died_since, is_restarted_earlier, left};
 use crate::host::Process;
 use crate::os::service::ServiceState;
-use std::fmt::Write;
 use std::time::Duration;
 use wavegate_common::action::ServiceCheck;
 use wavegate_common::outcome::StepError;
@@ -31,8 +30,10 @@ pub fn verify(action: &ServiceCheck, cx: &mut Context<'_>) -> Result<String, Ste
         let newer = newer(action, cx, unit, &process)?;
         let mut runs = format!("{unit} runs as process {}{newer}", process.pid);
         if is_restarted_earlier(unit, cx) {
-            died_since(unit, &state, cx).map_or(Ok(()), |what| Err(wrong(cx, unit, what)))?;
-            let _ = write!(runs, ", for {} s at least", SETTLING.as_secs());
+            if let Some(what) = died_since(unit, &state, cx) {
+                return Err(wrong(cx, unit, what));
+            }
+            runs += &format!(", for {} s at least", SETTLING.as_secs());
             if let Some(left) = left(&process, cx) {
                 young.push(Young::new(unit, &state, Some(process)));
                 wait = wait.max(left);
